@@ -1,0 +1,1 @@
+//! The daemon inside a sandbox: PID 1, processes, files, terminals.

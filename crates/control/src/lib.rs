@@ -1,0 +1,1 @@
+//! The life of a sandbox: create, connect, time out, kill, adopt.

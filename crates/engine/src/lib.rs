@@ -1,0 +1,122 @@
+//! What an isolation engine is: the [`Engine`] trait and the types that cross it.
+//!
+//! `control` drives engines through this trait and nothing else. An engine owns everything that the
+//! kernel holds for a sandbox (namespaces, mounts, cgroups, sockets, its writable layer) and
+//! gives it back on [`Engine::destroy`]. It knows nothing of teams, timeouts or HTTP.
+
+mod conduit;
+mod error;
+
+use std::{collections::HashSet, path::PathBuf};
+
+use async_trait::async_trait;
+pub use conduit::Conduit;
+pub use error::{ConnectError, Error, Result};
+use serde::{Deserialize, Serialize};
+pub use soulbox_model::resources::Usage;
+use soulbox_model::{Port, Resources, SandboxId, boot::AgentConfig};
+
+/// Everything an engine needs to make a sandbox.
+#[derive(Debug, Clone)]
+pub struct SandboxSpec {
+    pub id: SandboxId,
+    pub rootfs: Rootfs,
+    pub resources: Resources,
+    pub agent: AgentConfig,
+}
+
+/// The read-only part of a root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rootfs {
+    /// Directories joined by overlayfs, uppermost first; never written to.
+    pub layers: Vec<PathBuf>,
+    /// Host directories that appear read-only inside.
+    pub binds: Vec<Bind>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    pub source: PathBuf,
+    /// Absolute path inside; the directory must exist in a layer.
+    pub target: PathBuf,
+}
+
+/// What an engine must remember to find a sandbox again after a restart; opaque to others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Record(pub serde_json::Value);
+
+/// Where in a sandbox to connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The agent, as clients reach it: it checks the access token.
+    Agent,
+    /// The agent's private side, for the server alone.
+    Control,
+    /// A TCP port on the sandbox's loopback.
+    Port(Port),
+}
+
+/// How a sandbox ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// [`Engine::destroy`] ended it.
+    Destroyed,
+    /// Its PID 1 ended by itself or was killed.
+    AgentDied { oom: bool },
+}
+
+/// One thing that `doctor` looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    pub name: String,
+    pub status: CheckStatus,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it, when something can be done.
+    pub advice: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckStatus {
+    Ok,
+    /// Works with a fallback or without a feature.
+    Degraded,
+    /// No sandbox can be made.
+    Missing,
+}
+
+/// Makes and ends sandboxes. Every method may be called from any task at any time.
+#[async_trait]
+pub trait Engine: Send + Sync + std::fmt::Debug {
+    fn name(&self) -> &'static str;
+
+    /// Makes a sandbox; its agent serves when this returns. On error nothing is left behind.
+    async fn create(&self, spec: SandboxSpec) -> Result<Record>;
+
+    /// Takes over a sandbox that an earlier process of this server made.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if it no longer lives; its remains are then removed by [`Engine::sweep`].
+    async fn adopt(&self, id: &SandboxId, record: &Record) -> Result<()>;
+
+    /// Ends a sandbox and removes all it had. Ending an unknown one is a success. Returns when its
+    /// processes are dead; files and namespaces may be removed in the background.
+    async fn destroy(&self, id: &SandboxId) -> Result<()>;
+
+    /// Removes what belongs to no sandbox in `keep`; called once at start. Returns how many it removed.
+    async fn sweep(&self, keep: &HashSet<SandboxId>) -> Result<usize>;
+
+    async fn usage(&self, id: &SandboxId) -> Result<Usage>;
+
+    /// Opens a byte stream into the sandbox.
+    async fn connect(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError>;
+
+    /// Waits until the sandbox has ended. An unknown one has.
+    async fn wait(&self, id: &SandboxId) -> Exit;
+
+    /// Finishes background work; sandboxes stay alive.
+    async fn close(&self);
+}

@@ -1,0 +1,1 @@
+//! The data plane: routes HTTP into sandboxes.

@@ -1,0 +1,1 @@
+//! Templates: what a sandbox's root file system is made of.

@@ -1,0 +1,22 @@
+//! What SoulBox talks about: ids, resources, the boot handshake between engine
+//! and agent, the layered error and the retry policy.
+//!
+//! Pure data and rules; nothing here does I/O, so every other crate may depend on it.
+//! Start with [`id`] and [`error`].
+
+pub mod boot;
+pub mod error;
+pub mod id;
+pub mod resources;
+pub mod retry;
+
+pub use error::{BoxError, Error, Result};
+pub use id::{Port, SandboxId, TeamId, TemplateId};
+pub use resources::Resources;
+pub use retry::RetryPolicy;
+
+/// The port on which the agent answers inside every sandbox, as E2B clients expect it.
+pub const AGENT_PORT: Port = Port::AGENT;
+
+/// The envd version that the agent advertises; clients choose their behaviour by it.
+pub const ENVD_VERSION: &str = "0.6.13";

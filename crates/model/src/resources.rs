@@ -1,0 +1,58 @@
+//! What a sandbox may use.
+
+use serde::{Deserialize, Serialize};
+
+pub const KIB: u64 = 1024;
+pub const MIB: u64 = 1024 * KIB;
+pub const GIB: u64 = 1024 * MIB;
+
+/// Hard limits of one sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// CPU time per wall time, in thousandths of a core; 1000 is one core.
+    pub cpu_millis: u32,
+    /// Memory of all processes, page cache and kernel objects, in bytes.
+    pub memory_bytes: u64,
+    /// Bytes that the sandbox may write to its root file system.
+    pub disk_bytes: u64,
+    /// Processes and threads, the agent's included.
+    pub pids: u32,
+}
+
+impl Resources {
+    /// `cpuCount` as E2B clients see it: whole cores, at least one.
+    pub fn cpu_count(&self) -> u32 {
+        self.cpu_millis.div_ceil(1000).max(1)
+    }
+
+    pub fn memory_mib(&self) -> u64 {
+        self.memory_bytes / MIB
+    }
+
+    pub fn disk_mib(&self) -> u64 {
+        self.disk_bytes / MIB
+    }
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpu_millis: 2000, memory_bytes: 512 * MIB, disk_bytes: GIB, pids: 1024 }
+    }
+}
+
+/// What a sandbox uses at this moment, as the kernel counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU time since the start, in nanoseconds.
+    pub cpu_nanos: u64,
+    /// Memory in use, page cache included, in bytes.
+    pub memory_bytes: u64,
+    /// Of it, page cache that the kernel can drop, in bytes.
+    pub memory_cache_bytes: u64,
+    /// Bytes written to the root file system and still there.
+    pub disk_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// How often the kernel killed a process for lack of memory.
+    pub oom_kills: u64,
+}

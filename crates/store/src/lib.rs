@@ -1,0 +1,1 @@
+//! Persistent state: sandboxes, API keys, teams.

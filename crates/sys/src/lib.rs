@@ -1,0 +1,1 @@
+//! The kernel boundary: the only crate with unsafe code.

@@ -1,0 +1,1 @@
+//! Messages on the wire: generated Connect services and REST bodies.
