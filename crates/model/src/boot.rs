@@ -1,8 +1,10 @@
 //! The handshake between an engine and the agent that is PID 1 of a sandbox.
 //!
-//! The engine starts the agent in empty namespaces, then sends one [`Bind`] with the
-//! file descriptors that [`Bind::fds`] names, in that order, over the socket that the agent
-//! inherited as descriptor [`SOCKET_FD`]. The agent enters its root and answers one [`Ready`].
+//! The engine starts the agent in empty namespaces and talks to it over the stream socket that
+//! the agent inherits as descriptor [`SOCKET_FD`]. It sends two [`Message`]s, each a length
+//! (`u32`, little endian) and that much JSON, with file descriptors attached to the first byte.
+//! [`Message::Prepare`] holds what does not depend on the template and may come long before
+//! [`Message::Bind`], which makes the waiting process a sandbox. The agent answers one [`Ready`].
 
 use std::collections::BTreeMap;
 
@@ -10,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{SandboxId, TemplateId};
 
-/// The descriptor on which a started agent finds its `SOCK_SEQPACKET` boot socket.
+/// The descriptor on which a started agent finds its boot socket.
 pub const SOCKET_FD: i32 = 3;
 
 /// The largest boot message, in bytes.
-pub const MAX_MESSAGE: usize = 192 * 1024;
+pub const MAX_MESSAGE: usize = 4 << 20;
 
 /// Who the sandbox is and how its commands run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +36,17 @@ pub struct AgentConfig {
     pub started_at_ms: i64,
 }
 
-/// What a descriptor sent along with [`Bind`] is.
+/// Engine to agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// Three descriptors: detached mounts of `/dev` and `/sys`, and of a file to mask others with.
+    Prepare,
+    /// The descriptors that `fds` names, in that order.
+    Bind { config: Box<AgentConfig>, fds: Vec<BindFd> },
+}
+
+/// What a descriptor sent along with [`Message::Bind`] is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BindFd {
@@ -46,20 +58,9 @@ pub enum BindFd {
     ClientListener,
     /// Listening `AF_UNIX` socket for the server alone; checks nothing.
     ControlListener,
-    /// Write `0` here to move the caller into the cgroup that user commands run in (cgroup v1 `tasks`).
-    UserTasks,
-    /// Directory of the cgroup that user commands are cloned into (cgroup v2).
-    UserCgroup,
 }
 
-/// Engine to agent: become this sandbox.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bind {
-    pub config: AgentConfig,
-    pub fds: Vec<BindFd>,
-}
-
-/// Agent to engine: the answer to [`Bind`].
+/// Agent to engine: the answer to [`Message::Bind`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ready {
