@@ -1,0 +1,57 @@
+//! SoulBox's own API below `/soulbox/v1`.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Body of `GET /soulbox/v1/info`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerStatus {
+    /// Version of the server.
+    pub version: String,
+    /// The isolation engine.
+    pub engine: String,
+    /// The envd version that agents advertise.
+    pub envd_version: String,
+    pub started_at: DateTime<Utc>,
+    /// Where host names of sandboxes live; `null` when none is configured.
+    pub domain: Option<String>,
+    /// Running sandboxes of the caller's team.
+    pub running: u64,
+}
+
+/// A template of this server and how far its build is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TemplateProgress {
+    pub name: String,
+    /// Absent as long as there is nothing built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_id: Option<String>,
+    pub state: TemplateState,
+    /// 0 to 100, while it is built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// What the build does now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Why the last build failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Bytes on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TemplateState {
+    /// Sandboxes can be made from it.
+    Ready,
+    Building,
+    /// Known, but never built.
+    Missing,
+    /// The last build failed.
+    Failed,
+}
