@@ -1,0 +1,152 @@
+//! btrfs: subvolumes with a size limit (`linux/btrfs.h`).
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use crate::check;
+
+const MAGIC: u8 = 0x94;
+const QUOTA_CTL_ENABLE_SIMPLE: u64 = 4;
+const SUBVOL_QGROUP_INHERIT: u64 = 1 << 2;
+const QGROUP_INHERIT_SET_LIMITS: u64 = 1;
+const QGROUP_LIMIT_MAX_RFER: u64 = 1;
+const SUBVOL_NAME_MAX: usize = 4039;
+const PATH_NAME_MAX: usize = 4087;
+
+const fn ioc(direction: u64, number: u8, size: usize) -> libc::c_ulong {
+    (direction << 30) | ((size as u64) << 16) | ((MAGIC as u64) << 8) | number as u64
+}
+const WRITE: u64 = 1;
+const READ: u64 = 2;
+
+#[repr(C)]
+struct VolArgs {
+    fd: i64,
+    name: [u8; PATH_NAME_MAX + 1],
+}
+
+#[repr(C)]
+struct QgroupLimit {
+    flags: u64,
+    max_referenced: u64,
+    max_exclusive: u64,
+    rsv_referenced: u64,
+    rsv_exclusive: u64,
+}
+
+#[repr(C)]
+struct QgroupInherit {
+    flags: u64,
+    num_qgroups: u64,
+    num_ref_copies: u64,
+    num_excl_copies: u64,
+    limit: QgroupLimit,
+}
+
+#[repr(C)]
+struct VolArgsV2 {
+    fd: i64,
+    transid: u64,
+    flags: u64,
+    size: u64,
+    qgroup_inherit: *const QgroupInherit,
+    unused: [u64; 2],
+    name: [u8; SUBVOL_NAME_MAX + 1],
+}
+
+#[repr(C)]
+struct QuotaCtl {
+    cmd: u64,
+    status: u64,
+}
+
+#[repr(C)]
+struct InoLookup {
+    treeid: u64,
+    objectid: u64,
+    name: [u8; 4080],
+}
+
+const SNAP_DESTROY: libc::c_ulong = ioc(WRITE, 15, size_of::<VolArgs>());
+const INO_LOOKUP: libc::c_ulong = ioc(WRITE | READ, 18, size_of::<InoLookup>());
+const SUBVOL_CREATE_V2: libc::c_ulong = ioc(WRITE, 24, size_of::<VolArgsV2>());
+const QUOTA_CTL: libc::c_ulong = ioc(WRITE | READ, 40, size_of::<QuotaCtl>());
+
+fn put_name(to: &mut [u8], name: &str) -> io::Result<()> {
+    let fits = name.len() < to.len() && !name.contains(['/', '\0']) && !name.is_empty();
+    if !fits {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    to[..name.len()].copy_from_slice(name.as_bytes());
+    Ok(())
+}
+
+/// Turns on simple quotas (Linux 6.7): cheap accounting by who wrote an extent first.
+///
+/// # Errors
+/// `EINVAL` on kernels that lack them.
+pub fn enable_simple_quota(fs: BorrowedFd<'_>) -> io::Result<()> {
+    let mut args = QuotaCtl { cmd: QUOTA_CTL_ENABLE_SIMPLE, status: 0 };
+    // SAFETY: the ioctl reads and writes one `QuotaCtl` that lives through the call.
+    check(unsafe { libc::ioctl(fs.as_raw_fd(), QUOTA_CTL, &mut args) }.into())?;
+    Ok(())
+}
+
+/// Makes an empty subvolume `name` in `dir` that can hold `limit` bytes, if given.
+///
+/// # Errors
+/// What `BTRFS_IOC_SUBVOL_CREATE_V2` reports.
+pub fn create_subvolume(dir: BorrowedFd<'_>, name: &str, limit: Option<u64>) -> io::Result<()> {
+    // SAFETY: the structure is plain data (a null pointer included) for which all zeroes is valid.
+    let mut args: Box<VolArgsV2> = Box::new(unsafe { std::mem::zeroed() });
+    put_name(&mut args.name, name)?;
+    let inherit = limit.map(|bytes| QgroupInherit {
+        flags: QGROUP_INHERIT_SET_LIMITS,
+        num_qgroups: 0,
+        num_ref_copies: 0,
+        num_excl_copies: 0,
+        limit: QgroupLimit {
+            flags: QGROUP_LIMIT_MAX_RFER,
+            max_referenced: bytes,
+            max_exclusive: 0,
+            rsv_referenced: 0,
+            rsv_exclusive: 0,
+        },
+    });
+    if let Some(inherit) = &inherit {
+        args.flags = SUBVOL_QGROUP_INHERIT;
+        args.size = size_of::<QgroupInherit>() as u64;
+        args.qgroup_inherit = inherit;
+    }
+    // SAFETY: the ioctl reads `args` and the `inherit` it points to; both live through the call.
+    check(unsafe { libc::ioctl(dir.as_raw_fd(), SUBVOL_CREATE_V2, &*args) }.into())?;
+    Ok(())
+}
+
+/// Deletes the subvolume `name` in `dir`; the kernel frees its space in the background.
+///
+/// # Errors
+/// What `BTRFS_IOC_SNAP_DESTROY` reports; `NotFound` if there is none.
+pub fn delete_subvolume(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    // SAFETY: the structure is plain data for which all zeroes is a valid value.
+    let mut args: Box<VolArgs> = Box::new(unsafe { std::mem::zeroed() });
+    put_name(&mut args.name, name)?;
+    // SAFETY: the ioctl reads one `VolArgs` that lives through the call.
+    check(unsafe { libc::ioctl(dir.as_raw_fd(), SNAP_DESTROY, &*args) }.into())?;
+    Ok(())
+}
+
+/// The id of the subvolume that `fd` lies in: the second part of its quota group `0/<id>`.
+///
+/// # Errors
+/// What `BTRFS_IOC_INO_LOOKUP` reports.
+pub fn subvolume_id(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    /// `BTRFS_FIRST_FREE_OBJECTID`: the root directory of every subvolume.
+    const ROOT_DIR: u64 = 256;
+    let mut args = Box::new(InoLookup { treeid: 0, objectid: ROOT_DIR, name: [0; 4080] });
+    // SAFETY: the ioctl reads and writes one `InoLookup` that lives through the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), INO_LOOKUP, &mut *args) }.into())?;
+    Ok(args.treeid)
+}

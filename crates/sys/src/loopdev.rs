@@ -1,0 +1,82 @@
+//! Loop devices: a file as a block device (`loop(4)`).
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::fd::{AsFd, AsRawFd},
+    path::PathBuf,
+};
+
+use crate::check;
+
+const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
+const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_DIRECT_IO: u32 = 16;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct LoopInfo64 {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    sizelimit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo64,
+    reserved: [u64; 8],
+}
+
+/// A loop device that frees itself when its last user (this handle or a mount) is gone.
+#[derive(Debug)]
+pub struct LoopDevice {
+    pub path: PathBuf,
+    /// Keeps the device until something is mounted from it.
+    _device: File,
+}
+
+/// Attaches `backing` to a free loop device; with direct I/O where its file system can.
+///
+/// # Errors
+/// What `/dev/loop-control` and `LOOP_CONFIGURE` report.
+pub fn attach(backing: &File) -> io::Result<LoopDevice> {
+    attach_with(backing, LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO)
+        .or_else(|_| attach_with(backing, LO_FLAGS_AUTOCLEAR))
+}
+
+fn attach_with(backing: &File, flags: u32) -> io::Result<LoopDevice> {
+    let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
+    // Between asking for a free device and taking it another process may take it.
+    for _ in 0..16 {
+        // SAFETY: the ioctl takes no memory argument.
+        let number = check(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) }.into())?;
+        let path = PathBuf::from(format!("/dev/loop{number}"));
+        let device = OpenOptions::new().read(true).write(true).open(&path)?;
+        // SAFETY: the structure is plain data for which all zeroes is a valid value.
+        let mut config: LoopConfig = unsafe { std::mem::zeroed() };
+        config.fd = backing.as_fd().as_raw_fd() as u32;
+        config.info.flags = flags;
+        // SAFETY: the ioctl reads one `LoopConfig` that lives through the call.
+        let done =
+            check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &config) }.into());
+        match done {
+            Ok(_) => return Ok(LoopDevice { path, _device: device }),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
+}
