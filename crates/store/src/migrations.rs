@@ -1,0 +1,24 @@
+//! The tables, version by version.
+
+use sqlx::{
+    SqlSafeStr, SqlitePool,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+use crate::Result;
+
+/// Never edit one that was released: databases remember the checksum of each that they ran.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "foundation", include_str!("../migrations/0001_foundation.sql"))];
+
+pub(crate) async fn run(pool: &SqlitePool) -> Result<()> {
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|&(version, name, sql)| {
+            let no_transaction = false;
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), no_transaction)
+        })
+        .collect();
+    Migrator::with_migrations(migrations).run(pool).await?;
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! The table of sandboxes.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use soulbox_model::{Resources, SandboxId, TeamId, TemplateId};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use crate::{Error, Idempotency, Result, Store, idempotency, time::from_micros};
+
+macro_rules! columns {
+    () => {
+        "id, team_id, template_id, template_name, alias, state, metadata, resources, started_at, \
+         end_at, secure, auto_pause, allow_internet, envd_version, record"
+    };
+}
+
+/// Where a sandbox is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxState {
+    /// Not handed to anybody yet.
+    Creating,
+    Running,
+    /// Being removed; nobody can use it any more.
+    Ending,
+}
+
+impl SandboxState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Running => "running",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+impl FromStr for SandboxState {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        [Self::Creating, Self::Running, Self::Ending]
+            .into_iter()
+            .find(|state| state.as_str() == s)
+            .ok_or_else(|| format!("state `{s}`"))
+    }
+}
+
+/// What outlives the server of a sandbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SandboxRow {
+    pub id: SandboxId,
+    pub team: TeamId,
+    pub template_id: TemplateId,
+    pub template_name: String,
+    pub alias: Option<String>,
+    pub state: SandboxState,
+    pub metadata: BTreeMap<String, String>,
+    pub resources: Resources,
+    /// Kept to the microsecond, like every time here.
+    pub started_at: DateTime<Utc>,
+    pub end_at: DateTime<Utc>,
+    pub secure: bool,
+    pub auto_pause: bool,
+    pub allow_internet: Option<bool>,
+    pub envd_version: String,
+    /// The engine's; absent until the sandbox runs.
+    pub record: Option<Value>,
+}
+
+/// All that the table holds.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub rows: Vec<SandboxRow>,
+    /// Ids of rows that cannot be understood, with the reason.
+    pub unreadable: Vec<(String, Error)>,
+}
+
+impl Store {
+    /// Adds a sandbox, and with it the idempotency key of its request.
+    ///
+    /// # Errors
+    /// [`Error::Taken`] if the id or the team's idempotency key exists; nothing is added then.
+    pub async fn insert_sandbox(
+        &self,
+        row: &SandboxRow,
+        request: Option<&Idempotency>,
+    ) -> Result<()> {
+        const WHAT: &str = "add a sandbox";
+        let Some(request) = request else {
+            let mut connection = self.writer.acquire().await.map_err(Error::database(WHAT))?;
+            return insert(&mut connection, row).await;
+        };
+        let mut transaction = self.writer.begin().await.map_err(Error::database(WHAT))?;
+        insert(&mut transaction, row).await?;
+        idempotency::insert(&mut transaction, row.team, &row.id, request).await?;
+        transaction.commit().await.map_err(Error::database(WHAT))
+    }
+
+    /// Notes that a sandbox runs, since when and until when, and how its engine finds it again.
+    pub async fn set_running(
+        &self,
+        id: &SandboxId,
+        record: &Value,
+        started_at: DateTime<Utc>,
+        end_at: DateTime<Utc>,
+    ) -> Result<()> {
+        let done = sqlx::query(
+            "UPDATE sandbox SET state = 'running', record = $2, started_at = $3, end_at = $4 \
+             WHERE id = $1 AND state = 'creating'",
+        )
+        .bind(id.as_str())
+        .bind(record.to_string())
+        .bind(started_at.timestamp_micros())
+        .bind(end_at.timestamp_micros())
+        .execute(&self.writer)
+        .await
+        .map_err(Error::database("note that a sandbox runs"))?;
+        if done.rows_affected() == 1 {
+            Ok(())
+        } else {
+            Err(Error::Corrupt { what: "sandbox", detail: format!("no row `creating` for {id}") })
+        }
+    }
+
+    pub async fn set_ending(&self, id: &SandboxId) -> Result<()> {
+        sqlx::query("UPDATE sandbox SET state = 'ending' WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&self.writer)
+            .await
+            .map(drop)
+            .map_err(Error::database("note that a sandbox ends"))
+    }
+
+    pub async fn set_end_at(&self, id: &SandboxId, end_at: DateTime<Utc>) -> Result<()> {
+        sqlx::query("UPDATE sandbox SET end_at = $2 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(end_at.timestamp_micros())
+            .execute(&self.writer)
+            .await
+            .map(drop)
+            .map_err(Error::database("note the end of a sandbox"))
+    }
+
+    /// Removes a sandbox that ended. Its idempotency key stays.
+    pub async fn delete_sandbox(&self, id: &SandboxId) -> Result<()> {
+        sqlx::query("DELETE FROM sandbox WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&self.writer)
+            .await
+            .map(drop)
+            .map_err(Error::database("remove a sandbox"))
+    }
+
+    /// Removes a sandbox that was never handed out, with its idempotency key: a repeat starts anew.
+    ///
+    /// `id` may be one that [`Loaded::unreadable`] names.
+    pub async fn forget_sandbox(&self, id: &str) -> Result<()> {
+        let failed = || Error::database("forget a sandbox");
+        let mut transaction = self.writer.begin().await.map_err(failed())?;
+        for sql in
+            ["DELETE FROM idempotency WHERE sandbox_id = $1", "DELETE FROM sandbox WHERE id = $1"]
+        {
+            sqlx::query(sql).bind(id).execute(&mut *transaction).await.map_err(failed())?;
+        }
+        transaction.commit().await.map_err(failed())
+    }
+
+    /// Every sandbox of every team.
+    pub async fn sandboxes(&self) -> Result<Loaded> {
+        let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM sandbox ORDER BY id"))
+            .fetch_all(&self.reader)
+            .await
+            .map_err(Error::database("list sandboxes"))?;
+        let mut loaded = Loaded::default();
+        for row in &rows {
+            match sandbox(row) {
+                Ok(row) => loaded.rows.push(row),
+                Err(error) => {
+                    let id = row.try_get("id").map_err(Error::database("list sandboxes"))?;
+                    loaded.unreadable.push((id, error));
+                }
+            }
+        }
+        Ok(loaded)
+    }
+}
+
+/// What a violated uniqueness is called; any other error keeps its own.
+pub(crate) fn taken(
+    what: &'static str,
+    operation: &'static str,
+) -> impl FnOnce(sqlx::Error) -> Error {
+    move |source| match &source {
+        sqlx::Error::Database(error) if error.is_unique_violation() => Error::Taken(what),
+        _ => Error::Database { operation, source },
+    }
+}
+
+async fn insert(connection: &mut SqliteConnection, row: &SandboxRow) -> Result<()> {
+    let metadata = serde_json::to_string(&row.metadata).map_err(Error::corrupt("sandbox"))?;
+    let resources = serde_json::to_string(&row.resources).map_err(Error::corrupt("sandbox"))?;
+    sqlx::query(concat!(
+        "INSERT INTO sandbox (",
+        columns!(),
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+    ))
+    .bind(row.id.as_str())
+    .bind(row.team.to_string())
+    .bind(row.template_id.as_str())
+    .bind(&row.template_name)
+    .bind(row.alias.as_deref())
+    .bind(row.state.as_str())
+    .bind(metadata)
+    .bind(resources)
+    .bind(row.started_at.timestamp_micros())
+    .bind(row.end_at.timestamp_micros())
+    .bind(row.secure)
+    .bind(row.auto_pause)
+    .bind(row.allow_internet)
+    .bind(&row.envd_version)
+    .bind(row.record.as_ref().map(Value::to_string))
+    .execute(connection)
+    .await
+    .map(drop)
+    .map_err(taken("the sandbox id", "add a sandbox"))
+}
+
+fn sandbox(row: &SqliteRow) -> Result<SandboxRow> {
+    const WHAT: &str = "sandbox";
+    let text = |column: &str| -> Result<String> {
+        row.try_get(column).map_err(Error::database("read a sandbox"))
+    };
+    let optional = |column: &str| -> Result<Option<String>> {
+        row.try_get(column).map_err(Error::database("read a sandbox"))
+    };
+    let time = |column: &str| -> Result<DateTime<Utc>> {
+        let micros = row.try_get(column).map_err(Error::database("read a sandbox"))?;
+        from_micros(WHAT, micros)
+    };
+    let flag = |column: &str| -> Result<Option<bool>> {
+        row.try_get(column).map_err(Error::database("read a sandbox"))
+    };
+    Ok(SandboxRow {
+        id: text("id")?.parse().map_err(Error::corrupt(WHAT))?,
+        team: text("team_id")?.parse().map_err(Error::corrupt(WHAT))?,
+        template_id: text("template_id")?.parse().map_err(Error::corrupt(WHAT))?,
+        template_name: text("template_name")?,
+        alias: optional("alias")?,
+        state: text("state")?.parse().map_err(Error::corrupt(WHAT))?,
+        metadata: serde_json::from_str(&text("metadata")?).map_err(Error::corrupt(WHAT))?,
+        resources: serde_json::from_str(&text("resources")?).map_err(Error::corrupt(WHAT))?,
+        started_at: time("started_at")?,
+        end_at: time("end_at")?,
+        secure: flag("secure")?.unwrap_or(true),
+        auto_pause: flag("auto_pause")?.unwrap_or(false),
+        allow_internet: flag("allow_internet")?,
+        envd_version: text("envd_version")?,
+        record: optional("record")?
+            .map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(Error::corrupt(WHAT))?,
+    })
+}
