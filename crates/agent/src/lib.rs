@@ -1,1 +1,92 @@
 //! The daemon inside a sandbox: PID 1, processes, files, terminals.
+//!
+//! It answers the requests that E2B clients make to a sandbox (`process.Process`,
+//! `filesystem.Filesystem`, `/files`, …) and reaps what exits. It decides nothing about the
+//! sandbox itself: limits, isolation and lifetime are the engine's, and nothing that happens
+//! here may be trusted outside. Everything runs on one thread.
+//!
+//! Start reading at [`server`] (who may ask what), then [`process`] or [`fs`] and [`files`];
+//! [`boot`] tells how a bare process becomes a sandbox.
+
+pub mod auth;
+pub mod boot;
+pub mod files;
+pub mod fs;
+pub mod log;
+pub mod paths;
+pub mod process;
+pub mod reply;
+pub mod server;
+pub mod state;
+pub mod users;
+
+use std::{
+    fmt, io,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    sync::Arc,
+};
+
+use soulbox_model::boot::AgentConfig;
+
+pub use state::State;
+
+/// A sandbox that [`boot`] has entered: what [`serve`] needs.
+pub struct Sandbox {
+    pub config: AgentConfig,
+    /// For clients, through the gateway: the access token is checked.
+    pub clients: UnixListener,
+    /// For the server alone: no token is checked, private routes are served.
+    pub control: UnixListener,
+    /// Port 49983 inside the sandbox: the access token is checked.
+    pub tcp: Option<TcpListener>,
+    pub user_cgroup: UserCgroup,
+    /// Called once every listener is served.
+    pub ready: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Where the commands of users run, so that their limits are not the agent's.
+#[derive(Debug, Default)]
+pub enum UserCgroup {
+    /// In the agent's own cgroup.
+    #[default]
+    None,
+    /// The `tasks` file of a version 1 cgroup, open for writing.
+    V1Tasks(OwnedFd),
+    /// The directory of a version 2 cgroup.
+    V2Dir(OwnedFd),
+}
+
+/// Serves a sandbox as its PID 1, until the process is killed.
+///
+/// Must run on a `current_thread` Tokio runtime with I/O and time enabled.
+///
+/// # Errors
+/// A listener that cannot be served.
+pub async fn serve(sandbox: Sandbox) -> io::Result<()> {
+    let Sandbox { config, clients, control, tcp, user_cgroup, ready } = sandbox;
+    let state = Arc::new(State::new(config.into(), user_cgroup));
+    let clients = server::Listener::unix(clients)?;
+    let control = server::Listener::unix(control)?;
+    let tcp = tcp.map(server::Listener::tcp).transpose()?;
+    let routers = server::Routers::new(state);
+    ready();
+    let inside = async {
+        match tcp {
+            Some(tcp) => tcp.serve(routers.clients.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::join!(
+        clients.serve(routers.clients.clone()),
+        control.serve(routers.control.clone()),
+        inside
+    );
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! How a bare process becomes a sandbox.
+//!
+//! The engine starts the agent as PID 1 of new namespaces in which the host's mounts are still
+//! in sight, and nothing hostile runs yet. Two messages make it a sandbox (see
+//! [`soulbox_model::boot`]): first what no template decides, then the root file system. The
+//! process then gives up what it will not need; what it starts later cannot regain it.
+
+use std::{
+    io,
+    net::{Ipv4Addr, TcpListener},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    mount::{
+        MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+        mount_change, move_mount, open_tree, unmount,
+    },
+    process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit},
+};
+use soulbox_model::{
+    AGENT_PORT,
+    boot::{AgentConfig, BindFd, MAX_MESSAGE, Message, Ready},
+};
+use soulbox_sys::{
+    caps, init,
+    mount::{self, Opt},
+    netns, scm,
+    seccomp::Filter,
+};
+
+use crate::Sandbox;
+
+/// Why the process did not become a sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// Not started by an engine.
+    #[error("descriptor 3 is no boot socket: only a SoulBox engine starts the agent this way")]
+    NotStartedByEngine,
+    /// The engine went away before it had a use for this process.
+    #[error("the engine closed the boot socket")]
+    Abandoned,
+    #[error("{step}: {source}")]
+    Step {
+        step: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("boot message: {0}")]
+    Message(String),
+}
+
+fn step<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> BootError {
+    move |error| BootError::Step { step, source: error.into() }
+}
+
+/// Files of `/proc` that tell of the host or reach into its kernel.
+const MASKED: &[&str] = &[
+    "cmdline",
+    "config.gz",
+    "kallsyms",
+    "kcore",
+    "key-users",
+    "keys",
+    "kmsg",
+    "latency_stats",
+    "modules",
+    "sched_debug",
+    "sysrq-trigger",
+    "timer_list",
+];
+
+/// Directories of `/proc` that are shown empty.
+const EMPTIED: &[&str] = &["acpi", "asound", "scsi"];
+
+/// Directories of `/proc` that cannot be written.
+const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys"];
+
+/// Waits for the engine's messages and becomes the sandbox that they describe.
+///
+/// # Errors
+/// The step that failed; the engine has been told if it still listens.
+pub fn enter() -> Result<Sandbox, BootError> {
+    let socket = init::inherited_socket().map_err(|_| BootError::NotStartedByEngine)?;
+    let entered = prepare(&socket).and_then(|tcp| bind(&socket, tcp));
+    match entered {
+        Ok((config, clients, control, tcp)) => Ok(Sandbox {
+            config,
+            clients,
+            control,
+            tcp: Some(tcp),
+            ready: Box::new(move || answer(&socket, &Ready::Serving)),
+        }),
+        Err(error) => {
+            if let BootError::Step { step, source } = &error {
+                let failed = Ready::Failed { step: (*step).into(), error: source.to_string() };
+                answer(&socket, &failed);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// An engine that no longer listens needs no answer.
+fn answer(socket: &UnixStream, ready: &Ready) {
+    if let Ok(message) = serde_json::to_vec(ready) {
+        let _ = scm::send(socket, &message, &[]);
+    }
+}
+
+fn receive(socket: &UnixStream) -> Result<(Message, Vec<OwnedFd>), BootError> {
+    let (payload, fds) = scm::receive(socket, MAX_MESSAGE).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => BootError::Abandoned,
+        _ => step("receive")(error),
+    })?;
+    let message =
+        serde_json::from_slice(&payload).map_err(|e| BootError::Message(e.to_string()))?;
+    Ok((message, fds))
+}
+
+/// Everything that no template decides.
+fn prepare(socket: &UnixStream) -> Result<TcpListener, BootError> {
+    let none = MountAttrFlags::empty();
+    let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    netns::loopback_up().map_err(step("bring up the loopback"))?;
+    let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, AGENT_PORT.get()))
+        .map_err(step("listen on the agent's port"))?;
+    limit_resources().map_err(step("set resource limits"))?;
+
+    let proc = mount::new(c"proc", &[], quiet).map_err(step("make /proc"))?;
+    let terminals =
+        [Opt::Value("ptmxmode", "0666"), Opt::Value("mode", "620"), Opt::Value("gid", "5")];
+    let pts = mount::new(c"devpts", &terminals, none).map_err(step("make /dev/pts"))?;
+    let shared_memory = [Opt::Value("mode", "1777")];
+    let shm = mount::new(c"tmpfs", &shared_memory, quiet).map_err(step("make /dev/shm"))?;
+    let mqueue = mount::new(c"mqueue", &[], quiet).map_err(step("make /dev/mqueue"))?;
+
+    let (Message::Prepare, fds) = receive(socket)? else {
+        return Err(BootError::Message("expected `prepare`".into()));
+    };
+    let [dev, sys] = &fds[..] else {
+        return Err(BootError::Message("`prepare` needs two descriptors".into()));
+    };
+    put(dev, "/dev").map_err(step("attach /dev"))?;
+    put(&pts, "/dev/pts").map_err(step("attach /dev/pts"))?;
+    put(&shm, "/dev/shm").map_err(step("attach /dev/shm"))?;
+    put(&mqueue, "/dev/mqueue").map_err(step("attach /dev/mqueue"))?;
+    put(sys, "/sys").map_err(step("attach /sys"))?;
+    put(&proc, "/proc").map_err(step("attach /proc"))?;
+    mask_proc().map_err(step("mask /proc"))?;
+    Ok(tcp)
+}
+
+fn place(path: &str) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?)
+}
+
+fn put(mount: &OwnedFd, path: &str) -> io::Result<()> {
+    mount::attach(mount.as_fd(), place(path)?.as_fd())
+}
+
+fn limit_resources() -> io::Result<()> {
+    let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
+    // One byte, not zero: the kernel skips a core handler on the host for exactly this value (core(5)).
+    setrlimit(Resource::Core, both(1))?;
+    setrlimit(Resource::Nofile, both(1 << 20))
+        .or_else(|_| setrlimit(Resource::Nofile, both(1 << 16)))?;
+    Ok(())
+}
+
+fn mask_proc() -> io::Result<()> {
+    for name in MASKED {
+        let Ok(target) = place(&format!("/proc/{name}")) else { continue };
+        let null = mount::clone_at(CWD, "/dev/null")?;
+        mount::attach(null.as_fd(), target.as_fd())?;
+    }
+    for name in EMPTIED {
+        let Ok(target) = place(&format!("/proc/{name}")) else { continue };
+        let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let empty = mount::new(c"tmpfs", &[Opt::Value("size", "4k")], read_only)?;
+        mount::attach(empty.as_fd(), target.as_fd())?;
+    }
+    for name in READ_ONLY {
+        let path = format!("/proc/{name}");
+        let Ok(target) = place(&path) else { continue };
+        let itself = mount::clone_at(CWD, &path)?;
+        mount::set_attributes(itself.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, None)?;
+        mount::attach(itself.as_fd(), target.as_fd())?;
+    }
+    Ok(())
+}
+
+type Bound = (AgentConfig, UnixListener, UnixListener, TcpListener);
+
+/// The root file system and the sandbox's identity; afterwards there is no way back.
+fn bind(socket: &UnixStream, tcp: TcpListener) -> Result<Bound, BootError> {
+    let (Message::Bind { config, fds: kinds }, fds) = receive(socket)? else {
+        return Err(BootError::Message("expected `bind`".into()));
+    };
+    let (mut root, mut clients, mut control, mut mounts) = (None, None, None, Vec::new());
+    for (kind, fd) in kinds.into_iter().zip(fds) {
+        match kind {
+            BindFd::Root => root = Some(fd),
+            BindFd::Mount { target } => mounts.push((target, fd)),
+            BindFd::ClientListener => clients = Some(UnixListener::from(fd)),
+            BindFd::ControlListener => control = Some(UnixListener::from(fd)),
+        }
+    }
+    let (Some(root), Some(clients), Some(control)) = (root, clients, control) else {
+        return Err(BootError::Message("`bind` lacks a descriptor".into()));
+    };
+    enter_root(&root, &mounts)?;
+    rustix::system::sethostname(config.hostname.as_bytes()).map_err(step("set the host name"))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    // Order matters: the filter needs a capability that goes next, and once not dumpable the
+    // process no longer owns its files in /proc.
+    Filter::sandbox().install().map_err(step("install the system call filter"))?;
+    caps::confine(caps::SANDBOX).map_err(step("drop capabilities"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("refuse tracing"))?;
+    Ok((*config, clients, control, tcp))
+}
+
+fn enter_root(root: &OwnedFd, mounts: &[(String, OwnedFd)]) -> Result<(), BootError> {
+    // Any directory will do: the whole tree around it is left behind in a moment.
+    const STAGE: &str = "/tmp";
+    put(root, STAGE).map_err(step("attach the root file system"))?;
+    let root = place(STAGE).map_err(step("open the root file system"))?;
+    for name in ["/dev", "/sys", "/proc"] {
+        take_along(name, root.as_fd()).map_err(step("move /dev, /sys and /proc"))?;
+    }
+    for (target, mount) in mounts {
+        mount::target(root.as_fd(), target)
+            .and_then(|target| mount::attach(mount.as_fd(), target.as_fd()))
+            .map_err(step("attach a mount of the template"))?;
+    }
+    let enter = || -> rustix::io::Result<()> {
+        rustix::process::fchdir(&root)?;
+        rustix::process::pivot_root(".", ".")?;
+        unmount(".", UnmountFlags::DETACH)?;
+        rustix::process::chdir("/")?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+    };
+    enter().map_err(step("change the root"))
+}
+
+/// Moves a prepared mount, with what is mounted on it, into the new root.
+fn take_along(path: &str, root: BorrowedFd<'_>) -> io::Result<()> {
+    let target = mount::target(root, path)?;
+    let tree = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree.as_fd(), "", target.as_fd(), "", flags)?)
+}

@@ -1,0 +1,155 @@
+//! Listeners, routes and the order in which a request is checked.
+//!
+//! A request passes, outermost first: CORS, the access token ([`crate::auth::check_token`], not
+//! on the control listener), the acting user ([`crate::auth::note_acting_user`]), its route.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    http::{HeaderName, Method, StatusCode},
+    middleware,
+    routing::get,
+};
+use connectrpc::{CompressionPolicy, ConnectRpcService, DeadlinePolicy, Limits};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    task::JoinSet,
+};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
+
+use crate::{State, auth, reply};
+
+/// The largest request message: files travel elsewhere, but input to a process may be long.
+const MAX_MESSAGE: usize = 64 << 20;
+/// How long a connection may be idle; longer than any proxy in front keeps one.
+const IDLE: Duration = Duration::from_secs(640);
+/// How long to wait after `accept` failed for lack of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What each kind of listener answers.
+#[derive(Debug, Clone)]
+pub struct Routers {
+    /// For everybody who can reach the sandbox.
+    pub clients: Router,
+    /// For the server alone.
+    pub control: Router,
+}
+
+impl Routers {
+    pub fn new(state: Arc<State>) -> Self {
+        let public = public_routes(&state);
+        let private = Router::new()
+            .with_state(Arc::clone(&state));
+        let token = middleware::from_fn_with_state(state, auth::check_token);
+        Self {
+            clients: public.clone().layer(token).layer(cors()),
+            control: public.merge(private).layer(cors()),
+        }
+    }
+}
+
+fn public_routes(_state: &Arc<State>) -> Router {
+    let services = connectrpc::Router::new();
+    let limits =
+        Limits::default().with_max_message_size(MAX_MESSAGE).with_max_request_body_size(MAX_MESSAGE);
+    let paths: Vec<String> = services.methods().map(|path| format!("/{path}")).collect();
+    let rpc = ConnectRpcService::new(services)
+        .with_limits(limits)
+        .with_compression_policy(CompressionPolicy::disabled())
+        .with_deadline_policy(DeadlinePolicy::new().with_enforce_on_streams(true));
+    let mut router = Router::new().route("/health", get(async || reply::no_content()));
+    for path in paths {
+        router = router.route_service(&path, rpc.clone());
+    }
+    router
+        .fallback(async || reply::text(StatusCode::NOT_FOUND, "404 page not found"))
+        .layer(middleware::from_fn(auth::note_acting_user))
+}
+
+fn cors() -> CorsLayer {
+    let exposed = [
+        "grpc-status",
+        "grpc-message",
+        "grpc-status-details-bin",
+        "location",
+        "cache-control",
+        "x-content-type-options",
+    ];
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([
+            Method::HEAD,
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        // Named one by one: `*` would leave out `Authorization`.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(exposed.map(HeaderName::from_static))
+        .max_age(Duration::from_secs(7200))
+}
+
+/// A socket that accepts HTTP/1.1 connections.
+#[derive(Debug)]
+pub enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    /// # Errors
+    /// The socket cannot be made non-blocking or registered with the runtime.
+    pub fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener).map(Self::Unix)
+    }
+
+    /// # Errors
+    /// See [`Listener::unix`].
+    pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Self::Tcp)
+    }
+
+    /// Answers connections until the future is dropped, which ends them all.
+    pub async fn serve(self, router: Router) {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = match &self {
+                Self::Unix(listener) => listener.accept().await.map(|(stream, _)| {
+                    connections.spawn(connection(stream, router.clone()));
+                }),
+                Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                    // Only delays small answers otherwise.
+                    let _ = stream.set_nodelay(true);
+                    connections.spawn(connection(stream, router.clone()));
+                }),
+            };
+            if accepted.is_err() {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            while connections.try_join_next().is_some() {}
+        }
+    }
+}
+
+/// Serves one connection; what goes wrong on it is its client's business alone.
+async fn connection<S>(stream: S, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+}
