@@ -1,0 +1,1 @@
+//! `/files`: the contents of files, in and out.
