@@ -1,0 +1,99 @@
+"""The host's side of a sandbox: processes, namespaces, mounts and cgroups as `/proc` shows them."""
+
+import os
+from pathlib import Path
+
+
+def processes(text):
+    """Host process IDs whose command line holds `text`, this process excluded."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+def namespaces(pid="self"):
+    """Name of each namespace kind → its identity."""
+    directory = Path(f"/proc/{pid}/ns")
+    return {entry.name: os.readlink(entry) for entry in directory.iterdir() if not entry.name.endswith("_for_children")}
+
+
+def status(pid):
+    """`/proc/<pid>/status` as a mapping."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, value in (line.split(":", 1) for line in lines)}
+
+
+def id_map(pid, kind="uid"):
+    """(first inside, first outside, length) per line of `uid_map` or `gid_map`."""
+    text = Path(f"/proc/{pid}/{kind}_map").read_text()
+    return [tuple(int(part) for part in line.split()) for line in text.splitlines()]
+
+
+def cgroups(pid):
+    """Directories of the process's cgroups, one per hierarchy."""
+    mounts = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        kind, options = fields[fields.index("-") + 1], fields[-1].split(",")
+        if kind == "cgroup2":
+            mounts[""] = fields[4]
+        elif kind == "cgroup":
+            for option in options:
+                mounts.setdefault(option, fields[4])
+    found = {}
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            if controller in mounts:
+                found[controller] = Path(mounts[controller] + path)
+    return found
+
+
+def cgroup_file(pid, *candidates):
+    """Content of the first file that exists among (controller, v1 name) and ("", v2 name) pairs."""
+    groups = cgroups(pid)
+    for controller, name in candidates:
+        path = groups.get(controller)
+        if path is not None and (path / name).exists():
+            return (path / name).read_text().strip()
+    raise AssertionError(f"none of {candidates} among {groups}")
+
+
+def footprint(data_dir):
+    """Counts of everything that a sandbox may leave behind on the host."""
+    return {
+        "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
+        "loop devices": sum(1 for _ in Path("/sys/block").glob("loop*/loop/backing_file")),
+        "cgroups": sum(len(directories) for _, directories, _ in os.walk("/sys/fs/cgroup")),
+        "agents": len(processes("soulbox-agent")),
+        "sandbox users": sum(1 for uid in owners() if uid >= 100_000),
+        "network namespaces": len({namespace for namespace in network_namespaces()}),
+        "files": sum(len(files) + len(directories) for _, directories, files in os.walk(data_dir)),
+    }
+
+
+def owners():
+    """Real user ID of each process."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                yield os.stat(entry).st_uid
+            except OSError:
+                continue
+
+
+def network_namespaces():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                yield os.readlink(entry / "ns/net")
+            except OSError:
+                continue
