@@ -93,6 +93,7 @@ pub fn enter() -> Result<Sandbox, BootError> {
             clients,
             control,
             tcp: Some(tcp),
+            user_cgroup: Default::default(),
             ready: Box::new(move || answer(&socket, &Ready::Serving)),
         }),
         Err(error) => {

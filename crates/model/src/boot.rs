@@ -40,7 +40,7 @@ pub struct AgentConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
-    /// Three descriptors: detached mounts of `/dev` and `/sys`, and of a file to mask others with.
+    /// Two descriptors: detached mounts of `/dev` and `/sys`.
     Prepare,
     /// The descriptors that `fds` names, in that order.
     Bind { config: Box<AgentConfig>, fds: Vec<BindFd> },

@@ -11,8 +11,12 @@
 use std::{
     ffi::CStr,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
     ptr,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -187,6 +191,26 @@ pub fn try_reap(pidfd: BorrowedFd<'_>) -> bool {
         unsafe { libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &mut info, flags) };
     // SAFETY: after a successful waitid the child's fields are the valid ones.
     ret == 0 && unsafe { info.si_pid() } != 0
+}
+
+/// In the started program: takes the socket that [`start`] passed as descriptor 3.
+///
+/// # Errors
+/// `InvalidInput` if descriptor 3 is no socket, that is, if the program was not started by
+/// [`start`], or if the socket was taken before.
+pub fn inherited_socket() -> io::Result<UnixStream> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    // SAFETY: only looked at; a closed descriptor answers EBADF.
+    let is_socket = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(3) }).is_ok_and(|stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Socket
+    });
+    if !is_socket || TAKEN.swap(true, Ordering::Relaxed) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: descriptor 3 is open, and `TAKEN` sees to it that only one owner is made.
+    let socket = unsafe { OwnedFd::from_raw_fd(3) };
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(socket.into())
 }
 
 fn reap(pid: libc::pid_t) {

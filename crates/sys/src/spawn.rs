@@ -1,1 +1,482 @@
-//! Not written yet.
+//! Starting a process of a user.
+//!
+//! The child shares the caller's memory and stops its thread until it executes the program
+//! (`CLONE_VM|CLONE_VFORK`), so the cost does not depend on the caller's size, and a failed step
+//! is reported through that memory instead of a pipe. Between clone and exec it may only make
+//! plain system calls: no allocation, no lock, and none of the C library's wrappers for
+//! credentials, which would change those of the caller's threads.
+
+use std::{
+    ffi::{CStr, CString},
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    ptr,
+};
+
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use crate::{
+    check,
+    init::{BlockSignals, Stack},
+};
+
+/// What to start, and as whom.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    /// Paths of the program, tried in this order as a shell tries the directories of `PATH`.
+    pub programs: &'a [CString],
+    pub argv: &'a [CString],
+    /// `NAME=value` each; nothing is inherited.
+    pub env: &'a [CString],
+    /// Entered with the rights of `user`.
+    pub cwd: &'a CStr,
+    /// Standard input, output and error; no other descriptor is open in the program.
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// Standard input is a terminal and becomes the controlling one.
+    pub terminal: bool,
+    /// The caller's own credentials when absent.
+    pub user: Option<Credentials<'a>>,
+    pub cgroup: Cgroup<'a>,
+    /// How much rather than others the kernel kills the process when memory runs out, -1000 to 1000.
+    pub oom_score_adj: Option<i16>,
+    /// What a program that cannot be executed leaves behind: a start that failed, or a process
+    /// that did what a shell does.
+    pub unexecutable: Unexecutable<'a>,
+}
+
+/// User, group and supplementary groups.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: &'a [u32],
+}
+
+/// The cgroup that the process starts in.
+#[derive(Debug, Clone, Copy)]
+pub enum Cgroup<'a> {
+    Inherit,
+    /// The `tasks` file of a version 1 cgroup, open for writing.
+    V1Tasks(BorrowedFd<'a>),
+    /// The directory of a version 2 cgroup.
+    V2Dir(BorrowedFd<'a>),
+}
+
+/// See [`Spawn::unexecutable`].
+#[derive(Debug, Clone, Copy)]
+pub enum Unexecutable<'a> {
+    /// The start fails with what `execve` reported.
+    Fails,
+    /// The process writes the text to its standard error and exits with 127 when the program
+    /// does not exist, or 126 when it may not be executed.
+    Exits { missing: &'a [u8], refused: &'a [u8] },
+}
+
+/// A started process: a child of the caller, which has to wait for it.
+#[derive(Debug)]
+pub struct Child {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+}
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {source}")]
+pub struct Failed {
+    pub step: &'static str,
+    #[source]
+    pub source: io::Error,
+}
+
+impl From<Failed> for io::Error {
+    fn from(failed: Failed) -> Self {
+        Self::new(failed.source.kind(), failed)
+    }
+}
+
+/// What the child sees of the caller's memory.
+struct Shared<'a> {
+    programs: *const *const libc::c_char,
+    argv: *const *const libc::c_char,
+    /// `/bin/sh`, room for the script's path, the arguments.
+    script_argv: *mut *const libc::c_char,
+    env: *const *const libc::c_char,
+    cwd: *const libc::c_char,
+    stdio: [RawFd; 3],
+    terminal: bool,
+    user: Option<Credentials<'a>>,
+    /// Still to join, by writing to it.
+    join: Join,
+    oom_score_adj: Option<i16>,
+    unexecutable: Unexecutable<'a>,
+    step: &'static str,
+    errno: i32,
+}
+
+#[derive(Clone, Copy)]
+enum Join {
+    Nothing,
+    Tasks(RawFd),
+    Procs(RawFd),
+}
+
+/// Starts the process and returns when it executes its program.
+///
+/// # Errors
+/// The step that failed and what the kernel reported; no process is left behind then.
+pub fn spawn(spawn: &Spawn<'_>) -> Result<Child, Failed> {
+    let programs = pointers(spawn.programs);
+    let argv = pointers(spawn.argv);
+    let env = pointers(spawn.env);
+    let mut script_argv = vec![c"/bin/sh".as_ptr(), ptr::null()];
+    script_argv.extend(spawn.argv.iter().skip(1).map(|argument| argument.as_ptr()));
+    script_argv.push(ptr::null());
+    let mut shared = Shared {
+        programs: programs.as_ptr(),
+        argv: argv.as_ptr(),
+        script_argv: script_argv.as_mut_ptr(),
+        env: env.as_ptr(),
+        cwd: spawn.cwd.as_ptr(),
+        stdio: spawn.stdio.map(|fd| fd.as_raw_fd()),
+        terminal: spawn.terminal,
+        user: spawn.user,
+        join: match spawn.cgroup {
+            Cgroup::Inherit => Join::Nothing,
+            Cgroup::V1Tasks(tasks) => Join::Tasks(tasks.as_raw_fd()),
+            Cgroup::V2Dir(dir) => Join::Procs(dir.as_raw_fd()),
+        },
+        oom_score_adj: spawn.oom_score_adj,
+        unexecutable: spawn.unexecutable,
+        step: "clone",
+        errno: 0,
+    };
+    let mut stack = Stack::new();
+    let blocked = BlockSignals::new()
+        .map_err(|source| Failed { step: "block signals", source })?;
+    let started = match spawn.cgroup {
+        // Cloning into a cgroup spares the wait that moving into it would be.
+        Cgroup::V2Dir(dir) => match clone_into(&mut shared, &mut stack, dir.as_raw_fd()) {
+            Err(error) if clone3_is_unusable(&error) => clone(&mut shared, &mut stack),
+            result => result,
+        },
+        _ => clone(&mut shared, &mut stack),
+    };
+    drop(blocked);
+    let (pid, pidfd) = started.map_err(|source| Failed { step: "clone", source })?;
+    // The child wrote through the pointer behind the compiler's back.
+    // SAFETY: `shared` is a live local, and the child that wrote to it is gone or runs its program.
+    let (step, errno) = unsafe {
+        (ptr::read_volatile(&raw const shared.step), ptr::read_volatile(&raw const shared.errno))
+    };
+    if errno == 0 {
+        return Ok(Child { pid, pidfd });
+    }
+    // Somebody who waits for all children may have been faster.
+    while waitpid(Some(pid), WaitOptions::empty()) == Err(rustix::io::Errno::INTR) {}
+    Err(Failed { step, source: io::Error::from_raw_os_error(errno) })
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// A seccomp filter answers `ENOSYS` or `EPERM`, an old kernel `ENOSYS`, `E2BIG` or `EINVAL`.
+fn clone3_is_unusable(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOSYS | libc::EPERM | libc::E2BIG | libc::EINVAL)
+    )
+}
+
+const FLAGS: libc::c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
+
+fn clone(shared: &mut Shared<'_>, stack: &mut Stack) -> io::Result<(Pid, OwnedFd)> {
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: the child runs on a stack of its own while this thread is stopped (CLONE_VFORK), so
+    // `shared` and what it points to stay valid and unshared; it makes plain system calls only
+    // and leaves by `execve` or `_exit`. `pidfd` is where CLONE_PIDFD stores the descriptor.
+    let pid = unsafe {
+        libc::clone(
+            enter,
+            stack.top(),
+            FLAGS | libc::SIGCHLD,
+            ptr::from_mut(shared).cast(),
+            &raw mut pidfd,
+        )
+    };
+    child(check(pid.into())?, pidfd)
+}
+
+fn child(pid: libc::c_long, pidfd: libc::c_int) -> io::Result<(Pid, OwnedFd)> {
+    let pid = libc::pid_t::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("clone made no process"))?;
+    // SAFETY: the kernel made this descriptor for us with the child, and nobody else has it.
+    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+fn clone_into(
+    shared: &mut Shared<'_>,
+    stack: &mut Stack,
+    cgroup: RawFd,
+) -> io::Result<(Pid, OwnedFd)> {
+    const STACK_TOP_ONLY: u64 = 4096;
+    let join = std::mem::replace(&mut shared.join, Join::Nothing);
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: `clone_args` is plain data; zero means absent for every field.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = (FLAGS as u64) | libc::CLONE_INTO_CGROUP as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.cgroup = u64::from(cgroup.cast_unsigned());
+    // The kernel only adds both: the stack grows down from there.
+    args.stack = stack.top() as u64 - STACK_TOP_ONLY;
+    args.stack_size = STACK_TOP_ONLY;
+    let ret: libc::c_long;
+    // SAFETY: as for `clone`; the child starts after `syscall` with all registers but `rax` and
+    // `rsp` as they were, and calls `enter`, which never returns. `rbx` belongs to the compiler,
+    // so `r12` and `r13`, which the call preserves, carry function and argument.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => ret,
+            in("rdi") &raw mut args,
+            in("rsi") size_of::<libc::clone_args>(),
+            in("r12") enter as extern "C" fn(*mut libc::c_void) -> libc::c_int,
+            in("r13") ptr::from_mut(shared),
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    if ret < 0 {
+        shared.join = join;
+        return Err(io::Error::from_raw_os_error(i32::try_from(-ret).unwrap_or(libc::EINVAL)));
+    }
+    child(ret, pidfd)
+}
+
+/// The child's life, from clone to exec.
+extern "C" fn enter(shared: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `spawn` passes a pointer to its `Shared`, which nobody else uses while it is stopped.
+    let shared = unsafe { &mut *shared.cast::<Shared<'_>>() };
+    shared.run()
+}
+
+impl Shared<'_> {
+    fn run(&mut self) -> ! {
+        default_signals();
+        self.join_cgroup();
+        self.set_oom_score();
+        // SAFETY: no memory is passed.
+        self.must("setsid", unsafe { libc::syscall(libc::SYS_setsid) });
+        self.set_stdio();
+        if self.terminal {
+            // SAFETY: takes a plain number.
+            let ret = unsafe { libc::syscall(libc::SYS_ioctl, 0, libc::TIOCSCTTY, 0) };
+            self.must("TIOCSCTTY", ret);
+        }
+        // SAFETY: no memory is passed. The kernel may lack it; all our descriptors close on exec.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+        self.set_user();
+        // SAFETY: `cwd` is a C string that `spawn` keeps; the other call passes a plain number.
+        let ret = unsafe {
+            libc::syscall(libc::SYS_umask, 0o022);
+            libc::syscall(libc::SYS_chdir, self.cwd)
+        };
+        self.must("chdir", ret);
+        unblock_signals();
+        self.exec()
+    }
+
+    fn join_cgroup(&mut self) {
+        match self.join {
+            Join::Nothing => {}
+            Join::Tasks(tasks) => self.write_zero(tasks, "join cgroup"),
+            Join::Procs(dir) => {
+                let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+                let name = c"cgroup.procs".as_ptr();
+                // SAFETY: `name` is a static C string.
+                let procs = unsafe { libc::syscall(libc::SYS_openat, dir, name, flags) };
+                self.must("open cgroup.procs", procs);
+                self.write_zero(procs as RawFd, "join cgroup");
+            }
+        }
+    }
+
+    fn write_zero(&mut self, fd: RawFd, step: &'static str) {
+        // SAFETY: writes one byte of a static string.
+        let ret = unsafe { libc::syscall(libc::SYS_write, fd, b"0".as_ptr(), 1) };
+        self.must(step, ret);
+    }
+
+    /// Best effort: `/proc` may be missing, and only a wish is lost.
+    fn set_oom_score(&self) {
+        let Some(score) = self.oom_score_adj else { return };
+        let mut text = [0_u8; 8];
+        let mut at = text.len();
+        let mut rest = score.unsigned_abs();
+        while at > 1 {
+            at -= 1;
+            text[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if score < 0 {
+            at -= 1;
+            text[at] = b'-';
+        }
+        let path = c"/proc/self/oom_score_adj".as_ptr();
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        // SAFETY: `path` is a static C string, `text` a local of which `at` is within bounds.
+        unsafe {
+            let file = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags);
+            if file >= 0 {
+                libc::syscall(libc::SYS_write, file, text.as_ptr().add(at), text.len() - at);
+                libc::syscall(libc::SYS_close, file);
+            }
+        }
+    }
+
+    fn set_stdio(&mut self) {
+        // First out of the way of the targets, then onto them.
+        for index in 0..3 {
+            let fd = self.stdio[index];
+            if fd < 3 {
+                // SAFETY: takes plain numbers.
+                let moved =
+                    unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, 3) };
+                self.must("fcntl", moved);
+                self.stdio[index] = moved as RawFd;
+            }
+        }
+        for index in 0..3 {
+            // SAFETY: takes plain numbers. The copies are not closed on exec.
+            let ret = unsafe { libc::syscall(libc::SYS_dup3, self.stdio[index], index, 0) };
+            self.must("dup3", ret);
+        }
+    }
+
+    fn set_user(&mut self) {
+        let Some(user) = self.user else { return };
+        let (groups, gid, uid) = (user.groups, user.gid, user.uid);
+        // SAFETY: `groups` is a slice that `spawn`'s caller keeps.
+        let ret = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+        self.must("setgroups", ret);
+        // SAFETY: takes plain numbers.
+        self.must("setresgid", unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) });
+        // SAFETY: takes plain numbers.
+        self.must("setresuid", unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) });
+    }
+
+    fn exec(&mut self) -> ! {
+        let mut refused = 0;
+        let mut next = self.programs;
+        loop {
+            // SAFETY: `programs` ends with a null pointer, at which the loop ends.
+            let program = unsafe { *next };
+            if program.is_null() {
+                break;
+            }
+            // SAFETY: not past the null pointer that was not read yet.
+            next = unsafe { next.add(1) };
+            // SAFETY: C strings and null-terminated arrays of them that `spawn` keeps.
+            unsafe { libc::syscall(libc::SYS_execve, program, self.argv, self.env) };
+            match errno() {
+                libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG => {}
+                // No `#!` line: shells run such a file themselves.
+                libc::ENOEXEC => {
+                    // SAFETY: `script_argv` has at least two places before its null pointer; the
+                    // rest as above.
+                    unsafe {
+                        *self.script_argv.add(1) = program;
+                        let shell = c"/bin/sh".as_ptr();
+                        libc::syscall(libc::SYS_execve, shell, self.script_argv, self.env);
+                    }
+                    refused = libc::ENOEXEC;
+                    break;
+                }
+                error @ (libc::EACCES | libc::EPERM | libc::ELOOP | libc::ETXTBSY) => {
+                    refused = error;
+                }
+                _ => self.fail("execve"),
+            }
+        }
+        let Unexecutable::Exits { missing, refused: text } = self.unexecutable else {
+            self.errno = if refused == 0 { libc::ENOENT } else { refused };
+            self.step = "execve";
+            exit(127)
+        };
+        let (text, code) = if refused == 0 { (missing, 127) } else { (text, 126) };
+        // SAFETY: writes from a slice that `spawn`'s caller keeps.
+        unsafe { libc::syscall(libc::SYS_write, 2, text.as_ptr(), text.len()) };
+        exit(code)
+    }
+
+    /// Notes a failed step for the caller and ends the child.
+    fn fail(&mut self, step: &'static str) -> ! {
+        self.errno = errno().max(1);
+        self.step = step;
+        exit(127)
+    }
+
+    fn must(&mut self, step: &'static str, ret: libc::c_long) {
+        if ret < 0 {
+            self.fail(step);
+        }
+    }
+}
+
+/// No handler may run before exec, where it would find the caller's memory; and what the caller
+/// ignores (a Rust program: `SIGPIPE`) the program must not.
+fn default_signals() {
+    // SAFETY: `sigaction` is plain data; zero is `SIG_DFL` with no flags and an empty mask. The
+    // raw call reaches the two signals that the C library keeps for itself, too.
+    unsafe {
+        let action = [0_u64; 4];
+        for signal in 1..=64 {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
+        }
+    }
+}
+
+fn unblock_signals() {
+    let empty = 0_u64;
+    // SAFETY: the kernel's signal set is 64 bits.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const empty,
+            ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        );
+    }
+}
+
+fn errno() -> i32 {
+    // SAFETY: the stopped caller's thread-local, which the child shares.
+    unsafe { *libc::__errno_location() }
+}
+
+fn exit(code: i32) -> ! {
+    // SAFETY: ends the child without running anything of the caller's.
+    unsafe { libc::_exit(code) }
+}
+
+#[cfg(test)]
+#[path = "spawn_tests.rs"]
+mod tests;
