@@ -1,0 +1,63 @@
+//! What can go wrong with a template.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How long a client should wait before it asks again for a template that is being built.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Cloneable, because everybody who waited for one build gets the same answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("template `{0}` not found")]
+    Unknown(String),
+    /// `state` says how far the build is.
+    #[error("template `{name}` is not ready: {state}")]
+    NotReady { name: String, state: String, retry: bool },
+    #[error("{action} {path}: {source}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: Arc<io::Error>,
+    },
+    #[error("`{tool}` is not installed: run `apt-get install {package}`")]
+    ToolMissing { tool: &'static str, package: &'static str },
+    #[error("only root can build a template: run this as root or with sudo")]
+    NotRoot,
+    /// This machine cannot have that template; the text says why and what to do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// `log` is the end of what the build wrote.
+    #[error("building template `{name}` failed: {advice}\n{log}")]
+    Build { name: String, advice: String, log: String },
+    #[error("building template `{0}` was cancelled")]
+    Cancelled(String),
+}
+
+impl Error {
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.into(), source: Arc::new(source) }
+    }
+}
+
+impl From<Error> for soulbox_model::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unknown(name) => Self::not_found("template", name),
+            Error::NotReady { retry, .. } => Self::Unavailable {
+                reason: error.to_string(),
+                retry_after: retry.then_some(RETRY_AFTER),
+            },
+            Error::Cancelled(_) => Self::unavailable(error.to_string(), RETRY_AFTER),
+            Error::ToolMissing { .. } | Error::NotRoot | Error::Unsupported(_) => {
+                Self::Unavailable { reason: error.to_string(), retry_after: None }
+            }
+            Error::Io { .. } | Error::Build { .. } => Self::internal("template", error),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Small pieces of file work below one root.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+    path::Path,
+};
+
+use crate::error::{Error, Result};
+
+/// Bytes that everything below `dir` takes on disk; a file with several names counts once.
+pub(crate) fn disk_usage(dir: &Path) -> io::Result<u64> {
+    let mut seen = HashSet::new();
+    let mut pending = vec![dir.to_path_buf()];
+    let mut bytes = 0;
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            if meta.is_dir() {
+                pending.push(entry.path());
+            } else if meta.nlink() > 1 && !seen.insert((meta.dev(), meta.ino())) {
+                continue;
+            }
+            bytes += meta.blocks() * 512;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Makes `path` and its missing parents with `mode`, whatever the umask.
+pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<()> {
+    fs::create_dir_all(path).map_err(Error::io("create", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("chmod", path))
+}
+
+/// Writes a new file with `mode`, whatever the umask.
+pub(crate) fn write_file(path: &Path, mode: u32, content: impl AsRef<[u8]>) -> Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(Error::io("create", path))?;
+    file.write_all(content.as_ref()).map_err(Error::io("write", path))?;
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(Error::io("chmod", path))
+}
+
+pub(crate) fn own(path: &Path, uid: u32, gid: u32) -> Result<()> {
+    chown(path, Some(uid), Some(gid)).map_err(Error::io("chown", path))
+}
