@@ -1,0 +1,9 @@
+//! A sandbox from its request to its end.
+
+mod create;
+mod end;
+mod repeat;
+mod timeouts;
+
+pub(crate) use end::Cause;
+pub(crate) use repeat::Requests;

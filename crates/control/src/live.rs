@@ -1,0 +1,258 @@
+//! What is known in memory of the sandboxes that live.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, RwLock};
+use soulbox_engine::Usage;
+use soulbox_model::{Error, Resources, Result, SandboxId, TeamId, TemplateId};
+use soulbox_store::SandboxRow;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    core::{Core, now},
+    logs::Journal,
+    metrics::History,
+    timers::Timers,
+    types::{Sandbox, State},
+};
+
+/// One sandbox from the moment it runs until nothing of it is left.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) id: SandboxId,
+    pub(crate) team: TeamId,
+    pub(crate) template_id: TemplateId,
+    pub(crate) template_name: String,
+    pub(crate) alias: Option<String>,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) resources: Resources,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) access_token: Option<String>,
+    pub(crate) envd_version: String,
+    pub(crate) auto_pause: bool,
+    pub(crate) allow_internet: Option<bool>,
+    status: Mutex<Status>,
+    /// Held while the end time is written, so that the last one set is the last one written.
+    pub(crate) saving_end: tokio::sync::Mutex<()>,
+    pub(crate) ending: watch::Sender<Ending>,
+    pub(crate) history: Mutex<History>,
+    pub(crate) journal: Journal,
+    slot: Mutex<Option<Slot>>,
+}
+
+#[derive(Debug)]
+struct Status {
+    running: bool,
+    end_at: DateTime<Utc>,
+    /// `end_at` on the clock that nobody sets.
+    deadline: Instant,
+}
+
+/// How far the end of a sandbox is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Not begun, or no attempt has failed yet.
+    Pending,
+    /// An attempt failed; more follow.
+    Failing(String),
+    Done,
+}
+
+impl Live {
+    /// From its row. `slot` counts it among the living.
+    pub(crate) fn new(row: SandboxRow, access_token: Option<String>, slot: Slot) -> Self {
+        let first = Usage::default();
+        Self {
+            id: row.id,
+            team: row.team,
+            template_id: row.template_id,
+            template_name: row.template_name,
+            alias: row.alias,
+            metadata: row.metadata,
+            resources: row.resources,
+            started_at: row.started_at,
+            access_token,
+            envd_version: row.envd_version,
+            auto_pause: row.auto_pause,
+            allow_internet: row.allow_internet,
+            status: Mutex::new(Status {
+                running: true,
+                end_at: row.end_at,
+                deadline: instant_of(row.end_at),
+            }),
+            saving_end: tokio::sync::Mutex::default(),
+            ending: watch::Sender::new(Ending::Pending),
+            history: Mutex::new(History::new(first.cpu_nanos, instant_of(row.started_at))),
+            journal: Journal::default(),
+            slot: Mutex::new(Some(slot)),
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.status.lock().running
+    }
+
+    pub(crate) fn state(&self) -> State {
+        if self.is_running() { State::Running } else { State::Ending }
+    }
+
+    pub(crate) fn end_at(&self) -> DateTime<Utc> {
+        self.status.lock().end_at
+    }
+
+    pub(crate) fn snapshot(&self, core: &Core) -> Sandbox {
+        Sandbox {
+            id: self.id.clone(),
+            team: self.team,
+            template_id: self.template_id.clone(),
+            template_name: self.template_name.clone(),
+            alias: self.alias.clone(),
+            state: self.state(),
+            metadata: self.metadata.clone(),
+            resources: self.resources,
+            started_at: self.started_at,
+            end_at: self.end_at(),
+            access_token: self.access_token.clone(),
+            envd_version: self.envd_version.clone(),
+            domain: core.domain.clone(),
+            auto_pause: self.auto_pause,
+            allow_internet: self.allow_internet,
+        }
+    }
+
+    /// Starts the timer.
+    pub(crate) fn arm(&self, timers: &Timers) {
+        let status = self.status.lock();
+        if status.running {
+            timers.set(&self.id, None, status.deadline);
+        }
+    }
+
+    /// Moves the end to what `choose` makes of the present one.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the sandbox is ending.
+    pub(crate) fn reschedule(
+        &self,
+        timers: &Timers,
+        choose: impl FnOnce(DateTime<Utc>) -> DateTime<Utc>,
+    ) -> Result<()> {
+        let mut status = self.status.lock();
+        if !status.running {
+            return Err(Error::Conflict(format!("sandbox `{}` is ending", self.id)));
+        }
+        let end_at = choose(status.end_at);
+        if end_at != status.end_at {
+            let deadline = instant_of(end_at);
+            timers.set(&self.id, Some(status.deadline), deadline);
+            status.end_at = end_at;
+            status.deadline = deadline;
+        }
+        Ok(())
+    }
+
+    /// Makes the end irrevocable if it has not begun and `wanted` says so of the deadline. Returns
+    /// whether this call did.
+    pub(crate) fn begin_end(&self, timers: &Timers, wanted: impl FnOnce(Instant) -> bool) -> bool {
+        let mut status = self.status.lock();
+        if !status.running || !wanted(status.deadline) {
+            return false;
+        }
+        status.running = false;
+        timers.remove(&self.id, status.deadline);
+        true
+    }
+
+    /// No longer counts among the living.
+    pub(crate) fn free_slot(&self) {
+        self.slot.lock().take();
+    }
+}
+
+/// When `time` will be on the monotonic clock; the past is now.
+fn instant_of(time: DateTime<Utc>) -> Instant {
+    let now_instant = Instant::now();
+    match (time - now()).to_std() {
+        Ok(ahead) => now_instant.checked_add(ahead).unwrap_or(now_instant),
+        Err(_) => {
+            let behind = (now() - time).to_std().unwrap_or_default();
+            now_instant.checked_sub(behind).unwrap_or(now_instant)
+        }
+    }
+}
+
+/// All living sandboxes of this server.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    sandboxes: RwLock<HashMap<SandboxId, Arc<Live>>>,
+    used: Arc<AtomicU32>,
+    limit: u32,
+}
+
+/// One of the sandboxes that may live at the same time.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<AtomicU32>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(limit: u32) -> Self {
+        Self { sandboxes: RwLock::default(), used: Arc::default(), limit }
+    }
+
+    /// # Errors
+    /// [`Error::ResourceLimit`] if all are taken.
+    pub(crate) fn take_slot(&self) -> Result<Slot> {
+        self.used
+            .try_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                (used < self.limit).then_some(used + 1)
+            })
+            .map(|_| Slot(Arc::clone(&self.used)))
+            .map_err(|used| Error::ResourceLimit {
+                resource: "concurrent sandboxes".into(),
+                current: used.into(),
+                limit: self.limit.into(),
+            })
+    }
+
+    /// For a sandbox that lives already, beyond the limit if need be.
+    pub(crate) fn adopt_slot(&self) -> Slot {
+        self.used.fetch_add(1, Ordering::AcqRel);
+        Slot(Arc::clone(&self.used))
+    }
+
+    pub(crate) fn slots_used(&self) -> u32 {
+        self.used.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn insert(&self, live: Arc<Live>) {
+        self.sandboxes.write().insert(live.id.clone(), live);
+    }
+
+    pub(crate) fn remove(&self, id: &SandboxId) {
+        self.sandboxes.write().remove(id);
+    }
+
+    pub(crate) fn get(&self, id: &SandboxId) -> Option<Arc<Live>> {
+        self.sandboxes.read().get(id).cloned()
+    }
+
+    pub(crate) fn of_team(&self, team: TeamId, id: &SandboxId) -> Option<Arc<Live>> {
+        self.get(id).filter(|live| live.team == team)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Live>> {
+        self.sandboxes.read().values().cloned().collect()
+    }
+}

@@ -1,0 +1,112 @@
+//! Asking an agent for its log.
+//!
+//! The agent runs among the sandbox's processes: what it answers is bounded and not believed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use http::{Request, StatusCode, header::HOST};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::Value;
+use soulbox_engine::{Conduit, Target};
+use soulbox_model::BoxError;
+
+use crate::{
+    core::Core,
+    live::Live,
+    types::{Level, LogLine},
+};
+
+const LINES_AT_ONCE: usize = 1000;
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+const MESSAGE_BYTES: usize = 16 * 1024;
+const FIELDS: usize = 32;
+const FIELD_BYTES: usize = 1024;
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    next: u64,
+    lines: Vec<Line>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Line {
+    seq: u64,
+    timestamp_ms: i64,
+    level: String,
+    message: String,
+    #[serde(default)]
+    fields: BTreeMap<String, Value>,
+}
+
+impl Core {
+    /// Brings the journal of a sandbox up to date with its agent.
+    pub(crate) async fn pull_logs(&self, live: &Live) -> Result<(), BoxError> {
+        let mut next = live.journal.next.lock().await;
+        let stream = self.engine.connect(&live.id, Target::Control).await?;
+        let answer = ask(stream, *next).await?;
+        let since = *next;
+        live.journal.extend(
+            answer
+                .lines
+                .into_iter()
+                .filter(|line| line.seq >= since)
+                .take(LINES_AT_ONCE)
+                .filter_map(Line::into_log_line),
+        );
+        *next = answer.next.max(since);
+        Ok(())
+    }
+}
+
+async fn ask(stream: Conduit, since: u64) -> Result<Answer, BoxError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async {
+        let request = Request::get(format!("/soulbox/logs?since={since}&limit={LINES_AT_ONCE}"))
+            .header(HOST, "sandbox")
+            .body(Empty::<Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("the agent answered {}", response.status()).into());
+        }
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await?;
+        Ok::<_, BoxError>(serde_json::from_slice(&body.to_bytes())?)
+    };
+    // Both in this task: nothing of the connection outlives the call.
+    tokio::pin!(exchange);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        ended = connection => {
+            ended?;
+            exchange.await
+        }
+    }
+}
+
+impl Line {
+    fn into_log_line(self) -> Option<LogLine> {
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let fields = self.fields.into_iter().take(FIELDS);
+        Some(LogLine {
+            timestamp: DateTime::from_timestamp_millis(self.timestamp_ms)?,
+            level: Level::parse(&self.level).unwrap_or(Level::Info),
+            message: cut(self.message, MESSAGE_BYTES),
+            fields: fields
+                .map(|(key, value)| (cut(key, FIELD_BYTES), cut(text(value), FIELD_BYTES)))
+                .collect(),
+        })
+    }
+}
+
+/// At most `bytes` of `text`, whole characters.
+fn cut(mut text: String, bytes: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes));
+    text
+}
