@@ -1,1 +1,307 @@
-//! The native engine: Linux namespaces, overlayfs, cgroups, seccomp.
+//! The native engine: sandboxes from Linux namespaces, overlayfs, cgroups and seccomp.
+//!
+//! It gives each sandbox a range of user ids that means nothing outside, a root of shared
+//! read-only layers and a private one with a size limit, and limits on CPU, memory and processes.
+//! It makes no policy: what a sandbox is for, how long it lives and who may talk to it is
+//! `control`'s to know. The inner half of a start is the agent's (`soulbox_agent::boot`).
+//!
+//! Read in the order of a sandbox's life: [`start`], [`live`], [`end`].
+
+mod cgroup;
+pub mod doctor;
+mod end;
+mod fixtures;
+pub mod floor;
+mod identity;
+mod layer;
+mod live;
+mod rootfs;
+mod slots;
+mod start;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use parking_lot::RwLock;
+use soulbox_engine::{
+    Conduit, ConnectError, Engine, Error, Exit, Record, Result, SandboxSpec, Target, Usage,
+};
+use soulbox_model::SandboxId;
+use soulbox_sys::{memfd, netns};
+use tokio::{net::UnixStream, sync::Semaphore};
+
+use crate::{
+    cgroup::Cgroups,
+    end::{Remains, Undertaker},
+    fixtures::Fixtures,
+    layer::Layers,
+    live::Live,
+    slots::Slots,
+    start::Side,
+};
+
+/// How to open the engine.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Must be private to this server: the store, the sandboxes' sockets and their devices lie here.
+    pub data_dir: PathBuf,
+    /// The agent's static binary.
+    pub agent: &'static [u8],
+    /// Sandboxes at one time.
+    pub max_sandboxes: u32,
+}
+
+/// What all sandboxes of this server share.
+#[derive(Debug)]
+pub(crate) struct Host {
+    data_dir: PathBuf,
+    slots: Slots,
+    cgroups: Box<dyn Cgroups>,
+    layers: Box<dyn Layers>,
+    fixtures: Fixtures,
+    undertaker: Undertaker,
+    agent: OwnedFd,
+    null: OwnedFd,
+    /// The server's own network namespace.
+    home: OwnedFd,
+}
+
+/// The native engine.
+#[derive(Debug)]
+pub struct Native {
+    host: Arc<Host>,
+    live: RwLock<HashMap<SandboxId, Arc<Live>>>,
+    /// Creation is kernel work: more at once than processors only makes each slower.
+    creating: Semaphore,
+}
+
+impl Native {
+    /// Opens the engine: mounts its store, finds the cgroups, loads the agent. Sandboxes of an
+    /// earlier process are left alone until [`Engine::adopt`] and [`Engine::sweep`].
+    ///
+    /// Must be called on a Tokio runtime; blocks for some 100 ms at the very first start.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with what to do about it, or the stage that failed.
+    pub fn open(options: Options) -> Result<Arc<Self>> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Error::Unsupported(
+                "the native engine needs root: start the server with sudo or as a system service"
+                    .into(),
+            ));
+        }
+        let Options { data_dir, agent, max_sandboxes } = options;
+        // Directories made for sandboxes must be readable for their users.
+        rustix::process::umask(0o022.into());
+        fs::create_dir_all(&data_dir).map_err(Error::stage("make the data directory"))?;
+        let data_dir =
+            fs::canonicalize(&data_dir).map_err(Error::stage("find the data directory"))?;
+        let instance = instance(&data_dir).map_err(Error::stage("name this server"))?;
+        let root = Path::new("/sys/fs/cgroup");
+        let cgroups = cgroup::detect(root, &format!("{instance:08x}"))
+            .map_err(|e| Error::Unsupported(format!("no usable cgroups: {e}")))?;
+        let (undertaker, orders) = Undertaker::new();
+        let host = Arc::new(Host {
+            slots: Slots::new(instance, max_sandboxes),
+            cgroups,
+            layers: layer::open(&data_dir).map_err(Error::stage("open the sandbox store"))?,
+            fixtures: Fixtures::make(&data_dir).map_err(Error::stage("make /dev and /sys"))?,
+            undertaker,
+            agent: memfd::sealed(c"soulbox-agent", agent)
+                .map_err(Error::stage("load the agent"))?,
+            null: fs::File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .map_err(Error::stage("open /dev/null"))?
+                .into(),
+            home: netns::own().map_err(Error::stage("find the network namespace"))?,
+            data_dir,
+        });
+        host.undertaker
+            .start(Arc::clone(&host), orders)
+            .map_err(Error::stage("start the undertaker"))?;
+        tracing::info!(
+            cgroups = host.cgroups.version(),
+            layers = host.layers.name(),
+            "native engine ready"
+        );
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Arc::new(Self {
+            host,
+            live: RwLock::default(),
+            creating: Semaphore::new(processors * 2),
+        }))
+    }
+
+    /// A directory on the same file system as the sandboxes' layers, for templates.
+    pub fn store_dir(&self) -> PathBuf {
+        self.host.data_dir.join("store")
+    }
+
+    /// The kind of store that holds what sandboxes write: `btrfs` or `tmpfs`.
+    pub fn layer_store(&self) -> &'static str {
+        self.host.layers.name()
+    }
+
+    fn find(&self, id: &SandboxId) -> Option<Arc<Live>> {
+        self.live.read().get(id).cloned()
+    }
+}
+
+/// A number that tells this data directory from others on the machine.
+fn instance(data_dir: &Path) -> io::Result<u32> {
+    let path = data_dir.join("instance");
+    match fs::read_to_string(&path) {
+        Ok(text) => u32::from_str_radix(text.trim(), 16).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display()))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let instance: u32 = rand::random();
+            fs::write(path, format!("{instance:08x}\n"))?;
+            Ok(instance)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
+        Err(Error::Stage { stage: "engine task", source: io::Error::other(panic) })
+    })
+}
+
+#[async_trait]
+impl Engine for Native {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    async fn create(&self, spec: SandboxSpec) -> Result<Record> {
+        let host = Arc::clone(&self.host);
+        let id = spec.id.clone();
+        let permit = self.creating.acquire().await;
+        let (blank, record) = blocking(move || {
+            let mut blank = host.blank()?;
+            let made = host.bind(&mut blank, &spec).and_then(|()| {
+                live::record(blank.pid, &blank.slot).map_err(Error::stage("identify the process"))
+            });
+            match made {
+                Ok(record) => Ok((blank, record)),
+                Err(error) => {
+                    host.undertaker.bury(blank.remains.take());
+                    Err(error)
+                }
+            }
+        })
+        .await?;
+        drop(permit);
+        let mut remains = blank.remains;
+        let Some(process) = remains.process.take() else { return Err(Error::Gone(id)) };
+        let live = Live::new(blank.slot, process, blank.netns)
+            .map_err(Error::stage("watch the process"))
+            .inspect_err(|_| self.host.undertaker.bury(remains))?;
+        self.live.write().insert(id, Arc::new(live));
+        Ok(record)
+    }
+
+    async fn adopt(&self, id: &SandboxId, record: &Record) -> Result<()> {
+        let live = Live::find(record, &self.host.slots).map_err(|error| {
+            tracing::debug!(sandbox = %id, %error, "not adopted");
+            Error::Gone(id.clone())
+        })?;
+        self.live.write().insert(id.clone(), Arc::new(live));
+        Ok(())
+    }
+
+    async fn destroy(&self, id: &SandboxId) -> Result<()> {
+        let Some(live) = self.live.write().remove(id) else { return Ok(()) };
+        end::kill(&live.process);
+        live.ended().await;
+        self.host.undertaker.bury(Remains {
+            process: None,
+            slot: Some(live.slot.clone()),
+            group: true,
+            id: Some(id.clone()),
+            netns: Some(Arc::clone(&live.netns)),
+        });
+        Ok(())
+    }
+
+    async fn sweep(&self, keep: &HashSet<SandboxId>) -> Result<usize> {
+        let host = Arc::clone(&self.host);
+        let keep = keep.clone();
+        blocking(move || host.sweep(&keep).map_err(Error::stage("remove what was left behind")))
+            .await
+    }
+
+    async fn usage(&self, id: &SandboxId) -> Result<Usage> {
+        let live = self.find(id).ok_or_else(|| Error::Gone(id.clone()))?;
+        let host = Arc::clone(&self.host);
+        let id = id.clone();
+        blocking(move || {
+            let mut usage = host
+                .cgroups
+                .usage(&live.slot.group())
+                .map_err(Error::stage("read the cgroup's counters"))?;
+            usage.disk_bytes =
+                host.layers.usage(&id).map_err(Error::stage("read the layer's size"))?;
+            Ok(usage)
+        })
+        .await
+    }
+
+    async fn connect(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError> {
+        let live = self
+            .find(id)
+            .filter(|live| !live.has_ended())
+            .ok_or_else(|| ConnectError::NotRunning(id.clone()))?;
+        let side = match target {
+            Target::Agent => Side::Client,
+            Target::Control => Side::Control,
+            Target::Port(port) => {
+                return live::connect(&self.host.home, &live.netns, port).await.map(Conduit::Tcp);
+            }
+        };
+        match UnixStream::connect(self.host.socket_path(id, side)).await {
+            Ok(stream) => Ok(Conduit::Unix(stream)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                    Err(ConnectError::NotRunning(id.clone()))
+                }
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    async fn wait(&self, id: &SandboxId) -> Exit {
+        let Some(live) = self.find(id) else { return Exit::Destroyed };
+        live.ended().await;
+        if self.find(id).is_none() {
+            return Exit::Destroyed;
+        }
+        let usage = self.host.cgroups.usage(&live.slot.group()).unwrap_or_default();
+        live::exit(id, usage.oom_kills)
+    }
+
+    async fn close(&self) {
+        let host = Arc::clone(&self.host);
+        let idle = self.live.read().is_empty();
+        let closed = tokio::task::spawn_blocking(move || {
+            host.undertaker.finish();
+            if idle {
+                host.unmount();
+            }
+        });
+        let _ = closed.await;
+    }
+}

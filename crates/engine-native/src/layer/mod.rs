@@ -1,0 +1,70 @@
+//! Writable layers: the private part of a sandbox's root file system, with a hard size limit.
+//!
+//! [`open`] chooses the store by a probe: btrfs with simple quotas on a loop image that the server
+//! owns, or memory (tmpfs) where the kernel lacks those.
+
+mod btrfs;
+mod tmpfs;
+
+use std::{
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use soulbox_model::SandboxId;
+
+/// A new, empty layer.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    /// Detached, not yet idmapped mount of a directory that holds `upper` and `work`.
+    pub(crate) mount: OwnedFd,
+}
+
+pub(crate) const UPPER: &str = "upper";
+pub(crate) const WORK: &str = "work";
+
+/// Where writable layers live.
+pub(crate) trait Layers: Send + Sync + std::fmt::Debug {
+    fn name(&self) -> &'static str;
+
+    /// Makes the layer of a sandbox, limited to `bytes`.
+    fn create(&self, id: &SandboxId, bytes: u64) -> io::Result<Layer>;
+
+    /// Bytes in use.
+    fn usage(&self, id: &SandboxId) -> io::Result<u64>;
+
+    /// Deletes a layer; success if there is none.
+    fn delete(&self, id: &SandboxId) -> io::Result<()>;
+
+    /// The layers that exist, from an earlier run too.
+    fn ids(&self) -> io::Result<Vec<SandboxId>>;
+}
+
+/// Opens the store below `data_dir`, mounted at `data_dir/store`; makes it at the first start.
+///
+/// # Errors
+/// What the kernel reports; a kernel without btrfs or simple quotas is no error.
+pub(crate) fn open(data_dir: &Path) -> io::Result<Box<dyn Layers>> {
+    match btrfs::Btrfs::open(data_dir) {
+        Ok(store) => Ok(Box::new(store)),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            tracing::warn!(%error, "sandboxes write to memory: no btrfs store on this machine");
+            Ok(Box::new(tmpfs::Tmpfs::default()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Unmounts the store if nothing uses it.
+pub(crate) fn close(data_dir: &Path) {
+    let _ = rustix::mount::unmount(data_dir.join("store"), rustix::mount::UnmountFlags::empty());
+}
+
+/// Makes the two directories that overlayfs needs.
+fn furnish(layer: BorrowedFd<'_>) -> io::Result<()> {
+    for (name, mode) in [(UPPER, 0o755), (WORK, 0o700)] {
+        rustix::fs::mkdirat(layer, name, mode.into())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Layers in memory: for kernels without btrfs. What a sandbox writes counts as its memory.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use parking_lot::Mutex;
+use rustix::mount::MountAttrFlags;
+use soulbox_model::SandboxId;
+use soulbox_sys::mount::{self, Opt};
+
+use super::{Layer, Layers, furnish};
+
+#[derive(Debug, Default)]
+pub(crate) struct Tmpfs {
+    /// A directory of each layer, to ask for its usage. After a restart there is none for older
+    /// sandboxes: their overlay alone holds the memory.
+    open: Mutex<HashMap<SandboxId, OwnedFd>>,
+}
+
+impl Layers for Tmpfs {
+    fn name(&self) -> &'static str {
+        "tmpfs"
+    }
+
+    fn create(&self, id: &SandboxId, bytes: u64) -> io::Result<Layer> {
+        let size = bytes.to_string();
+        let options = [Opt::Value("size", &size), Opt::Value("mode", "0700")];
+        let mount = mount::new(c"tmpfs", &options, MountAttrFlags::empty())?;
+        furnish(mount.as_fd())?;
+        self.open.lock().insert(id.clone(), mount.try_clone()?);
+        Ok(Layer { mount })
+    }
+
+    fn usage(&self, id: &SandboxId) -> io::Result<u64> {
+        let open = self.open.lock();
+        let Some(fd) = open.get(id) else { return Ok(0) };
+        let stat = rustix::fs::fstatvfs(fd)?;
+        Ok((stat.f_blocks - stat.f_bfree) * stat.f_frsize)
+    }
+
+    fn delete(&self, id: &SandboxId) -> io::Result<()> {
+        self.open.lock().remove(id);
+        Ok(())
+    }
+
+    fn ids(&self) -> io::Result<Vec<SandboxId>> {
+        Ok(self.open.lock().keys().cloned().collect())
+    }
+}

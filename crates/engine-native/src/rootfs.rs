@@ -1,0 +1,87 @@
+//! The root file system: shared read-only layers and a private writable one, joined by overlayfs.
+//!
+//! All layers are idmapped mounts, so files keep the ids 0 to 65535 on disk while each sandbox sees
+//! them as its own range. Nothing here looks up a path that a sandbox could have made: layers are
+//! opened by the server's own paths, the private one before the sandbox exists.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    mount::MountAttrFlags,
+};
+use soulbox_engine::Rootfs;
+use soulbox_sys::mount::{self, Opt};
+
+use crate::{
+    identity::Identity,
+    layer::{Layer, UPPER, WORK},
+    slots::Slot,
+};
+
+/// Detached mounts that make up a root file system.
+#[derive(Debug)]
+pub(crate) struct Assembled {
+    pub(crate) root: OwnedFd,
+    /// Absolute path inside, and what to mount there.
+    pub(crate) mounts: Vec<(String, OwnedFd)>,
+}
+
+/// Joins `rootfs` and `layer` for the id range of `slot`.
+pub(crate) fn assemble(
+    rootfs: &Rootfs,
+    layer: &Layer,
+    identity: &Identity,
+    slot: &Slot,
+) -> io::Result<Assembled> {
+    let userns = slot.userns.as_fd();
+    identity.write(layer.mount.as_fd())?;
+    let boot_id = mount::clone_at(layer.mount.as_fd(), Identity::BOOT_ID)?;
+    let inert = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
+    mount::set_attributes(boot_id.as_fd(), inert, Some(userns))?;
+    let mut mounts = vec![("/proc/sys/kernel/random/boot_id".to_owned(), boot_id)];
+    for bind in &rootfs.binds {
+        let target = bind.target.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        mounts.push((target.to_owned(), read_only(&bind.source, userns)?));
+    }
+    mount::set_attributes(layer.mount.as_fd(), MountAttrFlags::empty(), Some(userns))?;
+    let lower: Vec<OwnedFd> =
+        rootfs.layers.iter().map(|path| read_only(path, userns)).collect::<io::Result<_>>()?;
+    let root = mount::with_fs_ids(slot.first_id, || overlay(&lower, &layer.mount))?;
+    Ok(Assembled { root, mounts })
+}
+
+fn read_only(path: &Path, userns: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let name = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let layer = mount::clone_at(CWD, name).map_err(named)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
+    mount::set_attributes(layer.as_fd(), attributes, Some(userns)).map_err(named)?;
+    Ok(layer)
+}
+
+fn overlay(lower: &[OwnedFd], layer: &OwnedFd) -> io::Result<OwnedFd> {
+    let open = |name: &str| {
+        // Through the idmapped mount: overlayfs wants both on the very same mount.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        openat(layer, name, flags, Mode::empty())
+    };
+    let (upper, work) = (open(UPPER)?, open(WORK)?);
+    // By path of the descriptor and not by descriptor, which overlayfs takes since Linux 6.13 only.
+    let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let lower = lower.iter().map(path).collect::<Vec<_>>().join(":");
+    let options = [
+        Opt::Value("source", "soulbox"),
+        Opt::Value("lowerdir", &lower),
+        Opt::Value("upperdir", &path(&upper)),
+        Opt::Value("workdir", &path(&work)),
+        // A sandbox does not outlive a crash of the machine: never wait for the disk.
+        Opt::Flag("volatile"),
+    ];
+    // No device file of an image may work: /dev is a mount of its own.
+    mount::new(c"overlay", &options, MountAttrFlags::MOUNT_ATTR_NODEV)
+}
