@@ -1,0 +1,62 @@
+"""A server of a test's own, with the `host` template: nothing to download, and nobody else on it."""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import e2b
+
+from harness.server import Server
+
+TEMPLATE = "host"
+
+
+class OwnServer(Server):
+    def create(self, **options):
+        options.setdefault("timeout", 900)
+        return e2b.Sandbox.create(template=TEMPLATE, **self.client(), **options)
+
+    def connect(self, sandbox_id):
+        return e2b.Sandbox.connect(sandbox_id, **self.client())
+
+    def list(self):
+        return e2b.Sandbox.list(**self.client()).next_items()
+
+    def client(self):
+        variables = self.environment()
+        return {
+            "api_key": variables["E2B_API_KEY"],
+            "api_url": variables["E2B_API_URL"],
+            "sandbox_url": variables["E2B_SANDBOX_URL"],
+            "domain": variables["E2B_DOMAIN"],
+        }
+
+
+def make(*arguments):
+    work = Path(os.environ["SOULBOX_TEST_WORK"])
+    return OwnServer(os.environ["SOULBOX_BIN"], work / f"own-{uuid.uuid4().hex[:8]}", arguments=["--no-base", *arguments])
+
+
+def remove(server):
+    """Ends the server with its sandboxes, and deletes what it kept."""
+    if server.process is None or server.process.poll() is not None:
+        try:
+            server.start("--kill-sandboxes")
+        except RuntimeError:
+            pass
+    for sandbox in server.list() if server.process.poll() is None else []:
+        e2b.Sandbox.kill(sandbox.sandbox_id, **server.client())
+    server.stop()
+    unmount(server.data_dir)
+    shutil.rmtree(server.data_dir, ignore_errors=True)
+    server.log.unlink(missing_ok=True)
+
+
+def unmount(data_dir):
+    """Takes away mounts below the data directory, deepest first, and the loop devices with them."""
+    import subprocess
+
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if m.startswith(f"{data_dir}/")), key=len, reverse=True):
+        subprocess.run(["umount", "-l", mount], check=False, capture_output=True)

@@ -1,0 +1,99 @@
+"""Nothing is left of a sandbox: no process, mount, cgroup, loop device, namespace or file."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import own
+from harness import host
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = own.make().start()
+    # What the first sandbox makes once and for all (pools, caches) is no leftover.
+    server.create().kill()
+    yield server
+    own.remove(server)
+
+
+def settled(server, wanted=None, within=30):
+    """The footprint, once it has stopped changing (or matches `wanted`)."""
+    deadline = time.monotonic() + within
+    last = host.footprint(server.data_dir)
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        now = host.footprint(server.data_dir)
+        if (wanted is None and now == last) or (wanted is not None and now == wanted):
+            return now
+        last = now
+    return last
+
+
+def messy_life(server):
+    """A sandbox that uses everything and is killed in the middle of it."""
+    sandbox = server.create(timeout=120)
+    sandbox.commands.run("sleep 300", background=True, timeout=0)
+    sandbox.commands.run("nohup sh -c 'sleep 400 & sleep 500' >/dev/null 2>&1 &")
+    sandbox.commands.run("exec python3 -m http.server 8000", background=True, timeout=0)
+    sandbox.files.write("/home/user/data", b"x" * 1_000_000)
+    sandbox.commands.run("head -c 10000000 /dev/zero > /dev/shm/x; mkdir -p d/e/f; mkfifo d/pipe", user="root")
+    sandbox.files.watch_dir("/home/user")
+    sandbox.pty.create(own.e2b.PtySize(24, 80))
+    assert sandbox.kill()
+    return sandbox.sandbox_id
+
+
+def test_after_thirty_sandboxes_the_host_is_as_before(server):
+    before = settled(server)
+    with ThreadPoolExecutor(6) as pool:
+        ids = list(pool.map(lambda _: messy_life(server), range(30)))
+    after = settled(server, wanted=before)
+    assert after == before
+    assert not [i for i in ids if host.processes(i)]
+
+
+def test_after_timeouts_the_host_is_as_before(server):
+    before = settled(server)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: server.create(timeout=2), range(8)))
+    time.sleep(3)
+    assert server.list() == []
+    assert settled(server, wanted=before) == before
+
+
+def test_a_sandbox_whose_first_process_dies_is_swept(server):
+    """The agent is killed from outside, as the kernel's OOM killer might."""
+    import os
+    import signal
+
+    before = settled(server)
+    sandbox = server.create()
+    sandbox.commands.run("exec sleep 7654321", background=True, timeout=0)
+    [child] = [p for p in host.processes("sleep 7654321")]
+    init = first_process(child)
+    os.kill(init, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while server.list():
+        assert time.monotonic() < deadline, "a dead sandbox is listed as running"
+        time.sleep(0.2)
+    assert not sandbox.is_running()
+    assert settled(server, wanted=before) == before
+
+
+def first_process(pid):
+    """The host's number of PID 1 of the namespace that `pid` lives in."""
+    while True:
+        inside = host.status(pid)["NSpid"].split()[-1]
+        if inside == "1":
+            return pid
+        pid = int(host.status(pid)["PPid"])
+
+
+def test_refused_creates_leave_nothing(server):
+    before = settled(server)
+    for _ in range(5):
+        with pytest.raises(own.e2b.SandboxException):
+            own.e2b.Sandbox.create(template="nowhere", **server.client())
+    assert settled(server, wanted=before) == before
