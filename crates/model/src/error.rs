@@ -134,3 +134,99 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lost(attempts: u32) -> Error {
+        Error::ConnectionLost { reason: "reset".into(), attempts }
+    }
+
+    fn denied(retry_after: Option<Duration>) -> Error {
+        Error::Authentication { method: "API key", message: "unknown".into(), retry_after }
+    }
+
+    fn creation(retryable: bool) -> Error {
+        Error::SandboxCreation { reason: "x".into(), sandbox_id: None, retryable, source: None }
+    }
+
+    /// Every variant with its code, status, and whether and when it may be retried.
+    fn table() -> Vec<(Error, &'static str, u16, bool, Option<u64>)> {
+        let id = SandboxId::random();
+        let timeout = Error::NetworkTimeout {
+            operation: "read".into(),
+            endpoint: "x".into(),
+            duration_ms: 5,
+        };
+        let startup = Error::SandboxStartupTimeout { timeout_ms: 5, sandbox_id: id };
+        let permission = Error::Permission { permission: "keys".into(), user_id: None };
+        let limit = Error::ResourceLimit { resource: "sandboxes".into(), current: 2, limit: 2 };
+        let config =
+            Error::Configuration { field: "port".into(), message: "x".into(), span: Some(3..4) };
+        let forever = Error::Unavailable { reason: "x".into(), retry_after: None };
+        let briefly = Error::unavailable("x", Duration::from_secs(3));
+        let later = Error::NotImplemented { feature: "pausing".into() };
+        vec![
+            (creation(false), "SB-CREATE", 500, false, None),
+            (creation(true), "SB-CREATE", 503, true, None),
+            (startup, "SB-STARTUP-TIMEOUT", 504, true, None),
+            (timeout, "SB-NET-TIMEOUT", 504, true, Some(2)),
+            (lost(0), "SB-CONN-LOST", 502, true, Some(1)),
+            (lost(3), "SB-CONN-LOST", 502, true, Some(8)),
+            (lost(u32::MAX), "SB-CONN-LOST", 502, true, Some(60)),
+            (denied(None), "SB-AUTH", 401, false, None),
+            (denied(Some(Duration::from_secs(9))), "SB-AUTH", 401, true, Some(9)),
+            (permission, "SB-PERMISSION", 403, false, None),
+            (limit, "SB-LIMIT", 429, false, None),
+            (config, "SB-CONFIG", 400, false, None),
+            (Error::not_found("sandbox", "i1"), "SB-NOT-FOUND", 404, false, None),
+            (Error::Conflict("x".into()), "SB-CONFLICT", 409, false, None),
+            (Error::invalid("timeout", "x"), "SB-INVALID", 400, false, None),
+            (forever, "SB-UNAVAILABLE", 503, true, None),
+            (briefly, "SB-UNAVAILABLE", 503, true, Some(3)),
+            (later, "SB-NOT-IMPLEMENTED", 501, false, None),
+            (Error::internal("x", "cause"), "SB-INTERNAL", 500, false, None),
+        ]
+    }
+
+    #[test]
+    fn each_error_is_as_documented() {
+        for (error, code, status, retryable, delay) in table() {
+            assert_eq!(error.code(), code, "{error}");
+            assert_eq!(error.http_status(), status, "{error}");
+            assert_eq!(error.retryable(), retryable, "{error}");
+            assert_eq!(error.retry_delay(), delay.map(Duration::from_secs), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_variant_has_a_code_of_its_own() {
+        let variants: HashSet<_> =
+            table().into_iter().map(|row| (std::mem::discriminant(&row.0), row.1)).collect();
+        let codes: HashSet<_> = variants.iter().map(|(_, code)| *code).collect();
+        assert_eq!(variants.len(), codes.len());
+        assert_eq!(codes.len(), 14);
+    }
+
+    #[test]
+    fn the_cause_is_kept() {
+        let error = Error::internal("reading the row", std::io::Error::other("disk on fire"));
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(cause.as_deref(), Some("disk on fire"));
+        assert_eq!(error.to_string(), "internal error: reading the row");
+    }
+
+    proptest! {
+        #[test]
+        fn the_delay_after_a_lost_connection_doubles_up_to_a_minute(attempts in any::<u32>()) {
+            let expected = 2f64.powi(attempts.min(10) as i32).min(60.0);
+            let delay = lost(attempts).retry_delay().map(|delay| delay.as_secs_f64());
+            prop_assert_eq!(delay, Some(expected));
+        }
+    }
+}

@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn what_is_no_sandbox_id_is_refused() {
-        for bad in ["", "i", "../../etc/passwd", "iABCDEFGHIJKLMNOPQRST", "i0123456789012345678é"] {
+        for bad in ["", "i", "../../etc/passwd", "iABCDEFGHIJKLMNOPQRST", "i0123456789012345678é"]
+        {
             assert!(bad.parse::<SandboxId>().is_err(), "{bad}");
         }
     }

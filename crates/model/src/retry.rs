@@ -36,10 +36,18 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// This policy for a request that may be repeated, one attempt for any other.
+    ///
+    /// A request may be repeated when it is idempotent or carries an idempotency key.
+    #[must_use]
+    pub fn for_request(self, repeatable: bool) -> Self {
+        if repeatable { self } else { Self { attempts: 1, ..self } }
+    }
+
     /// The upper bounds of the delays between attempts, before jitter.
     pub fn delays(&self) -> impl Iterator<Item = Duration> {
         ExponentialBuilder::default()
-            .with_min_delay(self.first_delay)
+            .with_min_delay(self.first_delay.min(self.max_delay))
             .with_factor(self.factor)
             .with_max_delay(self.max_delay)
             .with_max_times(self.attempts.saturating_sub(1))
@@ -52,7 +60,11 @@ impl RetryPolicy {
     ///
     /// # Errors
     /// The last error of `operation`.
-    pub async fn run<T, Op, Fut, Sleep, Nap>(&self, sleep: Sleep, mut operation: Op) -> Result<T, Error>
+    pub async fn run<T, Op, Fut, Sleep, Nap>(
+        &self,
+        sleep: Sleep,
+        mut operation: Op,
+    ) -> Result<T, Error>
     where
         Op: FnMut() -> Fut,
         Fut: Future<Output = Result<T, Error>>,
@@ -60,22 +72,168 @@ impl RetryPolicy {
         Nap: Future<Output = ()>,
     {
         let started = std::time::Instant::now();
+        let mut waited = Duration::ZERO;
         let mut delays = self.delays();
         loop {
             let error = match operation().await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let Some(bound) = delays.next().filter(|_| error.retryable()) else { return Err(error) };
+            let Some(bound) = delays.next().filter(|_| error.retryable()) else {
+                return Err(error);
+            };
             let delay = error.retry_delay().unwrap_or_else(|| full_jitter(bound));
-            if started.elapsed() + delay > self.total {
+            let spent = started.elapsed().max(waited);
+            if spent.saturating_add(delay) > self.total {
                 return Err(error);
             }
             sleep(delay).await;
+            waited += delay;
         }
     }
 }
 
 fn full_jitter(bound: Duration) -> Duration {
     bound.mul_f64(rand::rng().random_range(0.0..=1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Runs `policy` on an operation that fails with what `fail` makes of the number of the call, and
+    /// returns the number of calls, the delays between them, and whether it succeeded.
+    async fn calls(
+        policy: RetryPolicy,
+        fail: impl Fn(usize) -> Option<Error>,
+    ) -> (usize, Vec<Duration>, bool) {
+        let count = Cell::new(0);
+        let naps = RefCell::new(Vec::new());
+        let nap = |delay| {
+            naps.borrow_mut().push(delay);
+            std::future::ready(())
+        };
+        let result = policy
+            .run(nap, || {
+                count.set(count.get() + 1);
+                std::future::ready(fail(count.get()).map_or(Ok(()), Err))
+            })
+            .await;
+        (count.get(), naps.into_inner(), result.is_ok())
+    }
+
+    fn retryable() -> Error {
+        Error::Unavailable { reason: "busy".into(), retry_after: None }
+    }
+
+    fn asks_for(seconds: u64) -> Error {
+        Error::unavailable("busy", Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_default_is_the_documented_policy() {
+        let policy = RetryPolicy::default();
+        let bounds: Vec<_> = policy.delays().map(|bound| bound.as_millis()).collect();
+        assert_eq!(bounds, [100, 200]);
+        assert_eq!((policy.attempts, policy.total), (3, Duration::from_secs(300)));
+        let long = RetryPolicy { attempts: 20, ..policy };
+        assert_eq!(long.delays().last(), Some(Duration::from_secs(30)));
+    }
+
+    #[tokio::test]
+    async fn a_retryable_error_is_tried_three_times() {
+        let (count, naps, ok) = calls(RetryPolicy::default(), |_| Some(retryable())).await;
+        assert_eq!((count, naps.len(), ok), (3, 2, false));
+        assert!(naps[0].as_millis() <= 100 && naps[1].as_millis() <= 200, "{naps:?}");
+    }
+
+    #[tokio::test]
+    async fn a_success_ends_it() {
+        let fail_once = |call| (call == 1).then(retryable);
+        let (count, _, ok) = calls(RetryPolicy::default(), fail_once).await;
+        assert_eq!((count, ok), (2, true));
+    }
+
+    #[tokio::test]
+    async fn an_error_for_good_is_not_repeated() {
+        let refused = |_| Some(Error::Conflict("no".into()));
+        let (count, naps, _) = calls(RetryPolicy::default(), refused).await;
+        assert_eq!((count, naps.len()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_repeated_is_tried_once() {
+        let once = RetryPolicy::default().for_request(false);
+        assert_eq!(calls(once, |_| Some(retryable())).await.0, 1);
+        let thrice = RetryPolicy::default().for_request(true);
+        assert_eq!(calls(thrice, |_| Some(retryable())).await.0, 3);
+    }
+
+    #[tokio::test]
+    async fn the_delay_that_a_peer_asks_for_wins() {
+        let (_, naps, _) = calls(RetryPolicy::default(), |_| Some(asks_for(7))).await;
+        assert_eq!(naps, [Duration::from_secs(7); 2]);
+        let timeout = |_| {
+            Some(Error::NetworkTimeout {
+                operation: "read".into(),
+                endpoint: "x".into(),
+                duration_ms: 1,
+            })
+        };
+        assert_eq!(calls(RetryPolicy::default(), timeout).await.1, [Duration::from_secs(2); 2]);
+    }
+
+    #[tokio::test]
+    async fn the_total_time_bounds_the_attempts() {
+        let patient = RetryPolicy { attempts: 100, ..RetryPolicy::default() };
+        let (count, naps, _) = calls(patient, |_| Some(asks_for(100))).await;
+        assert_eq!((count, naps.len()), (4, 3));
+        let (count, ..) = calls(patient, |_| Some(asks_for(u64::MAX))).await;
+        assert_eq!(count, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dropping_the_future_cancels_it() {
+        let count = Cell::new(0);
+        let policy = RetryPolicy { attempts: 50, ..RetryPolicy::default() };
+        let endless = policy.run(tokio::time::sleep, || {
+            count.set(count.get() + 1);
+            std::future::ready(Err::<(), _>(asks_for(5)))
+        });
+        let bounded = tokio::time::timeout(Duration::from_secs(12), endless).await;
+        assert!(bounded.is_err());
+        assert_eq!(count.get(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_grow_up_to_the_limit_and_are_as_many_as_retries(
+            attempts in 0usize..40,
+            first_ms in 1u64..5_000,
+            factor in 1.0f32..8.0,
+            max_ms in 1u64..60_000,
+        ) {
+            let policy = RetryPolicy {
+                attempts,
+                first_delay: Duration::from_millis(first_ms),
+                factor,
+                max_delay: Duration::from_millis(max_ms),
+                total: Duration::from_secs(300),
+            };
+            let bounds: Vec<_> = policy.delays().collect();
+            prop_assert_eq!(bounds.len(), attempts.saturating_sub(1));
+            prop_assert!(bounds.is_sorted());
+            prop_assert!(bounds.iter().all(|bound| *bound <= policy.max_delay));
+        }
+
+        #[test]
+        fn jitter_stays_below_its_bound(ms in 0u64..100_000) {
+            let bound = Duration::from_millis(ms);
+            prop_assert!(full_jitter(bound) <= bound);
+        }
+    }
 }
