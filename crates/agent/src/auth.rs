@@ -29,6 +29,10 @@ pub struct Acting {
     pub name: Option<Arc<str>>,
 }
 
+/// Marks requests on the control listener: the server needs no access token.
+#[derive(Debug, Clone, Copy)]
+pub struct Trusted;
+
 impl Acting {
     pub fn of(extensions: &http::Extensions) -> Self {
         extensions.get::<Self>().cloned().unwrap_or_default()

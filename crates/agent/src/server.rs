@@ -6,7 +6,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     http::{HeaderName, Method, StatusCode},
     middleware,
     routing::get,
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
-use crate::{State, auth, reply};
+use crate::{State, auth, files, fs::FilesystemService, reply};
 
 /// The largest request message: files travel elsewhere, but input to a process may be long.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -50,13 +50,14 @@ impl Routers {
         let token = middleware::from_fn_with_state(state, auth::check_token);
         Self {
             clients: public.clone().layer(token).layer(cors()),
-            control: public.merge(private).layer(cors()),
+            control: public.merge(private).layer(Extension(auth::Trusted)).layer(cors()),
         }
     }
 }
 
-fn public_routes(_state: &Arc<State>) -> Router {
-    let services = connectrpc::Router::new();
+fn public_routes(state: &Arc<State>) -> Router {
+    let services = connectrpc::Router::new()
+        .add_service(Arc::new(FilesystemService::new(Arc::clone(state))));
     let limits =
         Limits::default().with_max_message_size(MAX_MESSAGE).with_max_request_body_size(MAX_MESSAGE);
     let paths: Vec<String> = services.methods().map(|path| format!("/{path}")).collect();
@@ -69,6 +70,7 @@ fn public_routes(_state: &Arc<State>) -> Router {
         router = router.route_service(&path, rpc.clone());
     }
     router
+        .merge(files::router(Arc::clone(state)))
         .fallback(async || reply::text(StatusCode::NOT_FOUND, "404 page not found"))
         .layer(middleware::from_fn(auth::note_acting_user))
 }

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::RwLock;
 use soulbox_model::boot::AgentConfig;
 
-use crate::{UserCgroup, log::Log, process::Table};
+use crate::{UserCgroup, fs::Watchers, log::Log, process::Table};
 
 /// The one state behind every request.
 #[derive(Debug)]
 pub struct State {
     settings: RwLock<Settings>,
     pub processes: Table,
+    pub watchers: Watchers,
     pub log: Log,
     pub user_cgroup: UserCgroup,
 }
@@ -65,6 +66,7 @@ impl State {
         Self {
             settings: RwLock::new(settings),
             processes: Table::default(),
+            watchers: Watchers::default(),
             log: Log::default(),
             user_cgroup,
         }

@@ -1,1 +1,12 @@
 //! `/files`: the contents of files, in and out.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::State;
+
+/// The routes of `/files`.
+pub fn router(_state: Arc<State>) -> Router {
+    Router::new()
+}
