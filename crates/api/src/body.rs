@@ -1,0 +1,118 @@
+//! JSON request bodies: bounded, and forgiving only where a client version needs it.
+
+use axum::extract::{FromRequest, Request};
+use http::{StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use soulbox_model::Error;
+
+use crate::App;
+use crate::problem::{Problem, Result};
+
+/// The largest request body, in bytes.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// A JSON body that must be there.
+#[derive(Debug)]
+pub struct Body<T>(pub T);
+
+/// A JSON body whose absence means the default: several clients send none.
+#[derive(Debug)]
+pub struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequest<App> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self> {
+        let bytes = read(request).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default + Send> FromRequest<App> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self> {
+        let bytes = read(request).await?;
+        if bytes.trim_ascii().is_empty() {
+            return Ok(Self(T::default()));
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+async fn read(request: Request) -> Result<Vec<u8>> {
+    if let Some(coding) = request.headers().get(header::CONTENT_ENCODING)
+        && coding.as_bytes() != b"identity"
+    {
+        let error = Error::invalid("Content-Encoding", "request bodies must not be compressed");
+        return Err(Problem::with_status(error, StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    match Limited::new(request.into_body(), MAX_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes().into()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::with_status(
+            Error::invalid("body", format!("larger than {MAX_BODY} bytes")),
+            StatusCode::PAYLOAD_TOO_LARGE,
+        )),
+        Err(_) => Err(Problem::invalid("body", "the connection broke before its end")),
+    }
+}
+
+/// The message names the field: axum tracks the path while it deserializes.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    match axum::Json::<T>::from_bytes(bytes) {
+        Ok(axum::Json(value)) => Ok(value),
+        Err(rejection) => {
+            let text = rejection.body_text();
+            let cause = text
+                .strip_prefix("Failed to deserialize the JSON body into the target type: ")
+                .or_else(|| text.strip_prefix("Failed to parse the request body as JSON: "))
+                .unwrap_or(&text);
+            Err(Problem::invalid("validation error", cause.chars().take(500).collect::<String>()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use soulbox_wire::rest::NewSandbox;
+
+    use super::*;
+
+    #[test]
+    fn the_message_names_the_field() {
+        let problem = parse::<NewSandbox>(br#"{"templateID":"base","timeout":"5"}"#).unwrap_err();
+        assert_eq!(problem.status(), 400);
+        assert!(problem.error().to_string().contains("timeout"), "{}", problem.error());
+        let problem =
+            parse::<NewSandbox>(br#"{"templateID":"base","envVars":{"A":1}}"#).unwrap_err();
+        assert!(problem.error().to_string().contains("envVars.A"), "{}", problem.error());
+    }
+
+    #[test]
+    fn a_deep_body_is_refused_and_not_followed() {
+        let deep = format!(r#"{{"templateID":"base","network":{}"#, r#"{"a":"#.repeat(100_000));
+        assert_eq!(parse::<NewSandbox>(deep.as_bytes()).unwrap_err().status(), 400);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_a_400(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Err(problem) = parse::<NewSandbox>(&bytes) {
+                prop_assert_eq!(problem.status(), 400);
+            }
+        }
+
+        #[test]
+        fn what_a_client_writes_is_read_back(
+            template in "[a-z0-9-]{1,20}",
+            timeout in proptest::option::of(any::<i32>()),
+            metadata in proptest::option::of(proptest::collection::btree_map(".*", ".*", 0..5)),
+        ) {
+            let sent = NewSandbox { template_id: template, timeout, metadata, ..NewSandbox::default() };
+            let bytes = serde_json::to_vec(&sent).unwrap();
+            prop_assert_eq!(parse::<NewSandbox>(&bytes).unwrap(), sent);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The handlers, by subject.
+
+mod health;
+mod keys;
+mod later;
+mod listing;
+mod observe;
+mod render;
+mod sandboxes;
+mod soulbox;
+mod templates;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::App;
+
+/// Every route, each with its part of the OpenAPI document.
+pub fn all() -> OpenApiRouter<App> {
+    let router = OpenApiRouter::default()
+        .merge(health::routes())
+        .merge(sandboxes::routes())
+        .merge(listing::routes())
+        .merge(observe::routes())
+        .merge(templates::routes())
+        .merge(keys::routes())
+        .merge(soulbox::routes());
+    later::add(router)
+}

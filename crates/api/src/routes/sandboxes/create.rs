@@ -1,0 +1,314 @@
+//! Creating a sandbox: the request with the most fields, all from strangers.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value};
+use soulbox_control::Create;
+use soulbox_model::{Error, TeamId};
+use soulbox_wire::rest::{NewSandbox, NewSandboxV2, Sandbox};
+
+use crate::{
+    App,
+    auth::KeyHolder,
+    body::Body,
+    problem::{Problem, Result},
+    routes::render,
+};
+
+const MAX_NAME: usize = 128;
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Create a sandbox.
+#[utoipa::path(
+    post,
+    path = "/sandboxes",
+    tag = "sandboxes",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 of a-z, 0-9 and -; a repeat returns the same sandbox")),
+    request_body = NewSandbox,
+    responses((status = 201, body = Sandbox), Problem)
+)]
+pub async fn create(
+    KeyHolder(caller): KeyHolder,
+    headers: HeaderMap,
+    State(app): State<App>,
+    Body(request): Body<NewSandbox>,
+) -> Result<(StatusCode, Json<Sandbox>)> {
+    run(&app, caller.team, &headers, request).await
+}
+
+/// Create a sandbox that demands its access token and lives 300 seconds if not said otherwise.
+#[utoipa::path(
+    post,
+    path = "/v2/sandboxes",
+    tag = "sandboxes",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 of a-z, 0-9 and -; a repeat returns the same sandbox")),
+    request_body = NewSandboxV2,
+    responses((status = 201, body = Sandbox), Problem)
+)]
+pub async fn create_v2(
+    KeyHolder(caller): KeyHolder,
+    headers: HeaderMap,
+    State(app): State<App>,
+    Body(request): Body<NewSandboxV2>,
+) -> Result<(StatusCode, Json<Sandbox>)> {
+    run(&app, caller.team, &headers, request.into()).await
+}
+
+async fn run(
+    app: &App,
+    team: TeamId,
+    headers: &HeaderMap,
+    request: NewSandbox,
+) -> Result<(StatusCode, Json<Sandbox>)> {
+    let idempotency_key = idempotency_key(headers)?;
+    let timeout = match request.timeout {
+        None => app.control.limits().default_timeout,
+        Some(seconds) => positive(seconds)?,
+    };
+    let request = parse(request, timeout, idempotency_key)?;
+    let sandbox = app.control.create(team, request).await.map_err(refused)?;
+    Ok((StatusCode::CREATED, Json(render::sandbox(sandbox))))
+}
+
+/// Newer clients choose their exception by these words.
+fn refused(error: Error) -> Problem {
+    let word = match &error {
+        Error::SandboxCreation { .. } => Some("sandbox_create_failed"),
+        Error::SandboxStartupTimeout { .. } => Some("sandbox_placement_timeout"),
+        Error::Internal { .. } => Some("internal_server_error"),
+        _ => None,
+    };
+    let problem = Problem::from(error);
+    match word {
+        Some(word) => problem.error_code(word),
+        None => problem,
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    let valid = values.next().is_none()
+        && (1..=255).contains(&value.len())
+        && value.as_bytes().iter().all(plain);
+    match value.to_str() {
+        Ok(text) if valid => Ok(Some(text.to_owned())),
+        _ => Err(Problem::invalid("Idempotency-Key", "must be once 1 to 255 of a-z, 0-9 and -")),
+    }
+}
+
+fn positive(seconds: i32) -> Result<Duration> {
+    match u64::try_from(seconds) {
+        Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        _ => Err(Problem::invalid("timeout", "Timeout must be greater than 0")),
+    }
+}
+
+fn parse(
+    request: NewSandbox,
+    timeout: Duration,
+    idempotency_key: Option<String>,
+) -> Result<Create> {
+    refuse_what_comes_later(&request)?;
+    Ok(Create {
+        template: template_name(&request.template_id)?,
+        timeout,
+        metadata: request.metadata.unwrap_or_default(),
+        env: request.env_vars.unwrap_or_default(),
+        secure: request.secure.unwrap_or(false),
+        auto_pause: false,
+        allow_internet: request.allow_internet_access,
+        idempotency_key,
+    })
+}
+
+/// A field that asks for something this server does not do is refused: a sandbox that silently
+/// lacks it would lose data or be open where its owner thinks it closed.
+fn refuse_what_comes_later(request: &NewSandbox) -> Result<()> {
+    let auto_pause = request.auto_pause.unwrap_or(false);
+    if request.auto_pause_memory == Some(false) {
+        if !auto_pause {
+            return Err(Problem::invalid("autoPauseMemory", "false requires autoPause"));
+        }
+        if request.auto_resume.is_some_and(|resume| resume.enabled) {
+            return Err(Problem::invalid("autoResume", "can't go with autoPauseMemory false"));
+        }
+    }
+    if auto_pause {
+        return Err(Problem::not_implemented("pausing a sandbox at its timeout (autoPause)"));
+    }
+    if let Some(network) = &request.network {
+        let private = network.get("allowPublicTraffic") == Some(&Value::Bool(false));
+        if private && request.secure != Some(true) {
+            return Err(Problem::invalid("network.allowPublicTraffic", "false requires secure"));
+        }
+        if asks_for_something(network) {
+            return Err(Problem::not_implemented("a network policy of a sandbox (network)"));
+        }
+    }
+    if request.iam.as_ref().is_some_and(asks_for_something) {
+        return Err(Problem::not_implemented("identity tokens (iam)"));
+    }
+    if request.volume_mounts.as_ref().is_some_and(|mounts| !mounts.is_empty()) {
+        return Err(Problem::not_implemented("mounting volumes (volumeMounts)"));
+    }
+    Ok(())
+}
+
+/// Whether any value differs from what its absence means.
+fn asks_for_something(object: &Map<String, Value>) -> bool {
+    object.iter().any(|(key, value)| match value {
+        Value::Null => false,
+        Value::Bool(value) => !(key == "allowPublicTraffic" && *value),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(inner) => !inner.is_empty(),
+        Value::Number(_) | Value::String(_) => true,
+    })
+}
+
+/// `[namespace/]name[:tag]` in canonical form: parts trimmed and in lower case.
+pub fn template_name(text: &str) -> Result<String> {
+    let bad = |why: &str| Problem::invalid("templateID", format!("invalid template name: {why}"));
+    if text.len() > 4 * MAX_NAME {
+        return Err(bad("too long"));
+    }
+    let text = text.trim().to_lowercase();
+    let (path, tag) = match text.split_once(':') {
+        Some((path, tag)) => (path, Some(tag.trim())),
+        None => (text.as_str(), None),
+    };
+    let (namespace, name) = match path.split_once('/') {
+        Some((namespace, name)) => (Some(namespace.trim()), name.trim()),
+        None => (None, path.trim()),
+    };
+    let word = |part: &str| {
+        (1..=MAX_NAME).contains(&part.len())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    let tag_word = |part: &str| {
+        (1..=MAX_NAME).contains(&part.len())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    if !word(name) || !namespace.is_none_or(word) {
+        return Err(bad("names are 1 to 128 of a-z, 0-9, - and _"));
+    }
+    if !tag.is_none_or(tag_word) {
+        return Err(bad("tags are 1 to 128 of a-z, 0-9, -, _ and ."));
+    }
+    let namespace = namespace.map(|text| format!("{text}/")).unwrap_or_default();
+    let tag = tag.map(|text| format!(":{text}")).unwrap_or_default();
+    Ok(format!("{namespace}{name}{tag}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(extra: Value) -> NewSandbox {
+        let mut body = json!({"templateID": "base"});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        serde_json::from_value(body).unwrap()
+    }
+
+    fn status_of(extra: Value) -> u16 {
+        match parse(request(extra), Duration::from_secs(1), None) {
+            Ok(_) => 0,
+            Err(problem) => problem.status().as_u16(),
+        }
+    }
+
+    #[test]
+    fn what_clients_send_by_default_is_accepted() {
+        for extra in [
+            json!({}),
+            json!({"metadata": {}, "envVars": {}}),
+            json!({"timeout": 300, "secure": true, "allow_internet_access": true, "autoPause": false}),
+            json!({"autoResume": {"enabled": false}, "mcp": null, "iam": {}, "volumeMounts": []}),
+            json!({"network": {"allowPublicTraffic": true, "allowOut": [], "rules": {}, "egressProxy": null}}),
+            json!({"metadata": null, "network": null, "somethingNew": {"a": [1]}}),
+        ] {
+            assert_eq!(status_of(extra.clone()), 0, "{extra}");
+        }
+    }
+
+    #[test]
+    fn what_comes_later_is_a_501_and_not_a_silent_loss() {
+        for extra in [
+            json!({"autoPause": true}),
+            json!({"autoPause": true, "autoPauseMemory": false}),
+            json!({"network": {"denyOut": ["0.0.0.0/0"]}}),
+            json!({"network": {"allowPublicTraffic": false}, "secure": true}),
+            json!({"network": {"maskRequestHost": "x"}}),
+            json!({"iam": {"tokens": {"a": {"audience": "b", "tokenType": "JWT-SVID"}}}}),
+            json!({"volumeMounts": [{"name": "a", "path": "/b"}]}),
+        ] {
+            assert_eq!(status_of(extra.clone()), 501, "{extra}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_a_400() {
+        for extra in [
+            json!({"autoPauseMemory": false}),
+            json!({"autoPause": true, "autoPauseMemory": false, "autoResume": {"enabled": true}}),
+            json!({"network": {"allowPublicTraffic": false}}),
+        ] {
+            assert_eq!(status_of(extra.clone()), 400, "{extra}");
+        }
+    }
+
+    #[test]
+    fn template_names_are_canonical() {
+        for (given, expected) in [
+            ("base", "base"),
+            (" Base ", "base"),
+            ("base:default", "base:default"),
+            ("NS / My_Name : V1.0", "ns/my_name:v1.0"),
+        ] {
+            assert_eq!(template_name(given).ok().as_deref(), Some(expected));
+        }
+        for bad in ["", " ", "a b", "a/b/c", "a:b:c", "a:", "/a", "a/", "é", "../x", "a\0"] {
+            assert_eq!(template_name(bad).unwrap_err().status(), 400, "{bad:?}");
+        }
+        assert!(template_name(&"a".repeat(129)).is_err());
+    }
+
+    #[test]
+    fn idempotency_keys_have_a_form() {
+        let with = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(IDEMPOTENCY_KEY, HeaderValue::from_str(text).unwrap());
+            headers
+        };
+        assert_eq!(idempotency_key(&HeaderMap::new()).unwrap(), None);
+        assert_eq!(idempotency_key(&with("a-1")).unwrap().as_deref(), Some("a-1"));
+        for bad in ["", "A", "a b", "a_b", &"a".repeat(256)] {
+            assert!(idempotency_key(&with(bad)).is_err(), "{bad}");
+        }
+        let mut twice = with("a");
+        twice.append(IDEMPOTENCY_KEY, HeaderValue::from_static("a"));
+        assert!(idempotency_key(&twice).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_canonical_template_name_stays(text in ".{0,40}") {
+            if let Ok(name) = template_name(&text) {
+                prop_assert_eq!(template_name(&name).unwrap(), name);
+            }
+        }
+
+        #[test]
+        fn only_positive_timeouts_pass(seconds in any::<i32>()) {
+            prop_assert_eq!(positive(seconds).is_ok(), seconds > 0);
+        }
+    }
+}

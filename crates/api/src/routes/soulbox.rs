@@ -1,0 +1,160 @@
+//! SoulBox's own routes.
+
+use axum::{Json, extract::State};
+use http::StatusCode;
+use soulbox_control::{ListFilter, Page};
+use soulbox_image::{TemplateState as Build, TemplateStatus};
+use soulbox_model::Error;
+use soulbox_wire::rest::{ServerStatus, TemplateProgress, TemplateState};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::templates::find;
+use crate::{
+    App,
+    auth::TokenHolder,
+    path::Segment,
+    problem::{Problem, Result},
+};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(info))
+        .routes(routes!(templates))
+        .routes(routes!(template))
+        .routes(routes!(build, build_status))
+}
+
+/// What this server is.
+#[utoipa::path(
+    get,
+    path = "/soulbox/v1/info",
+    tag = "soulbox",
+    security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
+    responses((status = 200, body = ServerStatus), Problem)
+)]
+async fn info(holder: TokenHolder, State(app): State<App>) -> Result<Json<ServerStatus>> {
+    let page = Page { limit: 1, token: None };
+    let listed = app.control.list(holder.caller.team, ListFilter::default(), page).await?;
+    Ok(Json(ServerStatus {
+        version: app.info.version.clone(),
+        engine: app.info.engine.clone(),
+        envd_version: soulbox_model::ENVD_VERSION.to_owned(),
+        started_at: app.info.started_at,
+        domain: app.control.domain().map(str::to_owned),
+        running: listed.total_running as u64,
+    }))
+}
+
+/// Every template that this server can build, and how far each is.
+#[utoipa::path(
+    get,
+    path = "/soulbox/v1/templates",
+    tag = "soulbox",
+    security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
+    responses((status = 200, body = [TemplateProgress]), Problem)
+)]
+async fn templates(_: TokenHolder, State(app): State<App>) -> Json<Vec<TemplateProgress>> {
+    Json(app.control.templates().list().into_iter().map(progress).collect())
+}
+
+/// One template.
+#[utoipa::path(
+    get,
+    path = "/soulbox/v1/templates/{name}",
+    tag = "soulbox",
+    params(("name" = String, Path)),
+    security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
+    responses((status = 200, body = TemplateProgress), Problem)
+)]
+async fn template(
+    _: TokenHolder,
+    Segment(name): Segment,
+    State(app): State<App>,
+) -> Result<Json<TemplateProgress>> {
+    Ok(Json(progress(known(&app, &name)?)))
+}
+
+/// Build a template in the background, unless it is there. Ask for its progress with GET.
+#[utoipa::path(
+    post,
+    path = "/soulbox/v1/templates/{name}/build",
+    tag = "soulbox",
+    params(("name" = String, Path)),
+    security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
+    responses(
+        (status = 200, body = TemplateProgress, description = "It is there already"),
+        (status = 202, body = TemplateProgress, description = "It is being built"),
+        Problem
+    )
+)]
+async fn build(
+    _: TokenHolder,
+    Segment(name): Segment,
+    State(app): State<App>,
+) -> Result<(StatusCode, Json<TemplateProgress>)> {
+    let status = known(&app, &name)?;
+    if let Build::Ready(_) = status.state {
+        return Ok((StatusCode::OK, Json(progress(status))));
+    }
+    app.builds.start(app.control.templates(), &status.name);
+    let started = TemplateProgress {
+        state: TemplateState::Building,
+        percent: Some(0),
+        error: None,
+        ..progress(status)
+    };
+    Ok((StatusCode::ACCEPTED, Json(started)))
+}
+
+/// How far the build of a template is.
+#[utoipa::path(
+    get,
+    path = "/soulbox/v1/templates/{name}/build",
+    tag = "soulbox",
+    params(("name" = String, Path)),
+    security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
+    responses((status = 200, body = TemplateProgress), Problem)
+)]
+async fn build_status(
+    holder: TokenHolder,
+    segment: Segment,
+    state: State<App>,
+) -> Result<Json<TemplateProgress>> {
+    template(holder, segment, state).await
+}
+
+fn known(app: &App, name: &str) -> Result<TemplateStatus> {
+    find(app, name).ok_or_else(|| Error::not_found("template", name).into())
+}
+
+fn progress(status: TemplateStatus) -> TemplateProgress {
+    let empty = TemplateProgress {
+        name: status.name,
+        template_id: None,
+        state: TemplateState::Missing,
+        percent: None,
+        step: None,
+        error: None,
+        size_bytes: None,
+        created_at: None,
+    };
+    match status.state {
+        Build::Ready(template) => TemplateProgress {
+            template_id: Some(template.id.to_string()),
+            state: TemplateState::Ready,
+            size_bytes: Some(template.size_bytes),
+            created_at: Some(template.created_at),
+            ..empty
+        },
+        Build::Building(now) => TemplateProgress {
+            state: TemplateState::Building,
+            percent: Some(now.percent),
+            step: Some(now.step),
+            ..empty
+        },
+        Build::Missing { error: None } => empty,
+        Build::Missing { error: Some(error) } => {
+            TemplateProgress { state: TemplateState::Failed, error: Some(error), ..empty }
+        }
+    }
+}
