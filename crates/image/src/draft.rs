@@ -50,9 +50,8 @@ pub(crate) async fn lock(dir: &Path, waiting: impl FnOnce()) -> Result<File> {
     }
 }
 
-/// Removes what interrupted builds left, unless somebody builds right now.
+/// Removes what interrupted builds left. Only who holds the lock may call it.
 pub(crate) fn remove_leftovers(dir: &Path) -> Result<()> {
-    let Some(_lock) = try_lock(dir)? else { return Ok(()) };
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let entry = entry.map_err(Error::io("list", dir))?;
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
@@ -66,24 +65,37 @@ pub(crate) fn remove_leftovers(dir: &Path) -> Result<()> {
 
 #[derive(Debug)]
 pub(crate) struct Draft {
-    pub path: PathBuf,
+    path: PathBuf,
 }
 
 impl Draft {
     pub fn create(dir: &Path) -> Result<Self> {
-        let path = dir.join(format!("{PREFIX}{}", TemplateId::random()));
-        fs::create_dir(&path).map_err(Error::io("create", &path))?;
-        Ok(Self { path })
+        let draft = Self { path: dir.join(format!("{PREFIX}{}", TemplateId::random())) };
+        fs::create_dir_all(draft.scratch()).map_err(Error::io("create", &draft.path))?;
+        fs::create_dir(draft.content()).map_err(Error::io("create", &draft.path))?;
+        Ok(draft)
     }
 
-    /// Gives the directory its final name. Its content is on disk by then: a crash afterwards does
+    /// What is going to be the template.
+    pub fn content(&self) -> PathBuf {
+        self.path.join("content")
+    }
+
+    /// Room for work; goes with the draft.
+    pub fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
+    }
+
+    /// Gives the content its final name. Its content is on disk by then: a crash afterwards does
     /// not leave a template with empty files.
     pub fn publish(self, target: &Path) -> Result<()> {
-        let open = File::open(&self.path).map_err(Error::io("open", &self.path))?;
-        rustix::fs::syncfs(&open).map_err(|e| Error::io("sync", &self.path)(e.into()))?;
-        fs::rename(&self.path, target).map_err(Error::io("rename", &self.path))?;
+        let content = self.content();
+        let open = File::open(&content).map_err(Error::io("open", &content))?;
+        rustix::fs::syncfs(&open).map_err(|e| Error::io("sync", &content)(e.into()))?;
+        fs::rename(&content, target).map_err(Error::io("rename", &content))?;
         let parent = target.parent().unwrap_or(target);
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", parent))
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", parent))?;
+        fs::remove_dir_all(&self.path).map_err(Error::io("remove", &self.path))
     }
 
     /// Removes the directory, waiting for processes that were killed but still run.

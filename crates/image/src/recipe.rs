@@ -18,6 +18,8 @@ pub(crate) struct Description {
 /// Where a recipe works.
 #[derive(Debug)]
 pub(crate) struct Workshop {
+    /// For what the recipe needs besides; it goes when the build is done.
+    pub dir: PathBuf,
     /// The root file system to fill; does not exist yet.
     pub rootfs: PathBuf,
     /// Holds the lock of the template directory. A recipe passes it to the processes that it

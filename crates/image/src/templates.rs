@@ -70,7 +70,9 @@ impl Templates {
 
     pub(crate) fn with_recipes(dir: PathBuf, recipes: Vec<Arc<dyn Recipe>>) -> Result<Self> {
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-        draft::remove_leftovers(&dir)?;
+        if let Some(_lock) = draft::try_lock(&dir)? {
+            draft::remove_leftovers(&dir)?;
+        }
         let mut slots = BTreeMap::new();
         for recipe in &recipes {
             let ready = template::load(&home(&dir, recipe.as_ref()))?.map(Arc::new);
@@ -222,8 +224,14 @@ impl Inner {
         if let Some(template) = template::load(&target)? {
             return Ok(template);
         }
-        let draft = Draft::create(&self.dir)?;
-        let workshop = Workshop { rootfs: template::rootfs(&draft.path), lock, report };
+        let dir = self.dir.clone();
+        let draft = spawn_blocking(move || {
+            draft::remove_leftovers(&dir)?;
+            Draft::create(&dir)
+        });
+        let draft = draft.await.map_err(|_| Error::Cancelled(name.into()))??;
+        let rootfs = template::rootfs(&draft.content());
+        let workshop = Workshop { dir: draft.scratch(), rootfs, lock, report };
         let built = tokio::select! {
             built = recipe.build(&workshop) => built,
             () = flight.outcome.closed() => Err(Error::Cancelled(name.into())),
@@ -238,9 +246,9 @@ impl Inner {
         workshop.report.report(98, "writing to disk");
         let id = id_of(name)?;
         let sealed = spawn_blocking(move || {
-            let path = &draft.path;
-            let size = tree::disk_usage(path).map_err(Error::io("measure", path))?;
-            template::describe(path, name, id, size, description)?;
+            let path = draft.content();
+            let size = tree::disk_usage(&path).map_err(Error::io("measure", &path))?;
+            template::describe(&path, name, id, size, description)?;
             draft.publish(&target)?;
             template::load(&target)
         });

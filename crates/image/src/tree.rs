@@ -51,3 +51,9 @@ pub(crate) fn write_file(path: &Path, mode: u32, content: impl AsRef<[u8]>) -> R
 pub(crate) fn own(path: &Path, uid: u32, gid: u32) -> Result<()> {
     chown(path, Some(uid), Some(gid)).map_err(Error::io("chown", path))
 }
+
+/// Removes everything in `path`, a directory that stays with mode 0755.
+pub(crate) fn empty_dir(path: &Path) -> Result<()> {
+    fs::remove_dir_all(path).map_err(Error::io("empty", path))?;
+    make_dir(path, 0o755)
+}

@@ -1,5 +1,5 @@
-# Turns a bare Debian into the base template. mmdebstrap runs it as `sh -c` with the root as $1,
-# after every package is configured. Outside the root only coreutils and findutils are used.
+# Turns a bare Debian into the base template. mmdebstrap runs it with the root as $1, after every
+# package is configured; /dev, /proc and /sys are mounted in the root at that time.
 set -eu
 root=$1
 
@@ -29,8 +29,4 @@ chmod 0755 "$root/usr/sbin/policy-rc.d"
 rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/var/lib/dbus/machine-id"
 rm -rf "$root/usr/share/doc-base" "$root/usr/share/lintian" "$root/usr/share/bug"
 rm -rf "$root"/var/log/* "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old "$root"/etc/*-
-find "$root/dev" -mindepth 1 -delete
-for dir in proc sys dev run; do
-    install -d -m 0755 "$root/$dir"
-done
 install -d -m 1777 "$root/tmp" "$root/var/tmp"

@@ -28,6 +28,7 @@ use crate::{
     recipe::{Description, Recipe, Workshop, fingerprint},
     settings,
     templates::BASE,
+    tree,
 };
 
 /// Raise it when a change outside of [`PACKAGES`] and the scripts asks for a new build.
@@ -89,6 +90,9 @@ const PROXY_VARIABLES: [&str; 8] = [
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Left empty: a sandbox mounts its own there.
+const MOUNT_POINTS: [&str; 4] = ["dev", "proc", "sys", "run"];
+
 /// A build that says nothing for so long will not end.
 const SILENCE: Duration = Duration::from_secs(300);
 const LOG_LINES: usize = 12;
@@ -110,6 +114,8 @@ impl Base {
     }
 
     fn command(&self, sources: &Sources, workshop: &Workshop) -> Result<Command> {
+        let script = workshop.dir.join("customize.sh");
+        tree::write_file(&script, 0o600, CUSTOMIZE)?;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "mmdebstrap"]);
         command.args(["--verbose", "--mode=root", "--format=directory", "--variant=minbase"]);
@@ -117,9 +123,10 @@ impl Base {
         command.args(DPKG_OPTIONS.iter().map(|option| format!("--dpkgopt={option}")));
         let options = APT_OPTIONS.iter().copied().chain(sources.apt_options());
         command.args(options.map(|option| format!("--aptopt={option}")));
-        command.arg(format!("--customize-hook={CUSTOMIZE}"));
+        command.arg("--customize-hook=sh \"$CUSTOMIZE\" \"$1\"");
         command.arg(sources.suite()).arg(&workshop.rootfs).args(sources.entries());
         command.env_clear().env("PATH", PATH).env("LC_ALL", "C").env("HOME", "/root");
+        command.env("CUSTOMIZE", script);
         command.envs(sources.proxies());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let lock = workshop.lock.try_clone().map_err(Error::io("share", &workshop.rootfs))?;
@@ -159,7 +166,11 @@ impl Recipe for Base {
         let rootfs = workshop.rootfs.clone();
         let written = spawn_blocking(move || {
             sources.write_into(&rootfs)?;
-            settings::write(&rootfs, BASE)
+            settings::write(&rootfs, BASE)?;
+            for dir in MOUNT_POINTS {
+                tree::empty_dir(&rootfs.join(dir))?;
+            }
+            Ok(())
         })
         .await;
         written.map_err(|_| Error::Cancelled(BASE.into()))??;

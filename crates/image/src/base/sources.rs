@@ -85,8 +85,7 @@ impl Sources {
             return Ok(());
         }
         let dir = rootfs.join("etc/apt/sources.list.d");
-        std::fs::remove_dir_all(&dir).map_err(Error::io("empty", &dir))?;
-        tree::make_dir(&dir, 0o755)?;
+        tree::empty_dir(&dir)?;
         let lines = self.mirrors.iter().map(|m| entry(&without_password(&m.uri), &m.suite) + "\n");
         tree::write_file(&dir.join("debian.list"), 0o644, lines.collect::<String>())
     }
