@@ -8,11 +8,16 @@
 //! Start reading at [`server`] (who may ask what), then [`process`] or [`fs`] and [`files`];
 //! [`boot`] tells how a bare process becomes a sandbox.
 
+// The generated traits promise less about the messages than every implementation gives.
+#![allow(refining_impl_trait)]
+
 pub mod auth;
 pub mod boot;
 pub mod files;
 pub mod fs;
+pub mod init;
 pub mod log;
+pub mod metrics;
 pub mod paths;
 pub mod process;
 pub mod reply;
@@ -29,7 +34,7 @@ use std::{
 
 use soulbox_model::boot::AgentConfig;
 
-pub use state::State;
+pub use state::{Settings, State};
 
 /// A sandbox that [`boot`] has entered: what [`serve`] needs.
 pub struct Sandbox {
@@ -72,6 +77,7 @@ pub enum UserCgroup {
 pub async fn serve(sandbox: Sandbox) -> io::Result<()> {
     let Sandbox { config, clients, control, tcp, user_cgroup, ready } = sandbox;
     let state = Arc::new(State::new(config.into(), user_cgroup));
+    let _reaper = process::reaper::spawn(Arc::clone(&state), process::reaper::Scope::Everything)?;
     let clients = server::Listener::unix(clients)?;
     let control = server::Listener::unix(control)?;
     let tcp = tcp.map(server::Listener::tcp).transpose()?;
@@ -88,5 +94,20 @@ pub async fn serve(sandbox: Sandbox) -> io::Result<()> {
         control.serve(routers.control.clone()),
         inside
     );
+    Ok(())
+}
+
+/// Serves this machine on one listener, private routes included, until the future is dropped.
+///
+/// For development and tests: nothing is isolated, and only processes that clients started are
+/// waited for.
+///
+/// # Errors
+/// The listener cannot be served.
+pub async fn serve_alone(listener: TcpListener, settings: Settings) -> io::Result<()> {
+    let state = Arc::new(State::new(settings, UserCgroup::None));
+    let _reaper = process::reaper::spawn(Arc::clone(&state), process::reaper::Scope::Started)?;
+    let listener = server::Listener::tcp(listener)?;
+    listener.serve(server::Routers::new(state).alone).await;
     Ok(())
 }

@@ -2,11 +2,19 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use axum::{
+    body::Body,
+    extract::{Query, State as Shared},
+    http::{Response, StatusCode},
+};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::{State, reply};
 
 const MAX_LINES: usize = 1000;
 const MAX_BYTES: usize = 1 << 20;
@@ -90,6 +98,29 @@ impl Log {
             ring.lines.iter().filter(|line| line.seq >= since).take(limit).cloned().collect();
         Page { next: lines.last().map_or(ring.next, |line| line.seq + 1), lines }
     }
+}
+
+/// Which lines are asked for.
+#[derive(Debug, Deserialize)]
+pub struct Wanted {
+    #[serde(default)]
+    since: u64,
+    #[serde(default = "Wanted::default_limit")]
+    limit: usize,
+}
+
+impl Wanted {
+    fn default_limit() -> usize {
+        MAX_LINES
+    }
+}
+
+/// `GET /soulbox/logs?since=<seq>&limit=<count>`, for the server alone.
+pub async fn page(
+    Shared(state): Shared<Arc<State>>,
+    Query(wanted): Query<Wanted>,
+) -> Response<Body> {
+    reply::json(StatusCode::OK, &state.log.since(wanted.since, wanted.limit))
 }
 
 fn cut(mut text: String) -> String {

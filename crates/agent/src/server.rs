@@ -6,10 +6,12 @@
 use std::{io, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
-    http::{HeaderName, Method, StatusCode},
+    Router,
+    body::Body,
+    extract::State as Shared,
+    http::{HeaderName, Method, Response, StatusCode},
     middleware,
-    routing::get,
+    routing::{get, post},
 };
 use connectrpc::{CompressionPolicy, ConnectRpcService, DeadlinePolicy, Limits};
 use hyper::server::conn::http1;
@@ -24,7 +26,7 @@ use tokio::{
 };
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
-use crate::{State, auth, files, fs::FilesystemService, reply};
+use crate::{State, auth, files, fs::FilesystemService, init, log, metrics, process, reply};
 
 /// The largest request message: files travel elsewhere, but input to a process may be long.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -40,39 +42,55 @@ pub struct Routers {
     pub clients: Router,
     /// For the server alone.
     pub control: Router,
+    /// Everything on one listener, behind the access token.
+    pub alone: Router,
 }
 
 impl Routers {
     pub fn new(state: Arc<State>) -> Self {
         let public = public_routes(&state);
         let private = Router::new()
+            .route("/init", post(init::init))
+            .route("/soulbox/logs", get(log::page))
             .with_state(Arc::clone(&state));
         let token = middleware::from_fn_with_state(state, auth::check_token);
         Self {
-            clients: public.clone().layer(token).layer(cors()),
-            control: public.merge(private).layer(Extension(auth::Trusted)).layer(cors()),
+            clients: public.clone().layer(token.clone()).layer(cors()),
+            control: public.clone().merge(private.clone()).layer(cors()),
+            alone: public.merge(private).layer(token).layer(cors()),
         }
     }
 }
 
 fn public_routes(state: &Arc<State>) -> Router {
     let services = connectrpc::Router::new()
+        .add_service(Arc::new(process::Service::new(Arc::clone(state))))
         .add_service(Arc::new(FilesystemService::new(Arc::clone(state))));
-    let limits =
-        Limits::default().with_max_message_size(MAX_MESSAGE).with_max_request_body_size(MAX_MESSAGE);
+    let limits = Limits::default()
+        .with_max_message_size(MAX_MESSAGE)
+        .with_max_request_body_size(MAX_MESSAGE);
     let paths: Vec<String> = services.methods().map(|path| format!("/{path}")).collect();
     let rpc = ConnectRpcService::new(services)
         .with_limits(limits)
         .with_compression_policy(CompressionPolicy::disabled())
         .with_deadline_policy(DeadlinePolicy::new().with_enforce_on_streams(true));
-    let mut router = Router::new().route("/health", get(async || reply::no_content()));
+    let mut router = Router::new()
+        .route("/health", get(async || reply::no_content()))
+        .route("/metrics", get(metrics::metrics))
+        .route("/envs", get(envs))
+        .with_state(Arc::clone(state))
+        .merge(files::router(Arc::clone(state)));
     for path in paths {
         router = router.route_service(&path, rpc.clone());
     }
     router
-        .merge(files::router(Arc::clone(state)))
         .fallback(async || reply::text(StatusCode::NOT_FOUND, "404 page not found"))
         .layer(middleware::from_fn(auth::note_acting_user))
+}
+
+/// The environment that every command gets, without that of its user.
+async fn envs(Shared(state): Shared<Arc<State>>) -> Response<Body> {
+    reply::json(StatusCode::OK, &state.global_env())
 }
 
 fn cors() -> CorsLayer {

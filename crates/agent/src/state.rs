@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::RwLock;
 use soulbox_model::boot::AgentConfig;
 
-use crate::{UserCgroup, fs::Watchers, log::Log, process::Table};
+use crate::{UserCgroup, fs::Watchers, log::Log, metrics, process::Table};
 
 /// The one state behind every request.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub struct State {
     pub processes: Table,
     pub watchers: Watchers,
     pub log: Log,
+    pub previous_metrics: metrics::Previous,
     pub user_cgroup: UserCgroup,
 }
 
@@ -68,6 +69,7 @@ impl State {
             processes: Table::default(),
             watchers: Watchers::default(),
             log: Log::default(),
+            previous_metrics: metrics::Previous::default(),
             user_cgroup,
         }
     }

@@ -151,8 +151,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Child, Failed> {
         errno: 0,
     };
     let mut stack = Stack::new();
-    let blocked = BlockSignals::new()
-        .map_err(|source| Failed { step: "block signals", source })?;
+    let blocked = BlockSignals::new().map_err(|source| Failed { step: "block signals", source })?;
     let started = match spawn.cgroup {
         // Cloning into a cgroup spares the wait that moving into it would be.
         Cgroup::V2Dir(dir) => match clone_into(&mut shared, &mut stack, dir.as_raw_fd()) {
@@ -172,7 +171,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Child, Failed> {
         return Ok(Child { pid, pidfd });
     }
     // Somebody who waits for all children may have been faster.
-    while waitpid(Some(pid), WaitOptions::empty()) == Err(rustix::io::Errno::INTR) {}
+    while waitpid(Some(pid), WaitOptions::empty()).err() == Some(rustix::io::Errno::INTR) {}
     Err(Failed { step, source: io::Error::from_raw_os_error(errno) })
 }
 
@@ -182,10 +181,7 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 
 /// A seccomp filter answers `ENOSYS` or `EPERM`, an old kernel `ENOSYS`, `E2BIG` or `EINVAL`.
 fn clone3_is_unusable(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENOSYS | libc::EPERM | libc::E2BIG | libc::EINVAL)
-    )
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::E2BIG | libc::EINVAL))
 }
 
 const FLAGS: libc::c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
@@ -219,12 +215,14 @@ fn clone_into(
     stack: &mut Stack,
     cgroup: RawFd,
 ) -> io::Result<(Pid, OwnedFd)> {
+    // From `linux/sched.h`; the constant in the libc crate overflows.
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
     const STACK_TOP_ONLY: u64 = 4096;
     let join = std::mem::replace(&mut shared.join, Join::Nothing);
     let mut pidfd: libc::c_int = -1;
     // SAFETY: `clone_args` is plain data; zero means absent for every field.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = (FLAGS as u64) | libc::CLONE_INTO_CGROUP as u64;
+    args.flags = (FLAGS as u64) | CLONE_INTO_CGROUP;
     args.exit_signal = libc::SIGCHLD as u64;
     args.pidfd = (&raw mut pidfd) as u64;
     args.cgroup = u64::from(cgroup.cast_unsigned());
@@ -351,8 +349,7 @@ impl Shared<'_> {
             let fd = self.stdio[index];
             if fd < 3 {
                 // SAFETY: takes plain numbers.
-                let moved =
-                    unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, 3) };
+                let moved = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, 3) };
                 self.must("fcntl", moved);
                 self.stdio[index] = moved as RawFd;
             }

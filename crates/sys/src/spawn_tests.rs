@@ -108,10 +108,7 @@ fn the_directory_is_entered_as_the_user() {
         spawn.cwd = Box::leak(path.into_boxed_c_str());
     })
     .unwrap_err();
-    assert_eq!(
-        (failed.step, failed.source.raw_os_error()),
-        ("chdir", Some(libc::EACCES))
-    );
+    assert_eq!((failed.step, failed.source.raw_os_error()), ("chdir", Some(libc::EACCES)));
     fs::remove_dir(dir).unwrap();
 }
 
@@ -124,8 +121,7 @@ fn an_unexecutable_program_fails_or_does_as_a_shell_does() {
     let outcome = |program: &Path| {
         let program = program.to_str().unwrap();
         let failed = run_with(&[program], |_, _| {}).unwrap_err();
-        let (status, text) =
-            run_with(&[program], |spawn, _| spawn.unexecutable = exits).unwrap();
+        let (status, text) = run_with(&[program], |spawn, _| spawn.unexecutable = exits).unwrap();
         (failed.source.raw_os_error().unwrap(), status.exit_status().unwrap(), text)
     };
     assert_eq!(outcome(&dir.join("none")), (libc::ENOENT, 127, "missing\n".to_owned()));
@@ -158,10 +154,7 @@ fn arguments_that_are_too_long_fail_the_start() {
         spawn.unexecutable = Unexecutable::Exits { missing: b"", refused: b"" };
     })
     .unwrap_err();
-    assert_eq!(
-        (failed.step, failed.source.raw_os_error()),
-        ("execve", Some(libc::E2BIG))
-    );
+    assert_eq!((failed.step, failed.source.raw_os_error()), ("execve", Some(libc::E2BIG)));
 }
 
 #[test]
@@ -269,7 +262,9 @@ fn joins_a_cgroup_of_version_2_with_and_without_clone3() {
     let Some(path) = new_cgroup("", "v2") else { return };
     let dir = File::open(&path).unwrap();
     let joined = |cgroups: String| {
-        cgroups.lines().any(|line| line.starts_with("0::") && line.ends_with(path.file_name().unwrap().to_str().unwrap()))
+        cgroups.lines().any(|line| {
+            line.starts_with("0::") && line.ends_with(path.file_name().unwrap().to_str().unwrap())
+        })
     };
     let cloned = joined(cgroups_of_child(Cgroup::V2Dir(dir.as_fd())));
     let moved = std::thread::scope(|scope| {
@@ -287,14 +282,20 @@ fn joins_a_cgroup_of_version_2_with_and_without_clone3() {
 
 /// For the calling thread: `clone3` answers as on a kernel that has none.
 fn refuse_clone3() {
-    let rules = BTreeMap::from([(libc::SYS_clone3, vec![])]);
-    let filter = seccompiler::SeccompFilter::new(
-        rules,
-        seccompiler::SeccompAction::Allow,
-        seccompiler::SeccompAction::Errno(libc::ENOSYS as u32),
-        std::env::consts::ARCH.try_into().unwrap(),
-    )
-    .unwrap();
-    let program: seccompiler::BpfProgram = filter.try_into().unwrap();
-    seccompiler::apply_filter(&program).unwrap();
+    let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let ret = libc::BPF_RET | libc::BPF_K;
+    let filter = [
+        // The number of the system call is the first field of the data.
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_clone3 as u32),
+        op(ret, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        op(ret, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies the filter, which lives through the call.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into()).unwrap();
+        let mode = libc::SECCOMP_MODE_FILTER;
+        check(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program).into()).unwrap();
+    }
 }

@@ -1,5 +1,61 @@
-//! Processes of users: their table and the `process.Process` service.
+//! Processes of users: the `process.Process` service and what is behind it.
+//!
+//! [`command`] turns a request into a running child; from then on one task per process
+//! ([`pump`]) owns its output, its time limit and its end. Clients come and go: each is a
+//! subscription to the [`output`], and a process never depends on one. [`reaper`] learns of
+//! exits, [`table`] finds processes again.
 
-/// Every process that the agent started and that is still of interest.
-#[derive(Debug, Default)]
-pub struct Table {}
+mod command;
+mod exit;
+mod input;
+mod output;
+mod pump;
+pub mod reaper;
+mod service;
+mod stream;
+mod table;
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use rustix::process::{Signal, pidfd_send_signal};
+use soulbox_wire::process::ProcessConfig;
+use tokio::sync::Notify;
+
+use self::{input::Input, output::Fanout};
+pub use self::{service::Service, table::Table};
+
+/// A child of the agent that a client asked for.
+#[derive(Debug)]
+struct Process {
+    pid: i32,
+    /// As the client sent it.
+    config: ProcessConfig,
+    tag: Option<String>,
+    pidfd: OwnedFd,
+    input: Input,
+    output: Arc<Fanout>,
+    /// Waited for; its pid may belong to somebody else by now.
+    exited: AtomicBool,
+    /// Told when a client or the time limit ends the process: its end no longer waits for
+    /// whoever still holds its output open.
+    ended_by_signal: Notify,
+}
+
+impl Process {
+    /// Sends `signal` to this process alone, and stops waiting for its output.
+    ///
+    /// # Errors
+    /// What the kernel reports. A process that has exited takes any signal.
+    fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
+        match pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {
+                self.ended_by_signal.notify_one();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
