@@ -25,9 +25,7 @@ impl Store {
         created_by: Option<&str>,
     ) -> Result<NewKey> {
         let (plain, hash, mask) = key::generate();
-        self.insert_key(team, name, created_by, hash, mask)
-            .await
-            .map(|key| NewKey { key, plain })
+        self.insert_key(team, name, created_by, hash, mask).await.map(|key| NewKey { key, plain })
     }
 
     /// Makes the first key of the default team if the store has no key at all, and writes its plain

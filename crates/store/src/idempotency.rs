@@ -22,7 +22,11 @@ pub struct IdempotencyRow {
 }
 
 impl Store {
-    pub async fn find_idempotency(&self, team: TeamId, key: &str) -> Result<Option<IdempotencyRow>> {
+    pub async fn find_idempotency(
+        &self,
+        team: TeamId,
+        key: &str,
+    ) -> Result<Option<IdempotencyRow>> {
         let failed = Error::database("find an idempotency key");
         let Some(row) = sqlx::query(
             "SELECT request_hash, sandbox_id FROM idempotency WHERE team_id = $1 AND request_key = $2",

@@ -111,7 +111,15 @@ mod tests {
     fn what_is_no_key_has_no_hash() {
         let (plain, ..) = generate();
         let upper = plain.to_uppercase();
-        for bad in ["", "e2b_", "e2b_00", &plain[4..], &format!("{plain}00"), &format!("{plain}\n"), &upper] {
+        for bad in [
+            "",
+            "e2b_",
+            "e2b_00",
+            &plain[4..],
+            &format!("{plain}00"),
+            &format!("{plain}\n"),
+            &upper,
+        ] {
             assert_eq!(KeyHash::of(bad), None, "{bad}");
         }
     }

@@ -16,7 +16,13 @@ pub(crate) async fn run(pool: &SqlitePool) -> Result<()> {
         .iter()
         .map(|&(version, name, sql)| {
             let no_transaction = false;
-            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), no_transaction)
+            Migration::new(
+                version,
+                name.into(),
+                MigrationType::Simple,
+                sql.into_sql_str(),
+                no_transaction,
+            )
         })
         .collect();
     Migrator::with_migrations(migrations).run(pool).await?;

@@ -52,10 +52,9 @@ pub(crate) async fn ensure_default(pool: &SqlitePool) -> Result<Team> {
 
 fn team(row: &SqliteRow) -> Result<Team> {
     let read = Error::database("read a team");
-    let (id, slug, name, created_at): (String, String, String, i64) = (|| {
-        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
-    })()
-    .map_err(read)?;
+    let (id, slug, name, created_at): (String, String, String, i64) =
+        (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))()
+            .map_err(read)?;
     Ok(Team {
         id: id.parse().map_err(Error::corrupt("team"))?,
         slug,

@@ -22,7 +22,8 @@ use crate::{
 };
 
 const LINES_AT_ONCE: usize = 1000;
-const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// What an agent keeps, with every byte of it escaped, and some more.
+const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 const MESSAGE_BYTES: usize = 16 * 1024;
 const FIELDS: usize = 32;
 const FIELD_BYTES: usize = 1024;
