@@ -16,11 +16,12 @@ use std::{
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What the agent is made of, relative to the workspace.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "crates/agent",
     "crates/model",
     "crates/sys",
     "crates/wire",
+    "Cargo.lock",
     "Cargo.toml",
     "rust-toolchain.toml",
 ];

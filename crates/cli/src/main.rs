@@ -1,1 +1,7 @@
-fn main() {}
+//! The `soulbox` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    soulbox_cli::main()
+}

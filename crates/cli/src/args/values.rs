@@ -1,0 +1,60 @@
+//! Values that flags take, parsed once at the edge.
+
+use std::time::Duration;
+
+/// `90`, `90s`, `500ms`, `5m`, `2h`, `1d`; a bare number is seconds.
+///
+/// # Errors
+/// What was expected instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let expected =
+        || format!("`{text}` is not a duration: expected a number with s, ms, m, h or d");
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(expected()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(expected)
+}
+
+/// `KEY=VALUE`; the value may be empty and may hold `=`.
+///
+/// # Errors
+/// What was expected instead.
+pub fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not KEY=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_take_units() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for bad in ["", "s", "-1", "1.5h", "5 m", "5x", "99999999999999999999"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert!(duration("18446744073709551615d").is_err());
+    }
+
+    #[test]
+    fn a_pair_has_a_key() {
+        assert_eq!(key_value("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(key_value("a="), Ok(("a".into(), String::new())));
+        assert!(key_value("=b").is_err());
+        assert!(key_value("ab").is_err());
+    }
+}

@@ -1,0 +1,15 @@
+//! A small client of the server's public HTTP API and of the agent behind its gateway.
+
+pub mod connect;
+mod endpoint;
+pub mod files;
+pub mod http;
+pub mod locate;
+pub mod process;
+pub mod remote;
+pub mod server;
+
+pub use endpoint::Endpoint;
+pub use locate::locate;
+pub use remote::{Remote, Running};
+pub use server::Server;

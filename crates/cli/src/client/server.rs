@@ -1,0 +1,251 @@
+//! The control plane, as a client sees it.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+use serde::{Serialize, de::DeserializeOwned};
+use soulbox_model::{RetryPolicy, SandboxId};
+use soulbox_wire::rest::{
+    ListedSandbox, Metric, NewSandboxV2, Sandbox, SandboxDetail, SandboxLogsV2, TemplateProgress,
+};
+
+use super::{
+    Remote,
+    http::{Answer, Http, empty, full},
+};
+use crate::failure::{Failure, Result};
+
+/// How often the list asks for another page before it takes the server for broken.
+const MAX_PAGES: usize = 10_000;
+
+/// A server and the key to it.
+#[derive(Debug, Clone)]
+pub struct Server {
+    http: Arc<Http>,
+    /// Where sandboxes are reached; usually the same listener.
+    sandboxes: Arc<Http>,
+    key: String,
+}
+
+impl Server {
+    pub fn new(http: Arc<Http>, sandboxes: Arc<Http>, key: String) -> Self {
+        Self { http, sandboxes, key }
+    }
+
+    pub fn url(&self) -> String {
+        self.http.endpoint().to_string()
+    }
+
+    /// Makes a sandbox. Repeats a failed request only under an idempotency key.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn create(
+        &self,
+        new: &NewSandboxV2,
+        idempotency_key: Option<&str>,
+    ) -> Result<Sandbox> {
+        let body = encode(new)?;
+        let once = || self.send(Method::POST, "/v2/sandboxes", Some(body.clone()), idempotency_key);
+        let answer = match idempotency_key {
+            Some(_) => retrying(once).await?,
+            None => once().await?,
+        };
+        decode(&answer)
+    }
+
+    /// # Errors
+    /// What the server says.
+    pub async fn get(&self, id: &SandboxId) -> Result<SandboxDetail> {
+        self.read(&format!("/sandboxes/{id}")).await
+    }
+
+    /// All sandboxes that match, page by page.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn list(
+        &self,
+        metadata: &[(String, String)],
+        state: &str,
+    ) -> Result<Vec<ListedSandbox>> {
+        let mut filter = format!("state={}", quote(state));
+        if !metadata.is_empty() {
+            // The server decodes the list as a whole, twice, and then each part of it.
+            let twice = |text: &str| quote(&quote(text));
+            let pairs: Vec<String> =
+                metadata.iter().map(|(k, v)| format!("{}={}", twice(k), twice(v))).collect();
+            filter += &format!("&metadata={}", quote(&pairs.join("&")));
+        }
+        let mut all = Vec::new();
+        let mut token: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let mut path = format!("/v2/sandboxes?limit=100&{filter}");
+            if let Some(token) = &token {
+                path += &format!("&nextToken={}", quote(token));
+            }
+            let answer = retrying(|| self.send(Method::GET, &path, None, None)).await?;
+            all.append(&mut decode::<Vec<ListedSandbox>>(&answer)?);
+            token = answer
+                .headers
+                .get("x-next-token")
+                .and_then(|value| value.to_str().ok())
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned);
+            if token.is_none() {
+                return Ok(all);
+            }
+        }
+        Err(Failure::Protocol("a list that does not end".into()))
+    }
+
+    /// Whether it was there to be ended.
+    ///
+    /// # Errors
+    /// What the server says, other than that it does not know the sandbox.
+    pub async fn kill(&self, id: &SandboxId) -> Result<bool> {
+        let path = format!("/sandboxes/{id}");
+        match retrying(|| self.send(Method::DELETE, &path, None, None)).await {
+            Ok(_) => Ok(true),
+            Err(Failure::Answer { status: 404, .. }) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// # Errors
+    /// What the server says.
+    pub async fn metrics(&self, id: &SandboxId) -> Result<Vec<Metric>> {
+        self.read(&format!("/sandboxes/{id}/metrics")).await
+    }
+
+    /// Lines from `since` (milliseconds since 1970) on, oldest first.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn logs(
+        &self,
+        id: &SandboxId,
+        since: i64,
+        level: Option<&str>,
+        search: Option<&str>,
+    ) -> Result<SandboxLogsV2> {
+        let mut path =
+            format!("/v2/sandboxes/{id}/logs?direction=forward&limit=1000&cursor={since}");
+        if let Some(level) = level {
+            path += &format!("&level={level}");
+        }
+        if let Some(search) = search {
+            path += &format!("&search={}", quote(search));
+        }
+        self.read(&path).await
+    }
+
+    /// # Errors
+    /// What the server says.
+    pub async fn templates(&self) -> Result<Vec<TemplateProgress>> {
+        self.read("/soulbox/v1/templates").await
+    }
+
+    /// Asks for a template to be built in the background; one that is ready stays.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn build_template(&self, name: &str) -> Result<TemplateProgress> {
+        let path = format!("/soulbox/v1/templates/{}/build", quote(name));
+        let answer = retrying(|| self.send(Method::POST, &path, None, None)).await?;
+        decode(&answer)
+    }
+
+    /// # Errors
+    /// What the server says.
+    pub async fn template(&self, name: &str) -> Result<TemplateProgress> {
+        self.read(&format!("/soulbox/v1/templates/{}", quote(name))).await
+    }
+
+    /// The agent of a live sandbox.
+    ///
+    /// # Errors
+    /// What the server says; not found also for an ended sandbox.
+    pub async fn remote(&self, id: &SandboxId) -> Result<Remote> {
+        let detail = self.get(id).await?;
+        Ok(self.remote_with(id, detail.envd_access_token))
+    }
+
+    /// The agent of a sandbox whose token is known.
+    pub fn remote_with(&self, id: &SandboxId, token: Option<String>) -> Remote {
+        Remote::new(Arc::clone(&self.sandboxes), id.clone(), token)
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let answer = retrying(|| self.send(Method::GET, path, None, None)).await?;
+        decode(&answer)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<bytes::Bytes>,
+        idempotency_key: Option<&str>,
+    ) -> Result<Answer> {
+        let mut request = self.http.request(method, path).header("x-api-key", &self.key);
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = match body {
+            Some(body) => {
+                request.header(http::header::CONTENT_TYPE, "application/json").body(full(body))
+            }
+            None => request.body(empty()),
+        };
+        let request = request.map_err(|error| Failure::usage(format!("request: {error}")))?;
+        let answer = self.http.call(request).await?;
+        if (200..300).contains(&answer.status) {
+            Ok(answer)
+        } else {
+            Err(Failure::answer(answer.status, &answer.body))
+        }
+    }
+}
+
+/// Repeats what may be repeated, as the platform's policy says.
+async fn retrying<T, Fut>(mut operation: impl FnMut() -> Fut) -> Result<T>
+where
+    Fut: Future<Output = Result<T>>,
+{
+    let policy = RetryPolicy::default();
+    for bound in policy.delays() {
+        match operation().await {
+            Err(failure) if failure.retry().worthwhile => {
+                let delay = failure.retry().after.unwrap_or_else(|| jitter(bound));
+                // A template that is being built takes minutes: better to say so.
+                if delay > Duration::from_secs(5) {
+                    return Err(failure);
+                }
+                tracing::debug!(%failure, ?delay, "trying again");
+                tokio::time::sleep(delay).await;
+            }
+            done => return done,
+        }
+    }
+    operation().await
+}
+
+fn jitter(bound: Duration) -> Duration {
+    bound.mul_f64(rand::random::<f64>())
+}
+
+fn encode(body: &impl Serialize) -> Result<bytes::Bytes> {
+    serde_json::to_vec(body)
+        .map(Into::into)
+        .map_err(|error| Failure::usage(format!("request: {error}")))
+}
+
+fn decode<T: DeserializeOwned>(answer: &Answer) -> Result<T> {
+    serde_json::from_slice(&answer.body).map_err(|error| Failure::Protocol(error.to_string()))
+}
+
+/// Percent-encoded for a query or a path segment.
+pub fn quote(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}

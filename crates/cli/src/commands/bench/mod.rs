@@ -1,0 +1,160 @@
+//! `soulbox bench …`: this machine against its physical floor, in one run.
+
+mod create;
+mod exec;
+mod floor;
+mod stats;
+mod subject;
+
+use serde::Serialize;
+
+use crate::{
+    args::Bench,
+    failure::{Failure, Result},
+    output::{Output, Tone},
+    settings::Settings,
+};
+use stats::Summary;
+
+/// What one run found.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// What was measured, and from where to where.
+    measured: &'static str,
+    /// What the floor is.
+    floor: &'static str,
+    template: String,
+    samples: usize,
+    rows: Vec<Row>,
+    machine: Machine,
+    /// Whether the server ran before, or was started for this run.
+    temporary_server: bool,
+}
+
+/// One kind of figure.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: &'static str,
+    #[serde(flatten)]
+    summary: Summary,
+    /// To the floor's figure of the same percentile; absent for the floor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<Ratio>,
+}
+
+#[derive(Debug, Serialize)]
+struct Ratio {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Machine {
+    processor: String,
+    processors: usize,
+    memory_bytes: u64,
+    kernel: String,
+}
+
+pub(super) async fn run(settings: &Settings, command: Bench) -> Result<()> {
+    // A temporary server must not outlive an interrupted run.
+    tokio::select! {
+        report = measure(settings, command) => show(&settings.output, &report?),
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+    }
+}
+
+async fn measure(settings: &Settings, command: Bench) -> Result<Report> {
+    let wanted = match &command {
+        Bench::Create(args) => args.template.clone(),
+        Bench::Exec(args) => args.template.clone(),
+    };
+    let subject = subject::Subject::find(settings, wanted).await?;
+    let report = match command {
+        Bench::Create(args) => create::run(settings, &subject, args.number).await,
+        Bench::Exec(args) => exec::run(settings, &subject, args.number).await,
+    };
+    subject.end().await;
+    report
+}
+
+impl Row {
+    fn floor(name: &'static str, samples: &mut [std::time::Duration]) -> Self {
+        Self { name, summary: Summary::of(samples), ratio: None }
+    }
+
+    fn above(name: &'static str, samples: &mut [std::time::Duration], floor: &Self) -> Self {
+        let summary = Summary::of(samples);
+        let ratio = Ratio {
+            p50: summary.p50_ms / floor.summary.p50_ms,
+            p90: summary.p90_ms / floor.summary.p90_ms,
+            p99: summary.p99_ms / floor.summary.p99_ms,
+        };
+        Self { name, summary, ratio: Some(ratio) }
+    }
+}
+
+impl Machine {
+    fn this() -> Self {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let processor = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"))
+            .map(|rest| rest.trim_start_matches([' ', '\t', ':']).to_owned())
+            .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kib: u64 = meminfo
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))
+            .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
+            .unwrap_or(0);
+        Self {
+            processor,
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: kib * 1024,
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        }
+    }
+}
+
+fn show(output: &Output, report: &Report) -> Result<()> {
+    if output.json {
+        return output.value(report);
+    }
+    let Machine { processor, processors, memory_bytes, kernel } = &report.machine;
+    output.line(format!("{}: {}", output.tint(Tone::Strong, "measured"), report.measured))?;
+    output.line(format!("{}: {}", output.tint(Tone::Strong, "floor"), report.floor))?;
+    output.line(format!(
+        "{}: {processors} × {processor}, {}, Linux {kernel}",
+        output.tint(Tone::Strong, "machine"),
+        crate::output::bytes(*memory_bytes)
+    ))?;
+    output.line(format!(
+        "{}: {} samples, template {}{}\n",
+        output.tint(Tone::Strong, "run"),
+        report.samples,
+        report.template,
+        if report.temporary_server { ", temporary server" } else { "" }
+    ))?;
+    let rows = report
+        .rows
+        .iter()
+        .map(|row| {
+            let figure = |ms: f64, ratio: Option<f64>| match ratio {
+                Some(ratio) => format!("{ms:.3} ms ({ratio:.2} ×)"),
+                None => format!("{ms:.3} ms"),
+            };
+            let Row { name, summary, ratio } = row;
+            vec![
+                (*name).to_owned(),
+                figure(summary.p50_ms, ratio.as_ref().map(|ratio| ratio.p50)),
+                figure(summary.p90_ms, ratio.as_ref().map(|ratio| ratio.p90)),
+                figure(summary.p99_ms, ratio.as_ref().map(|ratio| ratio.p99)),
+                figure(summary.min_ms, None),
+                figure(summary.max_ms, None),
+            ]
+        })
+        .collect();
+    output.table(&["", "P50", "P90", "P99", "MIN", "MAX"], rows)
+}

@@ -1,0 +1,29 @@
+//! One module for each command.
+
+mod bench;
+mod completions;
+mod doctor;
+mod env;
+mod key;
+mod sandbox;
+mod serve;
+mod template;
+
+use crate::{args::Command, failure::Result, settings::Settings};
+
+/// Runs one command to its end.
+///
+/// # Errors
+/// What the user is told, with the exit code.
+pub async fn run(command: Command, settings: &Settings) -> Result<()> {
+    match command {
+        Command::Doctor => doctor::run(settings).await,
+        Command::Serve(args) => serve::run(settings, args).await,
+        Command::Env(args) => env::run(settings, args),
+        Command::Sandbox(command) => sandbox::run(settings, command).await,
+        Command::Key(command) => key::run(settings, command).await,
+        Command::Template(command) => template::run(settings, command).await,
+        Command::Bench(command) => bench::run(settings, command).await,
+        Command::Completions { shell } => completions::run(shell),
+    }
+}

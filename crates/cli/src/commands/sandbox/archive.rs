@@ -1,0 +1,274 @@
+//! Directories, as a tar stream through a command in the sandbox.
+//!
+//! What comes out of a sandbox is hostile: only files, directories and links are made from it, never
+//! outside the target, never with another owner or a set-user-id bit.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures::{SinkExt as _, StreamExt as _, channel::mpsc, executor::block_on};
+use tokio::task::spawn_blocking;
+
+use super::session::{self, Input};
+use crate::{
+    client::{
+        Remote,
+        process::{Config, Data, End},
+        remote::Launch,
+    },
+    failure::{Failure, Result},
+    progress::Step,
+};
+
+/// What is sent at a time.
+const CHUNK: usize = 64 << 10;
+/// What is kept of the words of a `tar` that failed.
+const MAX_SAID: usize = 4096;
+
+/// Copies what is in `from` into the directory `to` of the sandbox.
+pub(super) async fn send(
+    remote: &Remote,
+    from: PathBuf,
+    to: &str,
+    user: Option<&str>,
+    step: Arc<Step>,
+) -> Result<()> {
+    let (sender, chunks) = mpsc::channel(2);
+    let packing = spawn_blocking(move || pack(&from, Pipe { sender, buffer: Vec::new(), step }));
+    let launch = tar(user, &["-x", "-f", "-", "-C", to, "--no-same-owner"]);
+    let mut said = Vec::new();
+    let end = session::run(
+        remote,
+        launch,
+        Input::Chunks(chunks),
+        |_| None,
+        async |data| {
+            keep(&mut said, data);
+            Ok(())
+        },
+    )
+    .await?;
+    // The reason of a tar that gave up is better than that of the pipe it left behind.
+    check(&end, &said)?;
+    packing.await.map_err(lost)?
+}
+
+/// Copies what is in the directory `from` of the sandbox into `to`.
+pub(super) async fn receive(
+    remote: &Remote,
+    from: &str,
+    to: PathBuf,
+    user: Option<&str>,
+    step: Arc<Step>,
+) -> Result<()> {
+    let (mut sender, chunks) = mpsc::channel::<Vec<u8>>(2);
+    let unpacking =
+        spawn_blocking(move || unpack(&to, Chunks { chunks, current: Vec::new(), at: 0 }));
+    let launch = tar(user, &["-c", "-f", "-", "-C", from, "."]);
+    let mut said = Vec::new();
+    let ended = session::run(
+        remote,
+        launch,
+        Input::None,
+        |_| None,
+        async |data| {
+            if let Data::Stdout(bytes) = data {
+                step.advance(bytes.0.len() as u64);
+                // The other side stops listening when it fails, and says why.
+                return sender.send(bytes.0).await.map_err(|_| Failure::Exit(1));
+            }
+            keep(&mut said, data);
+            Ok(())
+        },
+    )
+    .await;
+    drop(sender);
+    unpacking.await.map_err(lost)??;
+    check(&ended?, &said)
+}
+
+fn tar(user: Option<&str>, args: &[&str]) -> Launch {
+    let process = Config {
+        cmd: "tar".into(),
+        args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        ..Config::default()
+    };
+    Launch { process, user: user.map(str::to_owned), ..Launch::default() }
+}
+
+fn keep(said: &mut Vec<u8>, data: Data) {
+    let (Data::Stdout(bytes) | Data::Stderr(bytes) | Data::Pty(bytes)) = data;
+    said.extend_from_slice(&bytes.0[..bytes.0.len().min(MAX_SAID - said.len())]);
+}
+
+fn check(end: &End, said: &[u8]) -> Result<()> {
+    match end.code() {
+        0 => Ok(()),
+        127 => Err(Failure::Environment {
+            message: "there is no `tar` in the sandbox".into(),
+            hint: "copy single files, or install tar in it".into(),
+        }),
+        code => {
+            let said = crate::output::plain(String::from_utf8_lossy(said).trim());
+            Err(Failure::Protocol(format!("tar in the sandbox ended with {code}: {said}")))
+        }
+    }
+}
+
+fn lost(error: tokio::task::JoinError) -> Failure {
+    Failure::io("copying")(io::Error::other(error))
+}
+
+fn pack(from: &Path, pipe: Pipe) -> Result<()> {
+    let context = || Failure::io(from.display().to_string());
+    let mut archive = tar::Builder::new(pipe);
+    archive.follow_symlinks(false);
+    archive.append_dir_all(".", from).map_err(context())?;
+    archive.into_inner().and_then(|mut pipe| io::Write::flush(&mut pipe)).map_err(context())
+}
+
+fn unpack(to: &Path, chunks: Chunks) -> Result<()> {
+    let context = || Failure::io(to.display().to_string());
+    std::fs::create_dir_all(to).map_err(context())?;
+    let mut archive = tar::Archive::new(chunks);
+    archive.set_preserve_permissions(false);
+    archive.set_preserve_ownerships(false);
+    archive.set_unpack_xattrs(false);
+    let mut directories = Vec::new();
+    for entry in archive.entries().map_err(context())? {
+        let mut entry = entry.map_err(context())?;
+        match entry.header().entry_type() {
+            // A directory without write permission would refuse what belongs into it.
+            tar::EntryType::Directory => directories.push(entry),
+            tar::EntryType::Regular
+            | tar::EntryType::Continuous
+            | tar::EntryType::Symlink
+            | tar::EntryType::Link => {
+                // False: a name that leads out of the target.
+                entry.unpack_in(to).map_err(context())?;
+            }
+            other => tracing::debug!(?other, "left out: neither file, directory nor link"),
+        }
+    }
+    // Deepest first, as they may take away the right to enter.
+    directories.sort_by(|a, b| b.path_bytes().cmp(&a.path_bytes()));
+    for mut directory in directories {
+        directory.unpack_in(to).map_err(context())?;
+    }
+    Ok(())
+}
+
+/// Writes a tar stream into a channel.
+struct Pipe {
+    sender: mpsc::Sender<Vec<u8>>,
+    buffer: Vec<u8>,
+    step: Arc<Step>,
+}
+
+impl io::Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let chunk = std::mem::take(&mut self.buffer);
+        self.step.advance(chunk.len() as u64);
+        block_on(self.sender.send(chunk)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Reads a tar stream out of a channel.
+struct Chunks {
+    chunks: mpsc::Receiver<Vec<u8>>,
+    current: Vec<u8>,
+    at: usize,
+}
+
+impl io::Read for Chunks {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.current.len() {
+            match block_on(self.chunks.next()) {
+                Some(chunk) => (self.current, self.at) = (chunk, 0),
+                None => return Ok(0),
+            }
+        }
+        let count = into.len().min(self.current.len() - self.at);
+        into[..count].copy_from_slice(&self.current[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Chunks {
+        let mut builder = tar::Builder::new(Vec::new());
+        build(&mut builder);
+        let bytes = builder.into_inner().expect("an archive");
+        let (mut sender, chunks) = mpsc::channel(1000);
+        for chunk in bytes.chunks(700) {
+            sender.try_send(chunk.to_vec()).expect("room");
+        }
+        Chunks { chunks, current: Vec::new(), at: 0 }
+    }
+
+    fn entry(kind: tar::EntryType, name: &str, link: &str, mode: u32, body: &[u8]) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        // Written raw: the library refuses names that leave the directory.
+        header.as_gnu_mut().expect("gnu").name[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_gnu_mut().expect("gnu").linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_mode(mode);
+        header.set_size(body.len() as u64);
+        header.set_cksum();
+        header
+    }
+
+    #[test]
+    fn a_hostile_archive_stays_in_its_directory() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let outside = tempfile::tempdir().expect("a directory");
+        let target = outside.path().join("in");
+        let chunks = archive(|tar| {
+            let mut add = |kind, name: &str, link: &str, mode, body: &[u8]| {
+                let header = entry(kind, name, link, mode, body);
+                tar.append(&header, body).expect("appended");
+            };
+            add(tar::EntryType::Regular, "ok", "", 0o6755, b"fine");
+            add(tar::EntryType::Regular, "../up", "", 0o644, b"bad");
+            add(tar::EntryType::Char, "null", "", 0o666, b"");
+        });
+        unpack(&target, chunks).expect("unpacked");
+        assert_eq!(std::fs::read(target.join("ok")).expect("there"), b"fine");
+        let mode = std::fs::metadata(target.join("ok")).expect("there").permissions().mode();
+        assert_eq!(mode & 0o7000, 0, "{mode:o}");
+        assert!(!outside.path().join("up").exists());
+        assert!(!target.join("null").exists());
+    }
+
+    #[test]
+    fn a_link_does_not_lead_a_later_file_out() {
+        let outside = tempfile::tempdir().expect("a directory");
+        let target = outside.path().join("in");
+        let elsewhere = outside.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).expect("made");
+        let chunks = archive(|tar| {
+            let link = elsewhere.to_str().expect("UTF-8").to_owned();
+            let header = entry(tar::EntryType::Symlink, "way", &link, 0o777, b"");
+            tar.append(&header, &b""[..]).expect("appended");
+            let header = entry(tar::EntryType::Regular, "way/out", "", 0o644, b"bad");
+            tar.append(&header, &b"bad"[..]).expect("appended");
+        });
+        assert!(unpack(&target, chunks).is_err());
+        assert!(!elsewhere.join("out").exists());
+    }
+}

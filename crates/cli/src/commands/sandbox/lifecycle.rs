@@ -1,0 +1,209 @@
+//! Making, finding and ending sandboxes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, stream};
+use soulbox_model::SandboxId;
+use soulbox_wire::rest::{NewSandboxV2, SandboxState};
+
+use crate::{
+    args::sandbox::{Create, Kill, List},
+    client::Server,
+    failure::{Failure, Result},
+    output::{Output, Tone, bytes, plain},
+    progress::Step,
+};
+
+const MIB: u64 = 1 << 20;
+
+pub(super) async fn create(server: &Server, output: &Output, args: Create) -> Result<()> {
+    let new = NewSandboxV2 {
+        template_id: args.template,
+        timeout: Some(seconds(args.timeout)?),
+        env_vars: Some(args.env.into_iter().collect()),
+        metadata: Some(args.metadata.into_iter().collect()),
+        ..NewSandboxV2::default()
+    };
+    // With a key of its own the request may be repeated when the answer is lost.
+    let key = args.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    let step = Step::spin(output, "creating a sandbox");
+    let made = server.create(&new, Some(&key)).await;
+    drop(step);
+    let made = made?;
+    if output.json { output.value(&made) } else { output.line(plain(&made.sandbox_id)) }
+}
+
+fn seconds(timeout: Duration) -> Result<i32> {
+    // What is left of a second counts as one: nobody asks for a sandbox of no time.
+    let seconds = timeout.as_millis().div_ceil(1000);
+    i32::try_from(seconds).map_err(|_| Failure::usage("--timeout: too long"))
+}
+
+pub(super) async fn list(server: &Server, output: &Output, args: List) -> Result<()> {
+    let state = args.state.map_or("running,paused", |state| state.as_str());
+    let sandboxes = server.list(&args.metadata, state).await?;
+    if output.json {
+        return output.value(&sandboxes);
+    }
+    if args.quiet {
+        return sandboxes.iter().try_for_each(|sandbox| output.line(plain(&sandbox.sandbox_id)));
+    }
+    let rows = sandboxes
+        .iter()
+        .map(|sandbox| {
+            vec![
+                plain(&sandbox.sandbox_id),
+                plain(sandbox.alias.as_deref().unwrap_or(&sandbox.template_id)),
+                state_text(sandbox.state).to_owned(),
+                ago(sandbox.started_at),
+                until(sandbox.end_at),
+                pairs(&sandbox.metadata),
+            ]
+        })
+        .collect();
+    output.table(&["ID", "TEMPLATE", "STATE", "STARTED", "ENDS", "METADATA"], rows)
+}
+
+pub(super) async fn info(server: &Server, output: &Output, id: &SandboxId) -> Result<()> {
+    let sandbox = server.get(id).await?;
+    if output.json {
+        return output.value(&sandbox);
+    }
+    let template = match &sandbox.alias {
+        Some(alias) if *alias != sandbox.template_id => {
+            format!("{alias} ({})", sandbox.template_id)
+        }
+        _ => sandbox.template_id.clone(),
+    };
+    let rows = [
+        ("id", sandbox.sandbox_id.clone()),
+        ("template", template),
+        ("state", state_text(sandbox.state).to_owned()),
+        ("started", format!("{} ({})", sandbox.started_at.to_rfc3339(), ago(sandbox.started_at))),
+        ("ends", format!("{} ({})", sandbox.end_at.to_rfc3339(), until(sandbox.end_at))),
+        ("cpu", format!("{} cores", sandbox.cpu_count)),
+        ("memory", bytes(sandbox.memory_mb * MIB)),
+        ("disk", bytes(sandbox.disk_size_mb * MIB)),
+        ("agent", sandbox.envd_version.clone()),
+        ("domain", sandbox.domain.clone().unwrap_or_default()),
+        ("metadata", pairs(&sandbox.metadata)),
+    ];
+    for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+        output.line(format!(
+            "{} {}",
+            output.tint(Tone::Quiet, format!("{name:10}")),
+            plain(value)
+        ))?;
+    }
+    Ok(())
+}
+
+/// How many sandboxes are ended at a time.
+const AT_ONCE: usize = 8;
+
+pub(super) async fn kill(server: &Server, output: &Output, args: Kill) -> Result<()> {
+    let ids = if args.all {
+        let all = server.list(&[], "running,paused").await?;
+        all.iter()
+            .map(|sandbox| sandbox.sandbox_id.parse())
+            .collect::<Result<Vec<SandboxId>, _>>()
+            .map_err(|error| Failure::Protocol(error.to_string()))?
+    } else {
+        args.ids
+    };
+    let step = Step::count(output, ids.len() as u64, "ending sandboxes");
+    let killed: Vec<(SandboxId, Result<bool>)> = stream::iter(ids)
+        .map(|id| async {
+            let killed = server.kill(&id).await;
+            step.advance(1);
+            (id, killed)
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    drop(step);
+    report(output, killed, args.all)
+}
+
+/// Says what became of each; fails with the first that failed.
+fn report(output: &Output, killed: Vec<(SandboxId, Result<bool>)>, all: bool) -> Result<()> {
+    let mut worst = None;
+    let mut list = Vec::new();
+    for (id, result) in killed {
+        let done = matches!(result, Ok(true));
+        if done && !output.json {
+            output.line(&id)?;
+        }
+        list.push(serde_json::json!({ "sandboxID": id, "killed": done }));
+        let failure = match result {
+            // Somebody else was faster.
+            Ok(false) if all => None,
+            Ok(false) => Some(soulbox_model::Error::not_found("sandbox", &id).into()),
+            Ok(true) => None,
+            Err(failure) => Some(failure),
+        };
+        if let Some(failure) = failure
+            && let Some(earlier) = worst.replace(failure)
+        {
+            output.failure(&earlier);
+        }
+    }
+    if output.json {
+        output.value(&list)?;
+    }
+    worst.map_or(Ok(()), Err)
+}
+
+fn state_text(state: SandboxState) -> &'static str {
+    match state {
+        SandboxState::Running => "running",
+        SandboxState::Paused => "paused",
+    }
+}
+
+fn pairs(map: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = map.iter().map(|(k, v)| plain(&format!("{k}={v}"))).collect();
+    pairs.join(" ")
+}
+
+fn ago(time: DateTime<Utc>) -> String {
+    format!("{} ago", span((Utc::now() - time).to_std().unwrap_or_default()))
+}
+
+fn until(time: DateTime<Utc>) -> String {
+    match (time - Utc::now()).to_std() {
+        Ok(left) => format!("in {}", span(left)),
+        Err(_) => "now".to_owned(),
+    }
+}
+
+fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_second_is_not_nothing() {
+        assert_eq!(seconds(Duration::from_millis(1)).ok(), Some(1));
+        assert_eq!(seconds(Duration::from_secs(300)).ok(), Some(300));
+        assert!(seconds(Duration::from_secs(1 << 40)).is_err());
+    }
+
+    #[test]
+    fn spans_are_short() {
+        assert_eq!(span(Duration::from_secs(119)), "119 s");
+        assert_eq!(span(Duration::from_secs(120)), "2 min");
+        assert_eq!(span(Duration::from_secs(7200)), "2 h");
+        assert_eq!(span(Duration::from_secs(172_800)), "2 days");
+    }
+}

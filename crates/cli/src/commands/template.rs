@@ -1,0 +1,93 @@
+//! `soulbox template …`.
+
+use std::time::Duration;
+
+use soulbox_wire::rest::{TemplateProgress, TemplateState};
+
+use crate::{
+    args::Template,
+    client::{Server, locate},
+    failure::{Failure, Result},
+    output::{Output, bytes, plain},
+    progress::Step,
+    settings::Settings,
+};
+
+const POLL: Duration = Duration::from_millis(300);
+
+pub(super) async fn run(settings: &Settings, command: Template) -> Result<()> {
+    let server = locate(settings)?;
+    match command {
+        Template::List => list(&server, &settings.output).await,
+        Template::Build { name } => build(&server, &settings.output, &name).await,
+    }
+}
+
+async fn list(server: &Server, output: &Output) -> Result<()> {
+    let templates = server.templates().await?;
+    if output.json {
+        return output.value(&templates);
+    }
+    let rows = templates
+        .iter()
+        .map(|template| {
+            vec![
+                plain(&template.name),
+                template.template_id.as_deref().map(plain).unwrap_or_default(),
+                state(template),
+                template.size_bytes.map(bytes).unwrap_or_default(),
+                template
+                    .created_at
+                    .map(|time| time.format("%Y-%m-%d %H:%M:%SZ").to_string())
+                    .unwrap_or_default(),
+            ]
+        })
+        .collect();
+    output.table(&["NAME", "ID", "STATE", "SIZE", "CREATED"], rows)
+}
+
+fn state(template: &TemplateProgress) -> String {
+    match template.state {
+        TemplateState::Ready => "ready".to_owned(),
+        TemplateState::Building => {
+            let step = plain(template.step.as_deref().unwrap_or_default());
+            format!("building: {} %, {step}", template.percent.unwrap_or(0))
+        }
+        TemplateState::Missing => "missing".to_owned(),
+        TemplateState::Failed => {
+            let error = plain(template.error.as_deref().unwrap_or_default());
+            format!("failed: {error}")
+        }
+    }
+}
+
+async fn build(server: &Server, output: &Output, name: &str) -> Result<()> {
+    let mut now = server.build_template(name).await?;
+    let step = Step::count(output, 100, format!("building {}", plain(name)));
+    let mut said = None;
+    while now.state == TemplateState::Building {
+        step.at(u64::from(now.percent.unwrap_or(0)));
+        if now.step != said {
+            said.clone_from(&now.step);
+            step.say(format!(
+                "building {}: {}",
+                plain(name),
+                plain(said.as_deref().unwrap_or("starting"))
+            ));
+        }
+        tokio::time::sleep(POLL).await;
+        now = server.template(name).await?;
+    }
+    drop(step);
+    match now.state {
+        TemplateState::Ready if output.json => output.value(&now),
+        TemplateState::Ready => output.line(plain(now.template_id.as_deref().unwrap_or(name))),
+        _ => Err(Failure::Environment {
+            message: format!(
+                "template {name} was not built: {}",
+                plain(now.error.as_deref().unwrap_or("the build was stopped"))
+            ),
+            hint: "the server's log says more; the same command starts afresh".into(),
+        }),
+    }
+}
