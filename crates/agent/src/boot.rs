@@ -20,7 +20,7 @@ use rustix::{
         MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
         mount_change, move_mount, open_tree, unmount,
     },
-    process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit},
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
 };
 use soulbox_model::{
     AGENT_PORT,
@@ -155,6 +155,7 @@ fn prepare(socket: &UnixStream) -> Result<TcpListener, BootError> {
     put(sys, "/sys").map_err(step("attach /sys"))?;
     put(&proc, "/proc").map_err(step("attach /proc"))?;
     mask_proc().map_err(step("mask /proc"))?;
+    new_boot_id().map_err(step("make a boot id"))?;
     Ok(tcp)
 }
 
@@ -170,9 +171,29 @@ fn limit_resources() -> io::Result<()> {
     let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
     // One byte, not zero: the kernel skips a core handler on the host for exactly this value (core(5)).
     setrlimit(Resource::Core, both(1))?;
-    setrlimit(Resource::Nofile, both(1 << 20))
-        .or_else(|_| setrlimit(Resource::Nofile, both(1 << 16)))?;
+    // As many open files as the server may have, short of what makes naive programs slow.
+    let inherited = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    setrlimit(Resource::Nofile, both(inherited.min(1 << 20)))?;
     Ok(())
+}
+
+/// Each start is a boot of its own. The file lives on in its mount alone.
+fn new_boot_id() -> io::Result<()> {
+    const FILE: &str = "/dev/shm/boot_id";
+    let id = rand::random::<u128>();
+    let [a, b, c, d, e] = [
+        id >> 96,
+        id >> 80 & 0xffff,
+        id >> 64 & 0xfff,
+        id >> 48 & 0x3fff | 0x8000,
+        id & ((1 << 48) - 1),
+    ];
+    std::fs::write(FILE, format!("{a:08x}-{b:04x}-4{c:03x}-{d:04x}-{e:012x}\n"))?;
+    std::fs::set_permissions(FILE, std::os::unix::fs::PermissionsExt::from_mode(0o444))?;
+    let mounted = mount::clone_at(CWD, FILE)?;
+    mount::set_attributes(mounted.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, None)?;
+    put(&mounted, "/proc/sys/kernel/random/boot_id")?;
+    std::fs::remove_file(FILE)
 }
 
 fn mask_proc() -> io::Result<()> {

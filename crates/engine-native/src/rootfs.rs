@@ -40,10 +40,7 @@ pub(crate) fn assemble(
 ) -> io::Result<Assembled> {
     let userns = slot.userns.as_fd();
     identity.write(layer.mount.as_fd())?;
-    let boot_id = mount::clone_at(layer.mount.as_fd(), Identity::BOOT_ID)?;
-    let inert = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
-    mount::set_attributes(boot_id.as_fd(), inert, Some(userns))?;
-    let mut mounts = vec![("/proc/sys/kernel/random/boot_id".to_owned(), boot_id)];
+    let mut mounts = Vec::new();
     for bind in &rootfs.binds {
         let target = bind.target.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         mounts.push((target.to_owned(), read_only(&bind.source, userns)?));

@@ -146,7 +146,11 @@ fn tell(socket: &UnixStream, message: &Message, fds: &[OwnedFd]) -> Result<(), E
         source: io::Error::other(e),
     })?;
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    scm::send(socket, &payload, &fds).map_err(Error::stage("talk to the agent"))
+    match scm::send(socket, &payload, &fds) {
+        // The agent gave up early; its last words say why.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        sent => sent.map_err(Error::stage("talk to the agent")),
+    }
 }
 
 fn await_ready(socket: &UnixStream, id: &SandboxId) -> Result<(), Error> {

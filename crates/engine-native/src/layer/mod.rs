@@ -58,7 +58,7 @@ pub(crate) fn open(data_dir: &Path) -> io::Result<Box<dyn Layers>> {
 
 /// Unmounts the store if nothing uses it.
 pub(crate) fn close(data_dir: &Path) {
-    let _ = rustix::mount::unmount(data_dir.join("store"), rustix::mount::UnmountFlags::empty());
+    let _ = rustix::mount::unmount(data_dir.join("store"), rustix::mount::UnmountFlags::DETACH);
 }
 
 /// Makes the two directories that overlayfs needs.
