@@ -189,6 +189,11 @@ impl Control {
         self.core.registry.get(id).is_some_and(|live| live.is_running())
     }
 
+    /// The running sandbox whose agent demands this access token.
+    pub fn by_access_token(&self, token: &str) -> Option<SandboxId> {
+        self.core.registry.by_token(token).filter(|id| self.is_running(id))
+    }
+
     /// How many sandboxes of all teams are alive, those being made included.
     pub fn alive(&self) -> u32 {
         self.core.registry.slots_used()

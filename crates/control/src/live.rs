@@ -10,7 +10,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
-use soulbox_engine::Usage;
+use sha2::{Digest, Sha256};
 use soulbox_model::{Error, Resources, Result, SandboxId, TeamId, TemplateId};
 use soulbox_store::SandboxRow;
 use tokio::{sync::watch, time::Instant};
@@ -68,7 +68,6 @@ pub(crate) enum Ending {
 impl Live {
     /// From its row. `slot` counts it among the living.
     pub(crate) fn new(row: SandboxRow, access_token: Option<String>, slot: Slot) -> Self {
-        let first = Usage::default();
         Self {
             id: row.id,
             team: row.team,
@@ -89,7 +88,7 @@ impl Live {
             }),
             saving_end: tokio::sync::Mutex::default(),
             ending: watch::Sender::new(Ending::Pending),
-            history: Mutex::new(History::new(first.cpu_nanos, instant_of(row.started_at))),
+            history: Mutex::new(History::new(0, instant_of(row.started_at))),
             journal: Journal::default(),
             slot: Mutex::new(Some(slot)),
         }
@@ -188,10 +187,18 @@ fn instant_of(time: DateTime<Utc>) -> Instant {
     }
 }
 
+type TokenHash = [u8; 32];
+
+fn hash(token: &str) -> TokenHash {
+    Sha256::digest(token).into()
+}
+
 /// All living sandboxes of this server.
 #[derive(Debug)]
 pub(crate) struct Registry {
     sandboxes: RwLock<HashMap<SandboxId, Arc<Live>>>,
+    /// By the hash of the access token, so that a look-up's duration tells nothing about tokens.
+    by_token: RwLock<HashMap<TokenHash, SandboxId>>,
     used: Arc<AtomicU32>,
     limit: u32,
 }
@@ -208,7 +215,12 @@ impl Drop for Slot {
 
 impl Registry {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { sandboxes: RwLock::default(), used: Arc::default(), limit }
+        Self {
+            sandboxes: RwLock::default(),
+            by_token: RwLock::default(),
+            used: Arc::default(),
+            limit,
+        }
     }
 
     /// # Errors
@@ -237,11 +249,21 @@ impl Registry {
     }
 
     pub(crate) fn insert(&self, live: Arc<Live>) {
+        if let Some(token) = &live.access_token {
+            self.by_token.write().insert(hash(token), live.id.clone());
+        }
         self.sandboxes.write().insert(live.id.clone(), live);
     }
 
-    pub(crate) fn remove(&self, id: &SandboxId) {
-        self.sandboxes.write().remove(id);
+    pub(crate) fn remove(&self, live: &Live) {
+        self.sandboxes.write().remove(&live.id);
+        if let Some(token) = &live.access_token {
+            self.by_token.write().remove(&hash(token));
+        }
+    }
+
+    pub(crate) fn by_token(&self, token: &str) -> Option<SandboxId> {
+        self.by_token.read().get(&hash(token)).cloned()
     }
 
     pub(crate) fn get(&self, id: &SandboxId) -> Option<Arc<Live>> {

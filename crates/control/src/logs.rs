@@ -45,6 +45,7 @@ impl Core {
         if !live.is_running() {
             return;
         }
+        self.read_usage(live).await;
         match tokio::time::timeout(PULL_WITHIN, self.pull_logs(live)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(sandbox = %live.id, %error, "no log from the agent"),

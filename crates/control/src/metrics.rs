@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     core::{Core, now},
-    types::Sample,
+    live::Live,
+    types::{Level, Sample},
 };
 
 pub(crate) const SAMPLE_EVERY: Duration = Duration::from_secs(5);
@@ -31,6 +32,8 @@ pub(crate) struct History {
     /// CPU time at the last reading, and when that was.
     cpu_nanos: u64,
     read_at: Instant,
+    /// Processes that the kernel killed for lack of memory, so far.
+    oom_kills: u64,
 }
 
 /// What changes from sample to sample.
@@ -46,7 +49,13 @@ struct Point {
 impl History {
     /// Of a sandbox whose CPU time was `cpu_nanos` at `at`.
     pub(crate) fn new(cpu_nanos: u64, at: Instant) -> Self {
-        Self { points: VecDeque::new(), cpu_nanos, read_at: at }
+        Self { points: VecDeque::new(), cpu_nanos, read_at: at, oom_kills: 0 }
+    }
+
+    /// How many processes were killed for lack of memory since this was asked last.
+    fn new_oom_kills(&mut self, usage: &Usage) -> u64 {
+        let before = std::mem::replace(&mut self.oom_kills, usage.oom_kills);
+        usage.oom_kills.saturating_sub(before)
     }
 
     fn add(&mut self, usage: &Usage, granted: &Resources, at: DateTime<Utc>, read_at: Instant) {
@@ -92,17 +101,33 @@ impl Core {
         let running = self.registry.all().into_iter().filter(|live| live.is_running());
         futures::stream::iter(running)
             .for_each_concurrent(AT_ONCE, async |live| {
-                match timeout(READ_WITHIN, self.engine.usage(&live.id)).await {
-                    Ok(Ok(usage)) => {
-                        live.history.lock().add(&usage, &live.resources, now(), Instant::now());
-                    }
-                    Ok(Err(error)) => {
-                        tracing::debug!(sandbox = %live.id, %error, "no metrics this time");
-                    }
-                    Err(_) => tracing::warn!(sandbox = %live.id, "metrics took too long to read"),
+                if let Some(usage) = self.read_usage(&live).await {
+                    live.history.lock().add(&usage, &live.resources, now(), Instant::now());
                 }
             })
             .await;
+    }
+
+    /// Reads what a sandbox uses, and notes in its log if it ran out of memory.
+    pub(crate) async fn read_usage(&self, live: &Live) -> Option<Usage> {
+        match timeout(READ_WITHIN, self.engine.usage(&live.id)).await {
+            Ok(Ok(usage)) => {
+                let killed = live.history.lock().new_oom_kills(&usage);
+                if killed > 0 {
+                    let text = format!("out of memory (OOM): {killed} of its processes killed");
+                    live.journal.note(Level::Warn, &text, &[("event", "oom")]);
+                }
+                Some(usage)
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(sandbox = %live.id, %error, "no metrics this time");
+                None
+            }
+            Err(_) => {
+                tracing::warn!(sandbox = %live.id, "metrics took too long to read");
+                None
+            }
+        }
     }
 
     pub(crate) fn metrics(

@@ -116,13 +116,17 @@ impl Core {
         self.work.spawn(async move {
             if matches!(cause, Cause::Killed | Cause::TimedOut) {
                 // Best effort: the lines go with the agent.
-                let _ = timeout(LAST_LINES_WITHIN, core.pull_logs(&live)).await;
+                let last = async {
+                    core.read_usage(&live).await;
+                    core.pull_logs(&live).await
+                };
+                let _ = timeout(LAST_LINES_WITHIN, last).await;
             }
             let (level, event, text) = cause.text();
             live.journal.note(level, text, &[("event", event)]);
             tracing::info!(sandbox = %live.id, cause = event, "sandbox ends");
             core.destroy(&live.id, Some(&live)).await;
-            core.registry.remove(&live.id);
+            core.registry.remove(&live);
             live.free_slot();
             core.archive.add(Arc::clone(&live));
             live.ending.send_replace(Ending::Done);

@@ -58,6 +58,21 @@ async fn tokens_differ_and_insecure_sandboxes_have_none() {
 }
 
 #[tokio::test]
+async fn a_token_names_its_sandbox_while_that_runs() {
+    let world = World::new().await;
+    let (made, other) = (world.create(60).await, world.create(60).await);
+    let token = made.access_token.clone().unwrap();
+    assert_eq!(world.control.by_access_token(&token), Some(made.id.clone()));
+    assert_eq!(world.control.by_access_token(&token[1..]), None);
+    assert_eq!(world.control.by_access_token(""), None);
+    let world = world.crash().await;
+    assert_eq!(world.control.by_access_token(&token), Some(made.id.clone()));
+    world.control.kill(world.team, &made.id).await.unwrap();
+    assert_eq!(world.control.by_access_token(&token), None);
+    assert!(world.control.is_running(&other.id));
+}
+
+#[tokio::test]
 async fn a_stream_reaches_the_sandbox_until_it_ends() {
     let world = World::new().await;
     let made = world.create(60).await;

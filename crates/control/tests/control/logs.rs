@@ -74,3 +74,15 @@ async fn a_restarted_server_reads_the_agents_log_again() {
     let lines = messages(&world, &made.id, forward()).await;
     assert_eq!(lines, ["long ago", "server restarted, sandbox adopted"]);
 }
+
+#[tokio::test]
+async fn running_out_of_memory_is_in_the_log_once() {
+    let world = World::new().await;
+    let made = world.create(600).await;
+    world.machine.guest(&made.id).unwrap().oom_kills.store(2, Ordering::SeqCst);
+    let warnings = LogQuery { level: Some(Level::Warn), ..forward() };
+    for _ in 0..2 {
+        let lines = messages(&world, &made.id, warnings.clone()).await;
+        assert_eq!(lines, ["out of memory (OOM): 2 of its processes killed"]);
+    }
+}

@@ -6,7 +6,7 @@ use std::{
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -59,6 +59,7 @@ pub struct Guest {
     destroyed: Arc<AtomicBool>,
     /// What its agent noted.
     pub log: Arc<Mutex<Vec<Value>>>,
+    pub oom_kills: AtomicU64,
     agents: Vec<JoinHandle<()>>,
 }
 
@@ -128,7 +129,7 @@ impl Machine {
             tokio::spawn(serve_log(control, Arc::clone(&log), Arc::clone(self))),
             tokio::spawn(serve_echo(client)),
         ];
-        Ok(Guest { spec, pid, exit, oom, destroyed, log, agents })
+        Ok(Guest { spec, pid, exit, oom, destroyed, log, oom_kills: AtomicU64::new(0), agents })
     }
 }
 
@@ -271,7 +272,13 @@ impl Engine for TestEngine {
         let stat = std::fs::read_to_string(format!("/proc/{}/statm", guest.pid))
             .map_err(Error::stage("read usage"))?;
         let pages: u64 = stat.split(' ').nth(1).unwrap().parse().unwrap();
-        Ok(Usage { cpu_nanos: 1_000_000, memory_bytes: pages * 4096, pids: 1, ..Usage::default() })
+        Ok(Usage {
+            cpu_nanos: 1_000_000,
+            memory_bytes: pages * 4096,
+            pids: 1,
+            oom_kills: guest.oom_kills.load(Ordering::SeqCst),
+            ..Usage::default()
+        })
     }
 
     async fn connect(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError> {
