@@ -60,6 +60,10 @@ async fn read(request: Request) -> Result<Vec<u8>> {
 
 /// The message names the field: axum tracks the path while it deserializes.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // Serde would take an array for a struct, field by field.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::invalid("validation error", "the body must be a JSON object"));
+    }
     match axum::Json::<T>::from_bytes(bytes) {
         Ok(axum::Json(value)) => Ok(value),
         Err(rejection) => {

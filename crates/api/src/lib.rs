@@ -42,6 +42,8 @@ pub(crate) struct App {
     pub(crate) control: Control,
     pub(crate) info: Arc<ServerInfo>,
     pub(crate) builds: Arc<Builds>,
+    /// The OpenAPI document.
+    pub(crate) document: Arc<str>,
 }
 
 /// The whole control plane.
@@ -49,9 +51,14 @@ pub(crate) struct App {
 /// Template builds that it started are stopped when the last clone of the router is dropped; the next
 /// server starts them afresh.
 pub fn router(control: Control, info: ServerInfo) -> Router {
-    let app = App { control, info: Arc::new(info), builds: Arc::default() };
     let (router, document) = openapi::split(routes::all());
-    stack::surround(openapi::serve(router, &document).with_state(app))
+    let app = App {
+        control,
+        info: Arc::new(info),
+        builds: Arc::default(),
+        document: openapi::render(&document),
+    };
+    stack::surround(router.with_state(app))
 }
 
 /// The OpenAPI document of [`router`], as `/soulbox/v1/openapi.json` serves it.

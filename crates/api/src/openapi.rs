@@ -1,8 +1,8 @@
 //! The OpenAPI document. It is put together by the router itself, so that it can't miss a route.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{Router, response::IntoResponse, routing};
+use axum::{Router, extract::State, response::IntoResponse};
 use http::header;
 use soulbox_wire::rest::ErrorBody;
 use utoipa::{
@@ -13,12 +13,9 @@ use utoipa::{
         security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
     },
 };
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{App, problem::Problem};
-
-/// Where the document is served.
-pub const PATH: &str = "/soulbox/v1/openapi.json";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -56,15 +53,29 @@ pub fn split(routes: OpenApiRouter<App>) -> (Router<App>, utoipa::openapi::OpenA
     (router, document)
 }
 
-/// Adds the route of the document itself.
-pub fn serve(router: Router<App>, document: &utoipa::openapi::OpenApi) -> Router<App> {
+/// The document as text.
+pub fn render(document: &utoipa::openapi::OpenApi) -> Arc<str> {
     let text = document.to_json().unwrap_or_else(|error| {
         tracing::error!(%error, "the OpenAPI document can't be rendered");
         String::from("{}")
     });
-    let handler =
-        move || async move { ([(header::CONTENT_TYPE, "application/json")], text).into_response() };
-    router.route(PATH, routing::get(handler))
+    text.into()
+}
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default().routes(routes!(openapi_document))
+}
+
+/// This document.
+#[utoipa::path(
+    get,
+    path = "/soulbox/v1/openapi.json",
+    tag = "soulbox",
+    security(()),
+    responses((status = 200, body = Object, description = "OpenAPI 3.1"))
+)]
+async fn openapi_document(State(app): State<App>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], app.document.to_string())
 }
 
 /// Every operation fails alike.

@@ -17,9 +17,9 @@ use crate::{
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(routes!(teams))
-        .routes(routes!(list, create))
-        .routes(routes!(rename, revoke))
+        .routes(routes!(list_teams))
+        .routes(routes!(list_keys, create_key))
+        .routes(routes!(rename_key, revoke_key))
 }
 
 /// The caller's team, with the key that the request came with.
@@ -30,7 +30,7 @@ pub fn routes() -> OpenApiRouter<App> {
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 200, body = [Team]), Problem)
 )]
-async fn teams(holder: TokenHolder, State(app): State<App>) -> Result<Json<Vec<Team>>> {
+async fn list_teams(holder: TokenHolder, State(app): State<App>) -> Result<Json<Vec<Team>>> {
     let team = app.control.team(holder.caller.team).await?;
     Ok(Json(vec![Team {
         team_id: team.id.to_string(),
@@ -48,7 +48,7 @@ async fn teams(holder: TokenHolder, State(app): State<App>) -> Result<Json<Vec<T
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 200, body = [rest::ApiKey]), Problem)
 )]
-async fn list(holder: TokenHolder, State(app): State<App>) -> Result<Json<Vec<rest::ApiKey>>> {
+async fn list_keys(holder: TokenHolder, State(app): State<App>) -> Result<Json<Vec<rest::ApiKey>>> {
     let keys = app.control.list_keys(holder.caller.team).await?;
     Ok(Json(keys.into_iter().map(render).collect()))
 }
@@ -62,7 +62,7 @@ async fn list(holder: TokenHolder, State(app): State<App>) -> Result<Json<Vec<re
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 201, body = CreatedApiKey), Problem)
 )]
-async fn create(
+async fn create_key(
     holder: TokenHolder,
     State(app): State<App>,
     Body(NewApiKey { name }): Body<NewApiKey>,
@@ -93,7 +93,7 @@ async fn create(
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 200, description = "Renamed"), Problem)
 )]
-async fn rename(
+async fn rename_key(
     holder: TokenHolder,
     Segment(id): Segment,
     State(app): State<App>,
@@ -113,7 +113,7 @@ async fn rename(
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 204, description = "Revoked"), Problem)
 )]
-async fn revoke(
+async fn revoke_key(
     holder: TokenHolder,
     Segment(id): Segment,
     State(app): State<App>,

@@ -21,7 +21,7 @@ use crate::{
 const MAX_TOKEN: usize = 256;
 
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::default().routes(routes!(list)).routes(routes!(list_v2))
+    OpenApiRouter::default().routes(routes!(list_sandboxes)).routes(routes!(list_sandboxes_v2))
 }
 
 /// All running sandboxes in one array (deprecated).
@@ -32,7 +32,7 @@ pub fn routes() -> OpenApiRouter<App> {
     params(("metadata" = Option<String>, Query, description = "Pairs that must all match")),
     responses((status = 200, body = [ListedSandbox]), Problem)
 )]
-async fn list(
+async fn list_sandboxes(
     KeyHolder(caller): KeyHolder,
     query: Query,
     State(app): State<App>,
@@ -64,7 +64,7 @@ async fn list(
     ),
     responses((status = 200, body = [ListedSandbox]), Problem)
 )]
-async fn list_v2(
+async fn list_sandboxes_v2(
     KeyHolder(caller): KeyHolder,
     query: Query,
     State(app): State<App>,

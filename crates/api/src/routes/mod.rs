@@ -12,7 +12,7 @@ mod templates;
 
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::App;
+use crate::{App, openapi};
 
 /// Every route, each with its part of the OpenAPI document.
 pub fn all() -> OpenApiRouter<App> {
@@ -23,6 +23,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(observe::routes())
         .merge(templates::routes())
         .merge(keys::routes())
-        .merge(soulbox::routes());
+        .merge(soulbox::routes())
+        .merge(openapi::routes());
     later::add(router)
 }

@@ -21,10 +21,10 @@ const MAX_SEARCH: usize = 256;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(routes!(metrics))
-        .routes(routes!(batch_metrics))
-        .routes(routes!(logs))
-        .routes(routes!(logs_v2))
+        .routes(routes!(sandbox_metrics))
+        .routes(routes!(latest_metrics))
+        .routes(routes!(sandbox_logs))
+        .routes(routes!(sandbox_logs_v2))
 }
 
 /// What a sandbox used, oldest first; empty for an unknown sandbox.
@@ -39,7 +39,7 @@ pub fn routes() -> OpenApiRouter<App> {
     ),
     responses((status = 200, body = [Metric]), Problem)
 )]
-async fn metrics(
+async fn sandbox_metrics(
     KeyHolder(caller): KeyHolder,
     SandboxPath(id): SandboxPath,
     query: Query,
@@ -67,7 +67,7 @@ async fn metrics(
     params(("sandbox_ids" = String, Query, description = "Comma-joined")),
     responses((status = 200, body = SandboxesWithMetrics), Problem)
 )]
-async fn batch_metrics(
+async fn latest_metrics(
     KeyHolder(caller): KeyHolder,
     query: Query,
     State(app): State<App>,
@@ -106,7 +106,7 @@ async fn batch_metrics(
     ),
     responses((status = 200, body = SandboxLogs), Problem)
 )]
-async fn logs(
+async fn sandbox_logs(
     KeyHolder(caller): KeyHolder,
     SandboxPath(id): SandboxPath,
     query: Query,
@@ -141,7 +141,7 @@ async fn logs(
     ),
     responses((status = 200, body = SandboxLogsV2), Problem)
 )]
-async fn logs_v2(
+async fn sandbox_logs_v2(
     KeyHolder(caller): KeyHolder,
     SandboxPath(id): SandboxPath,
     query: Query,

@@ -23,14 +23,14 @@ use crate::{
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(routes!(create::create))
-        .routes(routes!(create::create_v2))
-        .routes(routes!(get, kill))
-        .routes(routes!(set_timeout))
-        .routes(routes!(refresh))
-        .routes(routes!(connect))
-        .routes(routes!(connect_v2))
-        .routes(routes!(resume))
+        .routes(routes!(create::create_sandbox))
+        .routes(routes!(create::create_sandbox_v2))
+        .routes(routes!(get_sandbox, kill_sandbox))
+        .routes(routes!(set_sandbox_timeout))
+        .routes(routes!(refresh_sandbox))
+        .routes(routes!(connect_sandbox))
+        .routes(routes!(connect_sandbox_v2))
+        .routes(routes!(resume_sandbox))
 }
 
 /// One sandbox.
@@ -41,7 +41,7 @@ pub fn routes() -> OpenApiRouter<App> {
     params(("sandboxID" = String, Path)),
     responses((status = 200, body = SandboxDetail), Problem)
 )]
-async fn get(
+async fn get_sandbox(
     KeyHolder(caller): KeyHolder,
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
@@ -57,7 +57,7 @@ async fn get(
     params(("sandboxID" = String, Path)),
     responses((status = 204, description = "Its processes are dead"), Problem)
 )]
-async fn kill(
+async fn kill_sandbox(
     KeyHolder(caller): KeyHolder,
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
@@ -75,7 +75,7 @@ async fn kill(
     request_body = Timeout,
     responses((status = 204, description = "Set; at most the server's longest life"), Problem)
 )]
-async fn set_timeout(
+async fn set_sandbox_timeout(
     KeyHolder(caller): KeyHolder,
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
@@ -94,7 +94,7 @@ async fn set_timeout(
     request_body = Refresh,
     responses((status = 204, description = "Never shortens"), Problem)
 )]
-async fn refresh(
+async fn refresh_sandbox(
     KeyHolder(caller): KeyHolder,
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
@@ -115,7 +115,7 @@ async fn refresh(
     request_body = Connect,
     responses((status = 200, body = Sandbox, description = "It was running"), Problem)
 )]
-async fn connect(
+async fn connect_sandbox(
     KeyHolder(caller): KeyHolder,
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
@@ -134,7 +134,7 @@ async fn connect(
     request_body = ConnectV2,
     responses((status = 200, body = Sandbox, description = "It was running"), Problem)
 )]
-async fn connect_v2(
+async fn connect_sandbox_v2(
     KeyHolder(caller): KeyHolder,
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
@@ -154,7 +154,7 @@ async fn connect_v2(
     request_body = Resume,
     responses((status = 409, description = "It runs already"), Problem)
 )]
-async fn resume(
+async fn resume_sandbox(
     KeyHolder(caller): KeyHolder,
     SandboxPath(id): SandboxPath,
     State(app): State<App>,

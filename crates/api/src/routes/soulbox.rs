@@ -18,10 +18,10 @@ use crate::{
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(routes!(info))
-        .routes(routes!(templates))
-        .routes(routes!(template))
-        .routes(routes!(build, build_status))
+        .routes(routes!(server_info))
+        .routes(routes!(list_template_states))
+        .routes(routes!(template_state))
+        .routes(routes!(build_template, template_build))
 }
 
 /// What this server is.
@@ -32,7 +32,7 @@ pub fn routes() -> OpenApiRouter<App> {
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 200, body = ServerStatus), Problem)
 )]
-async fn info(holder: TokenHolder, State(app): State<App>) -> Result<Json<ServerStatus>> {
+async fn server_info(holder: TokenHolder, State(app): State<App>) -> Result<Json<ServerStatus>> {
     let page = Page { limit: 1, token: None };
     let listed = app.control.list(holder.caller.team, ListFilter::default(), page).await?;
     Ok(Json(ServerStatus {
@@ -53,7 +53,10 @@ async fn info(holder: TokenHolder, State(app): State<App>) -> Result<Json<Server
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 200, body = [TemplateProgress]), Problem)
 )]
-async fn templates(_: TokenHolder, State(app): State<App>) -> Json<Vec<TemplateProgress>> {
+async fn list_template_states(
+    _: TokenHolder,
+    State(app): State<App>,
+) -> Json<Vec<TemplateProgress>> {
     Json(app.control.templates().list().into_iter().map(progress).collect())
 }
 
@@ -66,7 +69,7 @@ async fn templates(_: TokenHolder, State(app): State<App>) -> Json<Vec<TemplateP
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 200, body = TemplateProgress), Problem)
 )]
-async fn template(
+async fn template_state(
     _: TokenHolder,
     Segment(name): Segment,
     State(app): State<App>,
@@ -87,7 +90,7 @@ async fn template(
         Problem
     )
 )]
-async fn build(
+async fn build_template(
     _: TokenHolder,
     Segment(name): Segment,
     State(app): State<App>,
@@ -115,12 +118,12 @@ async fn build(
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 200, body = TemplateProgress), Problem)
 )]
-async fn build_status(
+async fn template_build(
     holder: TokenHolder,
     segment: Segment,
     state: State<App>,
 ) -> Result<Json<TemplateProgress>> {
-    template(holder, segment, state).await
+    template_state(holder, segment, state).await
 }
 
 fn known(app: &App, name: &str) -> Result<TemplateStatus> {

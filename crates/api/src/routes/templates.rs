@@ -17,10 +17,10 @@ use crate::{
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
-        .routes(routes!(list))
-        .routes(routes!(list_v2))
-        .routes(routes!(list_default))
-        .routes(routes!(alias))
+        .routes(routes!(list_templates))
+        .routes(routes!(list_templates_v2))
+        .routes(routes!(list_default_templates))
+        .routes(routes!(resolve_alias))
 }
 
 /// Every template in one array (deprecated, but the CLI's way).
@@ -32,7 +32,10 @@ pub fn routes() -> OpenApiRouter<App> {
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 200, body = [rest::Template]), Problem)
 )]
-async fn list(_: TokenHolder, State(app): State<App>) -> Result<Json<Vec<rest::Template>>> {
+async fn list_templates(
+    _: TokenHolder,
+    State(app): State<App>,
+) -> Result<Json<Vec<rest::Template>>> {
     Ok(Json(all(&app)))
 }
 
@@ -49,7 +52,7 @@ async fn list(_: TokenHolder, State(app): State<App>) -> Result<Json<Vec<rest::T
     security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
     responses((status = 200, body = [rest::Template]), Problem)
 )]
-async fn list_v2(
+async fn list_templates_v2(
     _: TokenHolder,
     query: Query,
     State(app): State<App>,
@@ -70,7 +73,10 @@ async fn list_v2(
     tag = "templates",
     responses((status = 200, body = [rest::Template]), Problem)
 )]
-async fn list_default(_: KeyHolder, State(app): State<App>) -> Result<Json<Vec<rest::Template>>> {
+async fn list_default_templates(
+    _: KeyHolder,
+    State(app): State<App>,
+) -> Result<Json<Vec<rest::Template>>> {
     Ok(Json(all(&app)))
 }
 
@@ -82,7 +88,7 @@ async fn list_default(_: KeyHolder, State(app): State<App>) -> Result<Json<Vec<r
     params(("alias" = String, Path)),
     responses((status = 200, body = TemplateAlias), Problem)
 )]
-async fn alias(
+async fn resolve_alias(
     _: KeyHolder,
     Segment(name): Segment,
     State(app): State<App>,

@@ -30,7 +30,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
     request_body = NewSandbox,
     responses((status = 201, body = Sandbox), Problem)
 )]
-pub async fn create(
+pub async fn create_sandbox(
     KeyHolder(caller): KeyHolder,
     headers: HeaderMap,
     State(app): State<App>,
@@ -48,7 +48,7 @@ pub async fn create(
     request_body = NewSandboxV2,
     responses((status = 201, body = Sandbox), Problem)
 )]
-pub async fn create_v2(
+pub async fn create_sandbox_v2(
     KeyHolder(caller): KeyHolder,
     headers: HeaderMap,
     State(app): State<App>,
@@ -73,8 +73,15 @@ async fn run(
     Ok((StatusCode::CREATED, Json(render::sandbox(sandbox))))
 }
 
+/// How `control` says that a key came with another request before.
+const MISMATCH: &str = "this Idempotency-Key was used with another request";
+
 /// Newer clients choose their exception by these words.
 fn refused(error: Error) -> Problem {
+    if matches!(&error, Error::Conflict(text) if text.starts_with(MISMATCH)) {
+        return Problem::with_status(error, StatusCode::UNPROCESSABLE_ENTITY)
+            .error_code("idempotency_request_mismatch");
+    }
     let word = match &error {
         Error::SandboxCreation { .. } => Some("sandbox_create_failed"),
         Error::SandboxStartupTimeout { .. } => Some("sandbox_placement_timeout"),
