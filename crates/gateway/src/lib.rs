@@ -1,1 +1,116 @@
-//! The data plane: routes HTTP into sandboxes.
+//! The data plane and the server's listener: accepts HTTP/1.1, HTTP/2 and TLS on one port, decides
+//! per request whether it is for a sandbox or for the API, and relays the former into the sandbox.
+//!
+//! It streams both ways without holding bodies, speaks HTTP/1.1 to the sandbox over
+//! [`Conduit`]s that [`Sandboxes::dial`] opens, and answers what it cannot deliver as E2B's edge does.
+//! It checks no access tokens (the agent does) and knows nothing of a sandbox's life.
+//!
+//! Start with [`serve`] and `route.rs` (whose request is it), then `proxy.rs` (how it is relayed).
+
+mod answer;
+mod body;
+mod headers;
+mod listener;
+mod page;
+mod pool;
+mod proxy;
+mod route;
+mod socket;
+pub mod tls;
+mod tunnel;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+pub use listener::serve;
+use soulbox_engine::{Conduit, ConnectError, Target};
+use soulbox_model::SandboxId;
+
+/// What the gateway needs to know of sandboxes.
+#[async_trait]
+pub trait Sandboxes: Send + Sync + 'static {
+    /// Opens a byte stream into a running sandbox.
+    ///
+    /// # Errors
+    /// [`ConnectError::NotRunning`] for an unknown or ended sandbox, [`ConnectError::PortClosed`] where
+    /// nothing listens.
+    async fn dial(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError>;
+
+    /// The running sandbox whose agent asks for this access token. Some old clients name the
+    /// sandbox in no other way when all data-plane traffic goes to one address.
+    fn by_access_token(&self, _token: &str) -> Option<SandboxId> {
+        None
+    }
+}
+
+#[async_trait]
+impl<S: Sandboxes + ?Sized> Sandboxes for Arc<S> {
+    async fn dial(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError> {
+        (**self).dial(id, target).await
+    }
+
+    fn by_access_token(&self, token: &str) -> Option<SandboxId> {
+        (**self).by_access_token(token)
+    }
+}
+
+/// Limits and names; the default suits one machine.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Sandboxes are served at `<port>-<id>.<domain>` and `<port>-<id>.localhost` alone; at any domain
+    /// when absent. A port after the name is ignored.
+    pub domain: Option<String>,
+    /// Client connections at a time; more wait in the kernel's backlog. Also held below what the
+    /// process's limit of open files allows.
+    pub max_connections: usize,
+    /// Requests and tunnels into one sandbox at a time; more are answered 429.
+    pub max_requests_per_sandbox: usize,
+    /// How long a connection may take to send one request's headers.
+    pub header_timeout: Duration,
+    /// How long a connection without a request may stay.
+    pub idle_timeout: Duration,
+    /// How long requests in flight may go on after shutdown began.
+    pub drain: Duration,
+    /// With TLS on: whether clients from other machines may still speak plain HTTP on this port.
+    pub remote_cleartext: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            domain: None,
+            max_connections: 10_000,
+            max_requests_per_sandbox: 2_048,
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(620),
+            drain: Duration::from_secs(10),
+            remote_cleartext: false,
+        }
+    }
+}
+
+/// Relays requests into sandboxes; cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    sandboxes: Box<dyn Sandboxes>,
+    config: Config,
+    pool: Arc<pool::Pool>,
+}
+
+impl Gateway {
+    pub fn new(sandboxes: impl Sandboxes, mut config: Config) -> Self {
+        config.domain = config.domain.as_deref().and_then(route::domain_name);
+        let pool = Arc::new(pool::Pool::new(config.max_requests_per_sandbox));
+        Self { inner: Arc::new(Inner { sandboxes: Box::new(sandboxes), config, pool }) }
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,257 @@
+//! What the gateway itself answers when it cannot deliver a request: JSON for programs, a page for
+//! browsers, with E2B's texts.
+//!
+//! SDKs tell "gone" from "not listening yet" by status 502 and these texts; keep them exact.
+
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+use soulbox_model::Port;
+
+use crate::{
+    page::Page,
+    route::{Destination, Misrouted},
+};
+
+/// Why a request was not delivered.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    Misrouted(Misrouted),
+    /// The client did not send the body that it announced.
+    BrokenBody,
+    /// Unknown, killed or expired. The name is empty where only an access token was given.
+    NotFound {
+        name: String,
+        port: Option<Port>,
+    },
+    PortClosed(Destination),
+    /// It runs, but no connection could be made, or none that speaks HTTP.
+    Unreachable(Destination, Fault),
+    TooMany(Destination, usize),
+    /// A route of the agent for the server alone.
+    Reserved(String),
+}
+
+/// What went wrong between the gateway and a running sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Dial,
+    Closed,
+    NotHttp,
+}
+
+impl Problem {
+    pub fn not_found(destination: Destination) -> Self {
+        Self::NotFound { name: destination.name, port: Some(destination.port) }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Misrouted(Misrouted::Connect) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Misrouted(_) | Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::NotFound { .. } | Self::PortClosed(_) | Self::Unreachable(..) => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::TooMany(..) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Reserved(_) => StatusCode::NOT_FOUND,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Misrouted(why) => return why.to_string(),
+            Self::BrokenBody => "The request body is malformed or incomplete",
+            Self::NotFound { .. } => "The sandbox was not found",
+            Self::PortClosed(_) => "The sandbox is running but port is not open",
+            Self::Unreachable(_, Fault::Dial) => "The sandbox is running but could not be reached",
+            Self::Unreachable(_, Fault::Closed) => {
+                "The sandbox closed the connection before it answered"
+            }
+            Self::Unreachable(_, Fault::NotHttp) => "The sandbox did not answer in HTTP",
+            Self::TooMany(..) => "Too many connections to the sandbox",
+            Self::Reserved(_) => {
+                "This endpoint is reserved for the E2B control plane and is not reachable through \
+                 the sandbox URL"
+            }
+        }
+        .to_owned()
+    }
+
+    fn body(&self) -> Value {
+        let mut body = json!({ "message": self.message(), "code": self.status().as_u16() });
+        match self {
+            Self::Misrouted(_) | Self::BrokenBody => {}
+            Self::NotFound { name, .. } => body["sandboxId"] = json!(name),
+            Self::PortClosed(to) | Self::Unreachable(to, _) => {
+                body["sandboxId"] = json!(to.name);
+                body["port"] = json!(to.port);
+            }
+            Self::TooMany(to, limit) => {
+                body["sandboxId"] = json!(to.name);
+                body["connectionLimit"] = json!(limit);
+            }
+            Self::Reserved(path) => body["path"] = json!(path),
+        }
+        body
+    }
+
+    pub fn into_response(self, page: bool) -> Response<Body> {
+        let (kind, body) = match self.page().filter(|_| page) {
+            Some(html) => ("text/html; charset=utf-8", html),
+            None => ("application/json; charset=utf-8", format!("{}\n", self.body())),
+        };
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+        set(header::CONTENT_TYPE, kind);
+        set(header::CACHE_CONTROL, "no-store");
+        set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        // Scripts of any origin use the SDK; without this they see a network failure instead of the
+        // status. The body says nothing that the request did not.
+        set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+        set(header::VARY, "accept, user-agent, sec-fetch-mode, x-requested-with");
+        if page {
+            set(
+                header::CONTENT_SECURITY_POLICY,
+                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+            );
+        }
+        if matches!(self, Self::Misrouted(Misrouted::Connect)) {
+            set(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        }
+        response
+    }
+
+    fn page(&self) -> Option<String> {
+        let (title, explanation, steps) = match self {
+            Self::NotFound { .. } => (
+                "Sandbox not found",
+                "No sandbox with this ID is running here. It may have reached its end of life, \
+                 been killed, or never existed.",
+                vec![
+                    "Check the ID in the address.".to_owned(),
+                    "List what runs: soulbox sandbox list".to_owned(),
+                    "Create a new sandbox, with a longer timeout if this one expired.".to_owned(),
+                ],
+            ),
+            Self::PortClosed(to) => (
+                "Nothing listens on this port",
+                "The sandbox is running, but no program inside accepts connections on this port.",
+                vec![
+                    format!("Start your server in the sandbox on port {}.", to.port),
+                    "A server that just started may need a moment: try again.".to_owned(),
+                    "Look at the port in the address: it is the number before the first hyphen."
+                        .to_owned(),
+                ],
+            ),
+            Self::Unreachable(to, fault) => (
+                "The sandbox did not answer",
+                match fault {
+                    Fault::Dial => "The sandbox is running, but no connection to it could be made.",
+                    Fault::Closed => {
+                        "The program in the sandbox closed the connection before it answered."
+                    }
+                    Fault::NotHttp => {
+                        "The program in the sandbox accepted the connection but did not answer in \
+                         HTTP."
+                    }
+                },
+                vec![
+                    format!("Look at the output of the program on port {}.", to.port),
+                    "Check that it speaks plain HTTP; TLS ends at the gateway.".to_owned(),
+                ],
+            ),
+            Self::TooMany(_, limit) => (
+                "Too many connections",
+                "This sandbox has as many requests in flight as the server allows.",
+                vec![
+                    format!("Close some of the {limit} connections."),
+                    "Try again in a moment.".to_owned(),
+                ],
+            ),
+            Self::Misrouted(_) | Self::BrokenBody | Self::Reserved(_) => return None,
+        };
+        let (name, port) = match self {
+            Self::NotFound { name, port } => (name, *port),
+            Self::PortClosed(to) | Self::Unreachable(to, _) | Self::TooMany(to, _) => {
+                (&to.name, Some(to.port))
+            }
+            Self::Misrouted(_) | Self::BrokenBody | Self::Reserved(_) => return None,
+        };
+        let mut facts = vec![("Sandbox", name.clone())];
+        facts.extend(port.map(|port| ("Port", port.to_string())));
+        let status = self.status().as_u16();
+        Some(Page { status, title, explanation, facts: &facts, steps: &steps }.render())
+    }
+}
+
+/// Whether the client is a person at a browser who navigates, rather than a program or a script.
+pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
+    let lower = |name: header::HeaderName| {
+        headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_ascii_lowercase)
+    };
+    let fetch_mode = lower(header::HeaderName::from_static("sec-fetch-mode"));
+    match fetch_mode.as_deref() {
+        Some("navigate") => return true,
+        Some("cors" | "no-cors" | "same-origin" | "websocket") => return false,
+        _ => {}
+    }
+    if headers.contains_key("x-requested-with") {
+        return false;
+    }
+    let accept = lower(header::ACCEPT).unwrap_or_default();
+    if accept.contains("application/json") && !accept.contains("text/html") {
+        return false;
+    }
+    let agent = lower(header::USER_AGENT).unwrap_or_default();
+    ["mozilla", "chrome", "safari", "firefox", "edge", "opera", "msie"]
+        .iter()
+        .any(|browser| agent.contains(browser))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (header::HeaderName::from_static(name), HeaderValue::from_static(value))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_page_is_for_people_only() {
+        let firefox = ("user-agent", "Mozilla/5.0 (X11; Linux x86_64) Gecko Firefox/130.0");
+        let cases: &[(&[(&str, &str)], bool)] = &[
+            (&[], false),
+            (&[("user-agent", "python-httpx/0.28")], false),
+            (&[("accept", "text/html")], false),
+            (&[firefox], true),
+            (&[("user-agent", "OPERA/9")], true),
+            (&[firefox, ("accept", "application/json")], false),
+            (&[firefox, ("accept", "text/html,application/json")], true),
+            (&[firefox, ("sec-fetch-mode", "cors")], false),
+            (&[firefox, ("sec-fetch-mode", "websocket")], false),
+            (&[firefox, ("x-requested-with", "XMLHttpRequest")], false),
+            (&[("sec-fetch-mode", "navigate")], true),
+            (&[("sec-fetch-mode", "navigate"), ("accept", "application/json")], true),
+        ];
+        for (given, page) in cases {
+            let map = given
+                .iter()
+                .map(|(n, v)| {
+                    (
+                        header::HeaderName::from_bytes(n.as_bytes()).unwrap(),
+                        HeaderValue::from_str(v).unwrap(),
+                    )
+                })
+                .collect();
+            assert_eq!(wants_page(&map), *page, "{given:?}");
+        }
+        assert!(!wants_page(&headers(&[("user-agent", "curl/8")])));
+    }
+}

@@ -1,0 +1,339 @@
+//! One request on its way into a sandbox, and the answer on its way out.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::body::Body;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{self, HeaderName},
+    uri::PathAndQuery,
+};
+use hyper::{
+    body::{Body as _, Incoming},
+    ext::Protocol,
+    upgrade::OnUpgrade,
+};
+use rand::RngExt;
+use soulbox_engine::{Conduit, ConnectError, Target};
+use soulbox_model::{Port, SandboxId};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    Inner,
+    answer::{Fault, Problem, wants_page},
+    body::{Download, Upload, UploadHandle, discard},
+    headers,
+    listener::Peer,
+    pool::{Connection, Lease, Permit},
+    route::Destination,
+    tunnel,
+};
+
+/// A program that was just started may not listen yet: waits between attempts to reach it.
+const DIAL_WAITS: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(300),
+    Duration::from_millis(400),
+];
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Routes of the agent that belong to the server; the agent's own path matching cannot be fooled into
+/// one of these by a path that [`reserved`] lets through.
+const RESERVED: [&str; 7] =
+    ["/init", "/freeze", "/unfreeze", "/fsfreeze", "/fsthaw", "/collapse", "/upgrade"];
+
+/// A client's wish to leave HTTP.
+struct Upgrade {
+    client: OnUpgrade,
+    /// Asked for by HTTP/2's extended CONNECT (RFC 8441) rather than by `Upgrade`.
+    extended: bool,
+}
+
+/// What the way of a request needs to know.
+struct Passage<'a> {
+    peer: &'a Arc<Peer>,
+    to: Destination,
+    target: Target,
+    permit: Permit,
+    upload: UploadHandle,
+    upgrade: Option<Upgrade>,
+}
+
+impl Inner {
+    /// Relays a request; a problem becomes an answer.
+    pub async fn relay(
+        &self,
+        to: Destination,
+        request: Request<Incoming>,
+        peer: &Arc<Peer>,
+    ) -> Response<Body> {
+        let page = wants_page(request.headers());
+        match self.deliver(to, request, peer).await {
+            Ok(response) => response,
+            Err(problem) => {
+                tracing::debug!(?problem, "not delivered");
+                problem.into_response(page)
+            }
+        }
+    }
+
+    async fn deliver(
+        &self,
+        to: Destination,
+        request: Request<Incoming>,
+        peer: &Arc<Peer>,
+    ) -> Result<Response<Body>, Problem> {
+        let permit = match self.admit(&to, request.uri().path()) {
+            Ok(permit) => permit,
+            Err(problem) => {
+                refuse_body(request, peer);
+                return Err(problem);
+            }
+        };
+        let target = if to.port == Port::AGENT { Target::Agent } else { Target::Port(to.port) };
+        let (request, upload, upgrade) = outgoing(request);
+        let passage = Passage { peer, to, target, permit, upload, upgrade };
+        match self.send(&passage, request).await {
+            Ok((response, connection)) => answer(passage, response, connection),
+            Err(problem) => {
+                if let Some(rest) = passage.upload.take_rest() {
+                    peer.run.spawn(discard(rest));
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    fn admit(&self, to: &Destination, path: &str) -> Result<Permit, Problem> {
+        let Some(id) = &to.id else { return Err(Problem::not_found(to.clone())) };
+        if to.port == Port::AGENT && reserved(path) {
+            return Err(Problem::Reserved(path.to_owned()));
+        }
+        self.pool.enter(id).ok_or_else(|| Problem::TooMany(to.clone(), self.pool.max_requests()))
+    }
+
+    /// Sends over an idle connection, else over a new one. A request goes out a second time only if
+    /// not one byte of it was sent.
+    async fn send(
+        &self,
+        passage: &Passage<'_>,
+        mut request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Connection), Problem> {
+        while let Some(mut connection) = passage.permit.take_idle(passage.target).await {
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, connection)),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(self.explain(passage, &failed.into_error()).await),
+                },
+            }
+        }
+        let conduit = self.dial(&passage.to, &passage.permit.id, passage.target).await?;
+        let mut connection = Connection::open(conduit)
+            .await
+            .map_err(|_| Problem::Unreachable(passage.to.clone(), Fault::Dial))?;
+        match connection.sender.try_send_request(request).await {
+            Ok(response) => Ok((response, connection)),
+            Err(failed) => Err(self.explain(passage, &failed.into_error()).await),
+        }
+    }
+
+    async fn dial(
+        &self,
+        to: &Destination,
+        id: &SandboxId,
+        target: Target,
+    ) -> Result<Conduit, Problem> {
+        let mut waits = DIAL_WAITS.into_iter();
+        loop {
+            let problem = match timeout(DIAL_TIMEOUT, self.sandboxes.dial(id, target)).await {
+                Ok(Ok(conduit)) => return Ok(conduit),
+                Ok(Err(ConnectError::NotRunning(_))) => return Err(Problem::not_found(to.clone())),
+                Ok(Err(ConnectError::PortClosed(_))) => Problem::PortClosed(to.clone()),
+                Ok(Err(ConnectError::Io(error))) => {
+                    tracing::debug!(%error, sandbox = %id, "dial");
+                    Problem::Unreachable(to.clone(), Fault::Dial)
+                }
+                Err(_) => return Err(Problem::Unreachable(to.clone(), Fault::Dial)),
+            };
+            match waits.next() {
+                Some(wait) => sleep(wait).await,
+                None => return Err(problem),
+            }
+        }
+    }
+
+    /// Tells the end of the sandbox from the failure of one program in it: the agent lives as long as
+    /// the sandbox does.
+    async fn explain(&self, passage: &Passage<'_>, error: &hyper::Error) -> Problem {
+        if passage.upload.is_broken() {
+            return Problem::BrokenBody;
+        }
+        tracing::debug!(%error, sandbox = %passage.permit.id, "no answer");
+        let probe = self.sandboxes.dial(&passage.permit.id, Target::Agent);
+        match timeout(DIAL_TIMEOUT, probe).await {
+            Ok(Ok(_)) => {
+                let fault = if error.is_parse() { Fault::NotHttp } else { Fault::Closed };
+                Problem::Unreachable(passage.to.clone(), fault)
+            }
+            _ => Problem::not_found(passage.to.clone()),
+        }
+    }
+}
+
+/// Lets a client that is answered before its body was read finish sending.
+fn refuse_body(request: Request<Incoming>, peer: &Arc<Peer>) {
+    let waits = request.headers().contains_key(header::EXPECT);
+    if request.version() < Version::HTTP_2 && !waits && !request.body().is_end_stream() {
+        peer.run.spawn(discard(request.into_body()));
+    }
+}
+
+/// The request as the sandbox gets it.
+fn outgoing(mut request: Request<Incoming>) -> (Request<Upload>, UploadHandle, Option<Upgrade>) {
+    let extended = request.extensions().get::<Protocol>().cloned();
+    let wanted = headers::wanted_upgrade(request.headers());
+    let upgrade = (extended.is_some() || wanted.is_some()).then(|| Upgrade {
+        client: hyper::upgrade::on(&mut request),
+        extended: extended.is_some(),
+    });
+    let (mut parts, incoming) = request.into_parts();
+    let expect = parts
+        .headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        && !incoming.is_end_stream();
+    let settings = headers::http2_settings(&parts.headers);
+    headers::prepare_request(&mut parts.headers, parts.version);
+
+    let host = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+    if let Some(host) = host {
+        parts.headers.insert(header::HOST, host);
+    }
+    // Not left to hyper, which drops the body of a GET whose length it does not know.
+    if !incoming.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if let Some(protocol) = extended {
+        let protocol = HeaderValue::from_str(protocol.as_str())
+            .unwrap_or(HeaderValue::from_static("websocket"));
+        let key = BASE64_STANDARD.encode(rand::rng().random::<[u8; 16]>());
+        headers::ask_upgrade(&mut parts.headers, protocol, None);
+        if let Ok(key) = HeaderValue::from_str(&key) {
+            parts.headers.insert(header::SEC_WEBSOCKET_KEY, key);
+        }
+        parts.method = Method::GET;
+    } else if let Some(protocol) = wanted {
+        headers::ask_upgrade(&mut parts.headers, protocol, settings);
+    }
+
+    let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    let (upload, handle) = Upload::new(incoming, expect);
+    let mut out = Request::new(upload);
+    *out.method_mut() = parts.method;
+    *out.uri_mut() = Uri::from(path);
+    *out.version_mut() = Version::HTTP_11;
+    *out.headers_mut() = parts.headers;
+    if expect {
+        let open = handle.opener();
+        hyper::ext::on_informational(&mut out, move |informational| {
+            if informational.status() == StatusCode::CONTINUE {
+                open();
+            }
+        });
+    }
+    (out, handle, upgrade)
+}
+
+/// The answer as the client gets it.
+fn answer(
+    passage: Passage<'_>,
+    mut response: Response<Incoming>,
+    connection: Connection,
+) -> Result<Response<Body>, Problem> {
+    let Passage { peer, to, target, permit, upload, upgrade } = passage;
+    *response.version_mut() = Version::HTTP_11;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(upgrade) = upgrade else {
+            return Err(Problem::Unreachable(to, Fault::NotHttp));
+        };
+        return Ok(switch(peer, upgrade, response, permit, connection));
+    }
+    // To a client of extended CONNECT, a success would mean that the tunnel is there.
+    if upgrade.is_some_and(|upgrade| upgrade.extended) && response.status().is_success() {
+        return Err(Problem::Unreachable(to, Fault::NotHttp));
+    }
+    headers::prepare_response(response.headers_mut());
+    let lease = Lease { connection, permit, target, upload, run: Arc::clone(&peer.run) };
+    Ok(response.map(|incoming| Body::new(Download::new(incoming, lease))))
+}
+
+/// Answers that the protocol changes and joins the two ends once both have.
+fn switch(
+    peer: &Arc<Peer>,
+    upgrade: Upgrade,
+    mut response: Response<Incoming>,
+    permit: Permit,
+    connection: Connection,
+) -> Response<Body> {
+    let sandbox = hyper::upgrade::on(&mut response);
+    let protocol = response.headers().get(header::UPGRADE).cloned();
+    headers::prepare_response(response.headers_mut());
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    if upgrade.extended {
+        *response.status_mut() = StatusCode::OK;
+        const ACCEPT: HeaderName = header::SEC_WEBSOCKET_ACCEPT;
+        response.headers_mut().remove(ACCEPT);
+    } else if let Some(protocol) = protocol {
+        headers::ask_upgrade(response.headers_mut(), protocol, None);
+    }
+    let held = (Arc::clone(peer), permit, connection);
+    peer.run.spawn(async move {
+        let _held = held;
+        match tokio::try_join!(upgrade.client, sandbox) {
+            Ok((client, sandbox)) => {
+                if let Err(error) = tunnel::join(client, sandbox).await {
+                    tracing::debug!(%error, "tunnel");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "upgrade"),
+        }
+    });
+    response.map(|_| Body::empty())
+}
+
+/// Whether a path means one of [`RESERVED`] to anyone who decodes and cleans it.
+fn reserved(path: &str) -> bool {
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let mut clean: Vec<&str> = Vec::new();
+    for segment in decoded.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                clean.pop();
+            }
+            segment => clean.push(segment),
+        }
+    }
+    match clean[..] {
+        [only] => RESERVED.iter().any(|route| route[1..].eq_ignore_ascii_case(only)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_routes_are_seen_through_every_spelling() {
+        for path in ["/init", "/init/", "//init", "/%69nit", "/x/../init", "/./INIT", "/freeze"] {
+            assert!(reserved(path), "{path}");
+        }
+        for path in ["/", "/initial", "/init/x", "/files", "/process.Process/Start"] {
+            assert!(!reserved(path), "{path}");
+        }
+    }
+}

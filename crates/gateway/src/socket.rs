@@ -1,0 +1,251 @@
+//! A client's TCP connection: as hyper reads and writes it, and as the gateway watches it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::FutureExt;
+use rustix::net::{Shutdown, sockopt};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+
+/// A connection that can be watched while hyper owns it.
+#[derive(Clone)]
+pub(crate) struct Socket(Arc<TcpStream>);
+
+impl Socket {
+    /// Sets what a long-lived connection needs: no delay of small writes, and an end when the
+    /// other side silently vanished.
+    pub fn new(stream: TcpStream) -> Self {
+        let set = || -> io::Result<()> {
+            stream.set_nodelay(true)?;
+            sockopt::set_socket_keepalive(&stream, true)?;
+            sockopt::set_tcp_keepidle(&stream, Duration::from_secs(60))?;
+            sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(15))?;
+            sockopt::set_tcp_keepcnt(&stream, 4)?;
+            Ok(())
+        };
+        if let Err(error) = set() {
+            tracing::debug!(%error, "socket options");
+        }
+        Self(Arc::new(stream))
+    }
+
+    /// The first byte that the client sends; it stays to be read.
+    pub async fn first_byte(&self) -> io::Result<u8> {
+        let mut byte = [0];
+        match self.0.peek(&mut byte).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(byte[0]),
+        }
+    }
+
+    /// Whether the client has closed its side, though what it sent before may still be unread.
+    pub fn is_closed_by_peer(&self) -> bool {
+        match self.0.ready(Interest::READABLE).now_or_never() {
+            Some(Ok(ready)) => ready.is_read_closed(),
+            Some(Err(_)) => true,
+            None => false,
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            match self.0.try_read_buf(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result.map(drop)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_write(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_write_vectored(bufs) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match rustix::net::shutdown(&*self.0, Shutdown::Write) {
+            Ok(()) | Err(rustix::io::Errno::NOTCONN) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+/// What a connection is doing, for deciding when it has been idle or slow for too long.
+pub(crate) struct Pulse {
+    born: Instant,
+    requests: AtomicUsize,
+    /// HTTP/2 connections carry control frames while no request is on its way.
+    multiplexed: AtomicBool,
+    served: AtomicBool,
+    /// Milliseconds after `born`: end of the last request.
+    idle_since: AtomicU64,
+    /// Milliseconds after `born` at which the next request began to arrive; 0 if it did not.
+    arriving_since: AtomicU64,
+}
+
+impl Pulse {
+    pub fn new() -> Self {
+        Self {
+            born: Instant::now(),
+            requests: AtomicUsize::new(0),
+            multiplexed: AtomicBool::new(false),
+            served: AtomicBool::new(false),
+            idle_since: AtomicU64::new(0),
+            arriving_since: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// A request's headers are complete; it is in flight until the answer is dropped.
+    pub fn request(self: &Arc<Self>, multiplexed: bool) -> InFlight {
+        self.requests.fetch_add(1, Ordering::AcqRel);
+        self.served.store(true, Ordering::Relaxed);
+        self.multiplexed.store(multiplexed, Ordering::Relaxed);
+        self.arriving_since.store(0, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.requests.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether headers take longer than `header`, or nothing was asked for longer than `idle`.
+    pub fn is_overdue(&self, header: Duration, idle: Duration) -> bool {
+        if self.is_busy() {
+            return false;
+        }
+        let late = |since: u64, limit: Duration| {
+            u128::from(self.now().saturating_sub(since)) > limit.as_millis()
+        };
+        let arriving = self.arriving_since.load(Ordering::Relaxed);
+        let multiplexed = self.multiplexed.load(Ordering::Relaxed);
+        let slow = if self.served.load(Ordering::Relaxed) {
+            arriving > 0 && !multiplexed && late(arriving, header)
+        } else {
+            late(0, header)
+        };
+        slow || late(self.idle_since.load(Ordering::Relaxed), idle)
+    }
+}
+
+/// One request in flight on a connection.
+pub(crate) struct InFlight(Arc<Pulse>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let pulse = &self.0;
+        pulse.idle_since.store(pulse.now(), Ordering::Relaxed);
+        pulse.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Notes in a [`Pulse`] when bytes of a next request arrive.
+pub(crate) struct Pulsed<T> {
+    inner: T,
+    pulse: Arc<Pulse>,
+}
+
+impl<T> Pulsed<T> {
+    pub fn new(inner: T, pulse: Arc<Pulse>) -> Self {
+        Self { inner, pulse }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Pulsed<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        let pulse = &self.pulse;
+        if !pulse.is_busy() && pulse.arriving_since.load(Ordering::Relaxed) == 0 {
+            pulse.arriving_since.store(pulse.now(), Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Pulsed<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,15 @@
+//! The gateway against real servers, over real sockets.
+
+// Clippy allows these in `#[test]` functions, not in what they call.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod errors;
+mod framing;
+mod lifecycle;
+mod pooling;
+mod routing;
+mod speed;
+mod streaming;
+mod support;
+mod tls;
+mod tunnels;

@@ -1,0 +1,132 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Stage, read_head};
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn requests_in_a_row_share_a_connection() {
+    let stage = Stage::new().await;
+    stage.http(3000, Router::new().fallback(|| async { "app" })).await;
+    for _ in 0..50 {
+        assert_eq!(stage.text(3000, "/").await, (200, "app".into()));
+    }
+    assert_eq!(stage.world.dials.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_server_closed_is_replaced() {
+    let stage = Stage::new().await;
+    let connections = stage
+        .raw(3000, |mut stream, _| async move {
+            read_head(&mut stream).await;
+            stream.write_all(OK).await.unwrap();
+        })
+        .await;
+    for n in 1..=5 {
+        let request = stage.get(3000, "/").method("POST").body(Body::from("body")).unwrap();
+        let response = stage.request(request).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(connections.load(Ordering::SeqCst), n);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_may_have_arrived_is_never_sent_again() {
+    let stage = Stage::new().await;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    stage
+        .raw(3000, move |mut stream, _| {
+            let counted = Arc::clone(&counted);
+            async move {
+                // Serves one request; takes the next one and dies over it.
+                for n in 0..2 {
+                    if read_head(&mut stream).await.is_none() {
+                        return;
+                    }
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    if n == 0 {
+                        stream.write_all(OK).await.unwrap();
+                    }
+                }
+            }
+        })
+        .await;
+    assert_eq!(stage.text(3000, "/").await.0, 200);
+    let request = stage.get(3000, "/").method("POST").body(Body::empty()).unwrap();
+    assert_eq!(stage.request(request).await.status(), 502);
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_asked_for_reaches_nobody() {
+    let stage = Stage::new().await;
+    stage
+        .raw(3000, |mut stream, n| async move {
+            read_head(&mut stream).await;
+            stream.write_all(OK).await.unwrap();
+            if n == 0 {
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen")
+                    .await
+                    .unwrap();
+            }
+            let mut byte = [0];
+            let _ = stream.read(&mut byte).await;
+        })
+        .await;
+    assert_eq!(stage.text(3000, "/a").await, (200, "ok".into()));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(stage.text(3000, "/b").await, (200, "ok".into()));
+}
+
+#[tokio::test]
+async fn idle_connections_close_soon_and_all_when_the_gateway_stops() {
+    let mut stage = Stage::new().await;
+    let (closed, mut told) = tokio::sync::mpsc::unbounded_channel();
+    stage
+        .raw(3000, move |mut stream, _| {
+            let closed = closed.clone();
+            async move {
+                read_head(&mut stream).await;
+                stream.write_all(OK).await.unwrap();
+                assert!(read_head(&mut stream).await.is_none());
+                closed.send(()).unwrap();
+            }
+        })
+        .await;
+    stage.text(3000, "/").await;
+    tokio::time::timeout(Duration::from_secs(3), told.recv())
+        .await
+        .expect("kept too long")
+        .unwrap();
+    stage.text(3000, "/").await;
+    stage.stop.take().unwrap().send(()).unwrap();
+    tokio::time::timeout(Duration::from_millis(500), told.recv()).await.expect("kept").unwrap();
+}
+
+#[tokio::test]
+async fn a_kept_connection_serves_its_own_sandbox_only() {
+    let stage = Stage::new().await;
+    stage.http(3000, Router::new().fallback(|| async { "first" })).await;
+    assert_eq!(stage.text(3000, "/").await.1, "first");
+    let request = http::Request::builder()
+        .uri("/")
+        .header("host", format!("3000-{}.localhost", soulbox_model::SandboxId::random()))
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(stage.request(request).await.status(), 502);
+    assert_eq!(stage.text(49983, "/").await.1, "agent");
+    assert_eq!(stage.text(3000, "/").await.1, "first");
+}
