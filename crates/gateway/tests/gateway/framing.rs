@@ -34,7 +34,8 @@ async fn smuggling_attempts_arrive_as_one_request_or_not_at_all() {
     let seen = recorder(&stage).await;
     let host = stage.host(3000);
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
-    let chunk = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
+    let length = smuggled.len();
+    let chunk = format!("{length:x}\r\n{smuggled}\r\n0\r\n\r\n");
     let attacks = [
         // CL.TE and TE.CL, in both orders.
         format!("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"),
@@ -50,8 +51,8 @@ async fn smuggling_attempts_arrive_as_one_request_or_not_at_all() {
         format!("Foo: bar\rTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n{smuggled}"),
         format!("Foo: bar\r\n Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n{smuggled}"),
         // Lengths that can be read in two ways.
-        format!("Content-Length: 0\r\nContent-Length: 36\r\n\r\n{smuggled}"),
-        format!("Content-Length: 0, 36\r\n\r\n{smuggled}"),
+        format!("Content-Length: 0\r\nContent-Length: {length}\r\n\r\n{smuggled}"),
+        format!("Content-Length: 0, {length}\r\n\r\n{smuggled}"),
         format!("Content-Length: +0\r\n\r\n{smuggled}"),
         format!("Content-Length: 0x0\r\n\r\n{smuggled}"),
         format!("Content-Length: -1\r\n\r\n{smuggled}"),
@@ -61,7 +62,7 @@ async fn smuggling_attempts_arrive_as_one_request_or_not_at_all() {
         format!("Transfer-Encoding: chunked\r\n\r\n-0\r\n\r\n{smuggled}"),
         format!("Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff0\r\n\r\n{smuggled}"),
         // Hop-by-hop games with the framing.
-        format!("Connection: content-length\r\nContent-Length: 36\r\n\r\n{smuggled}"),
+        format!("Connection: content-length\r\nContent-Length: {length}\r\n\r\n{smuggled}"),
         format!("Connection: transfer-encoding, host\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"),
     ];
     for attack in attacks {

@@ -101,10 +101,17 @@ impl Stage {
 
     /// Replaces the sandbox's agent.
     pub async fn agent(&self, router: Router) {
-        let path = self.dir.path().join(format!("agent{}", rand_suffix()));
-        let listener = UnixListener::bind(&path).unwrap();
+        let listener = self.agent_listener();
         tokio::spawn(async move { axum::serve(listener, router).await });
+    }
+
+    pub fn agent_listener(&self) -> UnixListener {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.path().join(format!("agent{n}"));
+        let listener = UnixListener::bind(&path).unwrap();
         self.world.agents.lock().unwrap().insert(self.id.clone(), path);
+        listener
     }
 
     pub fn token(&self, token: &str) {
@@ -200,11 +207,6 @@ fn api() -> Router {
     Router::new()
         .route("/health", axum::routing::get(|| async { "api" }))
         .fallback(|| async { (http::StatusCode::NOT_FOUND, "api has no such route") })
-}
-
-fn rand_suffix() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 pub async fn read(response: Response<Incoming>) -> (u16, String) {
