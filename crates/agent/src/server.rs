@@ -11,7 +11,7 @@ use axum::{
     extract::State as Shared,
     http::{HeaderName, Method, Response, StatusCode},
     middleware,
-    routing::{get, post},
+    routing::{get, post, post_service},
 };
 use connectrpc::{CompressionPolicy, ConnectRpcService, DeadlinePolicy, Limits};
 use hyper::server::conn::http1;
@@ -81,7 +81,7 @@ fn public_routes(state: &Arc<State>) -> Router {
         .with_state(Arc::clone(state))
         .merge(files::router(Arc::clone(state)));
     for path in paths {
-        router = router.route_service(&path, rpc.clone());
+        router = router.route(&path, post_service(rpc.clone()));
     }
     router
         .fallback(async || reply::text(StatusCode::NOT_FOUND, "404 page not found"))
