@@ -7,11 +7,15 @@ Run it with `make demo`, or by hand against a server of your own:
 
 import os
 import queue
+import re
 import time
 import urllib.request
 from contextlib import contextmanager
 
 from e2b import CommandExitException, PtySize, Sandbox
+
+# What a terminal obeys and does not show.
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
 
 
 @contextmanager
@@ -92,8 +96,8 @@ def terminal(sandbox):
         text = b""
         while not screen.empty():
             text += screen.get()
-        for line in text.decode(errors="replace").splitlines():
-            say(line.strip("\x1b[?2004hl\r"))
+        for line in CONTROL.sub("", text.decode(errors="replace")).splitlines():
+            say(line)
         say(f"exit code {code}")
         if b"132" not in text or b"50" not in text or code != 7:
             raise SystemExit("the terminal did not do as it was told")
