@@ -1,7 +1,7 @@
 //! The data plane and the server's listener: accepts HTTP/1.1, HTTP/2 and TLS on one port, decides
 //! per request whether it is for a sandbox or for the API, and relays the former into the sandbox.
 //!
-//! It streams both ways without holding bodies, speaks HTTP/1.1 to the sandbox over
+//! It streams both ways without holding bodies, speaks HTTP/1.1 (HTTP/2 for gRPC) to the sandbox over
 //! [`Conduit`]s that [`Sandboxes::dial`] opens, and answers what it cannot deliver as E2B's edge does.
 //! It checks no access tokens (the agent does) and knows nothing of a sandbox's life.
 //!
@@ -9,6 +9,8 @@
 
 mod answer;
 mod body;
+mod control;
+mod grpc;
 mod headers;
 mod listener;
 mod page;

@@ -22,8 +22,8 @@ use tokio::time::{sleep, timeout};
 use crate::{
     Inner,
     answer::{Fault, Problem, wants_page},
-    body::{Download, Upload, UploadHandle, discard},
-    headers,
+    body::{Download, Held, Upload, UploadHandle, discard},
+    grpc, headers,
     listener::Peer,
     pool::{Connection, Lease, Permit},
     route::Destination,
@@ -93,8 +93,14 @@ impl Inner {
             }
         };
         let target = if to.port == Port::AGENT { Target::Agent } else { Target::Port(to.port) };
+        let grpc = grpc::is_call(request.version(), request.headers());
         let (request, upload, upgrade) = outgoing(request);
         let passage = Passage { peer, to, target, permit, upload, upgrade };
+        if grpc {
+            let (response, call) = self.call(&passage, request).await?;
+            let held = (call, passage.permit);
+            return Ok(response.map(|incoming| Body::new(Held::new(Body::new(incoming), held))));
+        }
         match self.send(&passage, request).await {
             Ok((response, connection)) => answer(passage, response, connection),
             Err(problem) => {
@@ -137,6 +143,18 @@ impl Inner {
         match connection.sender.try_send_request(request).await {
             Ok(response) => Ok((response, connection)),
             Err(failed) => Err(self.explain(passage, &failed.into_error()).await),
+        }
+    }
+
+    async fn call(
+        &self,
+        passage: &Passage<'_>,
+        request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, grpc::Call), Problem> {
+        let conduit = self.dial(&passage.to, &passage.permit.id, passage.target).await?;
+        match grpc::call(conduit, request).await {
+            Ok(answered) => Ok(answered),
+            Err(error) => Err(self.explain(passage, &error).await),
         }
     }
 

@@ -5,6 +5,8 @@
 
 mod errors;
 mod framing;
+mod grpc;
+mod http2;
 mod lifecycle;
 mod pooling;
 mod routing;
