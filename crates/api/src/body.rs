@@ -1,8 +1,10 @@
 //! JSON request bodies: bounded, and forgiving only where a client version needs it.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, Request};
 use http::{StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use soulbox_model::Error;
 
@@ -11,6 +13,10 @@ use crate::problem::{Problem, Result};
 
 /// The largest request body, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
+
+/// Of a larger body, this much more is read and thrown away.
+const MAX_DRAINED: usize = 32 * 1024 * 1024;
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// A JSON body that must be there.
 #[derive(Debug)]
@@ -48,14 +54,35 @@ async fn read(request: Request) -> Result<Vec<u8>> {
         let error = Error::invalid("Content-Encoding", "request bodies must not be compressed");
         return Err(Problem::with_status(error, StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
-    match Limited::new(request.into_body(), MAX_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes().into()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::with_status(
-            Error::invalid("body", format!("larger than {MAX_BODY} bytes")),
-            StatusCode::PAYLOAD_TOO_LARGE,
-        )),
-        Err(_) => Err(Problem::invalid("body", "the connection broke before its end")),
+    let mut body = request.into_body();
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| Problem::invalid("body", "the connection broke before its end"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > MAX_BODY {
+            drain(body).await;
+            let error = Error::invalid("body", format!("larger than {MAX_BODY} bytes"));
+            return Err(Problem::with_status(error, StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        bytes.extend_from_slice(&data);
     }
+    Ok(bytes)
+}
+
+/// Takes what a client sends before it looks at the answer: without that it would see its
+/// connection reset and not the 413.
+async fn drain(mut body: axum::body::Body) {
+    let rest = async {
+        let mut taken = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            taken += frame.data_ref().map_or(0, |data| data.len());
+            if taken > MAX_DRAINED {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_WITHIN, rest).await;
 }
 
 /// The message names the field: axum tracks the path while it deserializes.

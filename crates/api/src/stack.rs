@@ -115,7 +115,10 @@ async fn trace(mut request: Request, next: Next) -> Response {
         } else {
             tracing::info!(status, ms, code, "answered");
         }
-        response.headers_mut().insert(REQUEST_ID, id);
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id);
+        // Answers hold keys and access tokens, and change by the second.
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
     }
     .instrument(span)

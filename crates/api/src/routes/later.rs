@@ -46,17 +46,17 @@ const fn foreign(method: HttpMethod, path: &'static str, feature: &'static str) 
 use HttpMethod::{Delete, Get, Patch, Post, Put};
 
 const PAUSE: &str = "pausing a sandbox";
-const SNAPSHOTS: &str = "snapshots of sandboxes";
+const SNAPSHOTS: &str = "taking snapshots of a sandbox";
 const FORK: &str = "forking a sandbox";
 const NETWORK: &str = "changing the network policy of a sandbox";
 const BUILDS: &str = "building templates";
-const TAGS: &str = "tags of templates";
+const TAGS: &str = "tagging templates";
 const TEMPLATES: &str = "changing templates";
-const VOLUMES: &str = "volumes";
-const SECRETS: &str = "secrets";
-const TEAM_METRICS: &str = "metrics of teams";
-const TOKENS: &str = "access tokens";
-const ADMIN: &str = "administration of nodes";
+const VOLUMES: &str = "volume storage";
+const SECRETS: &str = "secret storage";
+const TEAM_METRICS: &str = "measuring a team";
+const TOKENS: &str = "issuing access tokens";
+const ADMIN: &str = "administering nodes";
 
 /// Two-segment paths are what clients before 2.41 make of a name with a namespace.
 const ROUTES: &[Later] = &[

@@ -64,7 +64,7 @@ pub fn metric(sample: &Sample) -> rest::Metric {
         timestamp: sample.timestamp,
         timestamp_unix: sample.timestamp.timestamp(),
         cpu_count: sample.cpu_count,
-        cpu_used_pct: f64::from(sample.cpu_used_pct),
+        cpu_used_pct: hundredths(sample.cpu_used_pct),
         mem_used: sample.mem_used,
         mem_total: sample.mem_total,
         mem_cache: sample.mem_cache,
@@ -73,6 +73,11 @@ pub fn metric(sample: &Sample) -> rest::Metric {
         mem_used_mib: sample.mem_used / MIB,
         mem_total_mib: sample.mem_total / MIB,
     }
+}
+
+/// Two decimals: what follows them is noise of the conversion.
+fn hundredths(percent: f32) -> f64 {
+    (f64::from(percent) * 100.0).round() / 100.0
 }
 
 pub fn log_entry(line: LogLine) -> rest::LogEntry {

@@ -3,6 +3,10 @@
 use axum::body::Body;
 use http::{Method, Request};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::server::Server;
 
@@ -75,6 +79,36 @@ async fn every_answer_has_a_request_id() {
     assert_eq!(server.send(request("abc-1")).await.header("x-request-id"), Some("abc-1"));
     let forged = server.send(request("a b\"c")).await;
     assert_eq!(forged.header("x-request-id").map(str::len), Some(36));
+}
+
+#[tokio::test]
+async fn no_answer_is_kept_on_the_way() {
+    let server = Server::new().await;
+    for path in ["/v2/sandboxes", "/api-keys", "/nothing"] {
+        assert_eq!(server.get(path).await.header("cache-control"), Some("no-store"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_sees_the_413() {
+    let server = Server::new().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(axum::serve(listener, server.router.clone()).into_future());
+
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let body = vec![b' '; 17 << 20];
+    let head = format!(
+        "POST /sandboxes HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\ncontent-length: {}\r\n\r\n",
+        server.key,
+        body.len()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&body).await.unwrap();
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    serving.abort();
 }
 
 #[tokio::test]
