@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,6 +38,8 @@ const H2_SEND_BUFFER: usize = 128 * 1024;
 const H2_PING: Duration = Duration::from_secs(30);
 /// How often a connection is looked at for idleness and for a client that left.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long an ending connection without requests may take to deliver what is still in its buffers.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// With more than three quarters of the connections in use, idle ones go after this long.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_millis(500);
@@ -166,7 +168,6 @@ pub async fn serve(
     run.closing.cancel();
     run.tasks.close();
     inner.pool.clear();
-    // The sweeper never ends by itself.
     if timeout(inner.config.drain, run.drained()).await.is_err() {
         tracing::info!(tasks = run.tasks.len(), "cutting connections that did not end in time");
     }
@@ -271,7 +272,7 @@ impl Server {
         tokio::pin!(connection, closing);
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ending = false;
+        let mut ending = None;
         loop {
             tokio::select! {
                 biased;
@@ -281,8 +282,8 @@ impl Server {
                     }
                     return;
                 }
-                () = &mut closing, if !ending => {
-                    ending = true;
+                () = &mut closing, if ending.is_none() => {
+                    ending = Some(Instant::now());
                     connection.as_mut().graceful_shutdown();
                 }
                 _ = look.tick() => {
@@ -294,11 +295,15 @@ impl Server {
                     // hyper sees that a client left when it reads; it does not read while a
                     // sandbox takes no more of a body.
                     let left = pulse.is_busy() && socket.is_closed_by_peer();
-                    if left || (ending && !pulse.is_busy()) {
+                    let stuck = ending.is_some_and(|since| since.elapsed() > LAST_WORDS);
+                    if left || (stuck && !pulse.is_busy()) {
                         return;
                     }
-                    if pulse.is_overdue(config.header_timeout, idle) {
-                        ending = true;
+                    if ending.is_none() && pulse.is_overdue(config.header_timeout, idle) {
+                        if !pulse.is_multiplexed() {
+                            return;
+                        }
+                        ending = Some(Instant::now());
                         connection.as_mut().graceful_shutdown();
                     }
                 }

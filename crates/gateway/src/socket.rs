@@ -163,6 +163,10 @@ impl Pulse {
         self.requests.load(Ordering::Acquire) > 0
     }
 
+    pub fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Ordering::Relaxed)
+    }
+
     /// Whether headers take longer than `header`, or nothing was asked for longer than `idle`.
     pub fn is_overdue(&self, header: Duration, idle: Duration) -> bool {
         if self.is_busy() {
@@ -172,9 +176,8 @@ impl Pulse {
             u128::from(self.now().saturating_sub(since)) > limit.as_millis()
         };
         let arriving = self.arriving_since.load(Ordering::Relaxed);
-        let multiplexed = self.multiplexed.load(Ordering::Relaxed);
         let slow = if self.served.load(Ordering::Relaxed) {
-            arriving > 0 && !multiplexed && late(arriving, header)
+            arriving > 0 && !self.is_multiplexed() && late(arriving, header)
         } else {
             late(0, header)
         };
@@ -247,5 +250,51 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Pulsed<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn wait() {
+        std::thread::sleep(Duration::from_millis(40));
+    }
+
+    #[test]
+    fn a_first_request_must_come_soon() {
+        let pulse = Arc::new(Pulse::new());
+        assert!(!pulse.is_overdue(SHORT, LONG));
+        wait();
+        assert!(pulse.is_overdue(SHORT, LONG));
+    }
+
+    #[test]
+    fn a_busy_connection_is_never_overdue_and_then_its_time_starts_anew() {
+        let pulse = Arc::new(Pulse::new());
+        let (first, second) = (pulse.request(true), pulse.request(true));
+        wait();
+        drop(first);
+        assert!(!pulse.is_overdue(SHORT, SHORT));
+        drop(second);
+        assert!(!pulse.is_overdue(SHORT, SHORT));
+        wait();
+        assert!(pulse.is_overdue(LONG, SHORT));
+        assert!(!pulse.is_overdue(SHORT, LONG));
+    }
+
+    #[tokio::test]
+    async fn a_next_request_that_arrives_slowly_is_overdue_before_an_idle_connection() {
+        let pulse = Arc::new(Pulse::new());
+        drop(pulse.request(false));
+        let mut bytes = Pulsed::new(&b"GET "[..], Arc::clone(&pulse));
+        wait();
+        assert!(!pulse.is_overdue(SHORT, LONG));
+        tokio::io::AsyncReadExt::read(&mut bytes, &mut [0; 4]).await.unwrap();
+        wait();
+        assert!(pulse.is_overdue(SHORT, LONG));
     }
 }
