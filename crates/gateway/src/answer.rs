@@ -4,7 +4,7 @@
 //! SDKs tell "gone" from "not listening yet" by status 502 and these texts; keep them exact.
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use soulbox_model::Port;
 
@@ -111,6 +111,13 @@ impl Problem {
         // status. The body says nothing that the request did not.
         set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
         set(header::VARY, "accept, user-agent, sec-fetch-mode, x-requested-with");
+        // Newer SDKs repeat a call on any 502 without this, and the first one may have arrived.
+        if matches!(
+            self,
+            Self::NotFound { .. } | Self::Unreachable(_, Fault::Closed | Fault::NotHttp)
+        ) {
+            set(HeaderName::from_static("should-retry"), "false");
+        }
         if page {
             set(
                 header::CONTENT_SECURITY_POLICY,
@@ -188,10 +195,10 @@ impl Problem {
 
 /// Whether the client is a person at a browser who navigates, rather than a program or a script.
 pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
-    let lower = |name: header::HeaderName| {
+    let lower = |name: HeaderName| {
         headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_ascii_lowercase)
     };
-    let fetch_mode = lower(header::HeaderName::from_static("sec-fetch-mode"));
+    let fetch_mode = lower(HeaderName::from_static("sec-fetch-mode"));
     match fetch_mode.as_deref() {
         Some("navigate") => return true,
         Some("cors" | "no-cors" | "same-origin" | "websocket") => return false,
@@ -217,9 +224,7 @@ mod tests {
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| {
-                (header::HeaderName::from_static(name), HeaderValue::from_static(value))
-            })
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect()
     }
 
@@ -245,7 +250,7 @@ mod tests {
                 .iter()
                 .map(|(n, v)| {
                     (
-                        header::HeaderName::from_bytes(n.as_bytes()).unwrap(),
+                        HeaderName::from_bytes(n.as_bytes()).unwrap(),
                         HeaderValue::from_str(v).unwrap(),
                     )
                 })

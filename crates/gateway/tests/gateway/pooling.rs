@@ -65,7 +65,9 @@ async fn a_request_that_may_have_arrived_is_never_sent_again() {
         .await;
     assert_eq!(stage.text(3000, "/").await.0, 200);
     let request = stage.get(3000, "/").method("POST").body(Body::empty()).unwrap();
-    assert_eq!(stage.request(request).await.status(), 502);
+    let response = stage.request(request).await;
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.headers()["should-retry"], "false", "nor may the client's SDK");
     assert_eq!(requests.load(Ordering::SeqCst), 2);
 }
 
