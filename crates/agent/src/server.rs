@@ -6,7 +6,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::State as Shared,
     http::{HeaderName, Method, Response, StatusCode},
@@ -56,7 +56,11 @@ impl Routers {
         let token = middleware::from_fn_with_state(state, auth::check_token);
         Self {
             clients: public.clone().layer(token.clone()).layer(cors()),
-            control: public.clone().merge(private.clone()).layer(cors()),
+            control: public
+                .clone()
+                .merge(private.clone())
+                .layer(Extension(auth::Trusted))
+                .layer(cors()),
             alone: public.merge(private).layer(token).layer(cors()),
         }
     }
