@@ -6,7 +6,7 @@
 use std::{
     ffi::{CStr, CString},
     os::fd::OwnedFd,
-    path::Path,
+    path::{Component, Path},
 };
 
 use rustix::{
@@ -21,6 +21,9 @@ const BATCH: usize = 256;
 
 /// Deletes what `path` names, with everything below it; a link is deleted itself. Nothing there is fine.
 pub fn remove(path: &Path) -> Result<()> {
+    if path.components().all(|part| part == Component::RootDir) {
+        return Err(Error::Invalid("the root directory cannot be removed".to_owned()));
+    }
     remove_tree(path)
         .map_err(|error| Error::io(format!("error removing {}", path.display()), error))
 }
