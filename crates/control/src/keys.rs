@@ -69,18 +69,27 @@ impl Core {
 
     /// Writes down when keys were used.
     pub(crate) async fn save_key_uses(&self) {
-        let used: Vec<_> = std::mem::take(&mut *self.keys.used.lock()).into_iter().collect();
+        let used: Vec<_> = self.keys.used.lock().iter().map(|(id, at)| (*id, *at)).collect();
         if used.is_empty() {
             return;
         }
         if let Err(error) = self.store.touch_keys(&used).await {
             tracing::warn!(%error, "could not note the use of API keys");
+            return;
+        }
+        // Not before they are written: in between, a list of keys would lack them.
+        let mut unsaved = self.keys.used.lock();
+        for (id, at) in &used {
+            if unsaved.get(id) == Some(at) {
+                unsaved.remove(id);
+            }
         }
     }
 
     pub(crate) async fn list_keys(&self, team: TeamId) -> Result<Vec<ApiKey>> {
+        // Read first: what is saved in between is then in both.
+        let used = self.keys.used.lock().clone();
         let mut keys = self.store.list_keys(team).await?;
-        let used = self.keys.used.lock();
         for key in &mut keys {
             key.last_used_at = key.last_used_at.max(used.get(&key.id).copied());
         }

@@ -64,7 +64,7 @@ async fn everything_survives_a_restart() {
 
     let store = open(dir.path()).await;
     assert_eq!(*store.default_team(), team);
-    assert_eq!(store.teams().await.unwrap(), [team.clone()]);
+    assert_eq!(store.teams().await.unwrap(), std::slice::from_ref(&team));
     assert_eq!(store.secret().derive("test", b"x"), token);
     assert_eq!(store.list_keys(team.id).await.unwrap(), [key.key]);
     let loaded = store.sandboxes().await.unwrap();
