@@ -100,7 +100,8 @@ impl Found {
         let wanted = match usize::try_from(claimed) {
             Ok(0) | Err(_) => ahead,
             // One byte more shows that this is the end.
-            Ok(claimed) => ahead.min(claimed + 1),
+            Ok(claimed) if claimed <= ahead => claimed + 1,
+            Ok(_) => ahead,
         };
         let head = read_at(&file, 0, wanted).map_err(|error| {
             Refusal::from(Error::io(format!("error reading file '{shown}'"), error))
