@@ -34,6 +34,7 @@ use std::{
 
 use soulbox_model::boot::AgentConfig;
 
+use process::reaper::{self, Scope};
 pub use state::{Settings, State};
 
 /// A sandbox that [`boot`] has entered: what [`serve`] needs.
@@ -77,7 +78,7 @@ pub enum UserCgroup {
 pub async fn serve(sandbox: Sandbox) -> io::Result<()> {
     let Sandbox { config, clients, control, tcp, user_cgroup, ready } = sandbox;
     let state = Arc::new(State::new(config.into(), user_cgroup));
-    let _reaper = process::reaper::spawn(Arc::clone(&state), process::reaper::Scope::Everything)?;
+    let _reaper = reaper::spawn(Arc::clone(&state), Scope::of_this_process())?;
     let clients = server::Listener::unix(clients)?;
     let control = server::Listener::unix(control)?;
     let tcp = tcp.map(server::Listener::tcp).transpose()?;
@@ -99,14 +100,13 @@ pub async fn serve(sandbox: Sandbox) -> io::Result<()> {
 
 /// Serves this machine on one listener, private routes included, until the future is dropped.
 ///
-/// For development and tests: nothing is isolated, and only processes that clients started are
-/// waited for.
+/// For development and tests: nothing is isolated.
 ///
 /// # Errors
 /// The listener cannot be served.
 pub async fn serve_alone(listener: TcpListener, settings: Settings) -> io::Result<()> {
     let state = Arc::new(State::new(settings, UserCgroup::None));
-    let _reaper = process::reaper::spawn(Arc::clone(&state), process::reaper::Scope::Started)?;
+    let _reaper = reaper::spawn(Arc::clone(&state), Scope::of_this_process())?;
     let listener = server::Listener::tcp(listener)?;
     listener.serve(server::Routers::new(state).alone).await;
     Ok(())

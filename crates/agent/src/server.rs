@@ -32,6 +32,9 @@ use crate::{State, auth, files, fs::FilesystemService, init, log, metrics, proce
 const MAX_MESSAGE: usize = 64 << 20;
 /// How long a connection may be idle; longer than any proxy in front keeps one.
 const IDLE: Duration = Duration::from_secs(640);
+/// How many connections one listener serves at a time; more wait in its backlog, so that nobody
+/// inside can take all descriptors of the agent.
+const MAX_CONNECTIONS: usize = 4096;
 /// How long to wait after `accept` failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -162,6 +165,9 @@ impl Listener {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             while connections.try_join_next().is_some() {}
+            if connections.len() >= MAX_CONNECTIONS {
+                connections.join_next().await;
+            }
         }
     }
 }

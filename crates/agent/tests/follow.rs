@@ -249,3 +249,36 @@ async fn a_silent_process_shows_signs_of_life() {
     agent.ok("SendSignal", json!({"process": {"pid": pid}, "signal": 9})).await;
     assert_eq!(events.collect().await.status(), "signal: killed");
 }
+
+/// As PID 1 the agent inherits orphans: they must not stay as zombies, and waiting for them must
+/// not cost a started process its exit status.
+#[test]
+fn orphans_are_reaped_by_pid_1() {
+    let test = std::env::current_exe().unwrap();
+    let status = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc"])
+        .arg(test)
+        .args(["--exact", "as_pid_1", "--ignored", "--test-threads", "1"])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test]
+#[ignore = "run by orphans_are_reaped_by_pid_1"]
+async fn as_pid_1() {
+    assert_eq!(std::process::id(), 1);
+    let agent = agent();
+    for n in 0..20 {
+        // The inner shell ends at once and leaves its child to PID 1.
+        let output = agent.run(&format!("sh -c 'sleep 0.05 >&- 2>&- & exec true'; exit {n}")).await;
+        assert_eq!(output.end.unwrap().0, n);
+    }
+    let others = || {
+        let pids = std::fs::read_dir("/proc").unwrap().flatten();
+        pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|pid| *pid != 1)
+            .count()
+    };
+    eventually("every orphan is gone", async || others() == 0).await;
+}

@@ -35,6 +35,8 @@ use crate::{
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// When memory runs out, the kernel takes a user's process and not the agent.
 const OOM_SCORE: i16 = 500;
+/// Tags are kept for a while after their process ended.
+const MAX_TAG: usize = 4096;
 /// For a client that asks for a terminal without saying how large.
 const DEFAULT_SIZE: pty::Size = pty::Size { cols: 80, rows: 24 };
 
@@ -55,6 +57,9 @@ pub(super) fn start(
         ConnectError::invalid_argument(format!("error starting process '{shown}': {error}"))
     };
 
+    if tag.as_ref().is_some_and(|tag| tag.len() > MAX_TAG) {
+        return Err(ConnectError::invalid_argument(format!("a tag has at most {MAX_TAG} bytes")));
+    }
     let users = Users::load();
     let user = find_user(state, acting, &users)?;
     let groups = users.groups_of(user);
@@ -226,7 +231,8 @@ impl Descriptors {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
             (read, Some(asynchronous(write)?))
         } else {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            // Whoever is root inside may have put a FIFO there, which must not make us wait.
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
             (rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?, None)
         };
         let (stdout_read, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -259,7 +265,7 @@ fn asynchronous(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// Lets the runtime tell when a non-blocking descriptor is ready.
-#[expect(deprecated, reason = "the replacement is unsafe for the sake of types that do not own                                their descriptor; this one does")]
+#[expect(deprecated, reason = "the unsafe replacement is for types that own no descriptor")]
 fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(fd)
 }

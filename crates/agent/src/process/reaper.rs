@@ -20,6 +20,13 @@ pub enum Scope {
     Started,
 }
 
+impl Scope {
+    /// Everything for PID 1, on which the kernel puts all orphans.
+    pub fn of_this_process() -> Self {
+        if std::process::id() == 1 { Self::Everything } else { Self::Started }
+    }
+}
+
 /// Stops waiting for children when dropped.
 #[derive(Debug)]
 pub struct Reaper(AbortHandle);
