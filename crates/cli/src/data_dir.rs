@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -11,6 +11,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Result};
+
+const LEAST_SPACE: u64 = 64 << 20;
 
 /// The directory that holds everything of one server.
 #[derive(Debug, Clone)]
@@ -70,7 +72,36 @@ impl DataDir {
             .recursive(true)
             .mode(0o700)
             .create(&self.0)
-            .map_err(Failure::io(format!("data directory {}", self.0.display())))
+            .map_err(Failure::io(format!("data directory {}", self.0.display())))?;
+        let mode = fs::metadata(&self.0).map_or(0, |about| about.permissions().mode());
+        if mode & 0o022 != 0 {
+            tracing::warn!(
+                data_dir = %self.0.display(),
+                "other users may write to the data directory: `chmod 700` it"
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses a disk on which not even the database would fit.
+    ///
+    /// # Errors
+    /// If less than 64 MiB are free.
+    pub fn check_space(&self) -> Result<()> {
+        let stat = rustix::fs::statvfs(&self.0)
+            .map_err(|error| Failure::io(self.0.display().to_string())(error.into()))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free >= LEAST_SPACE {
+            return Ok(());
+        }
+        Err(Failure::Environment {
+            message: format!(
+                "the disk of {} is full: {} are free",
+                self.0.display(),
+                crate::output::bytes(free)
+            ),
+            hint: "free some space there, or use another --data-dir".into(),
+        })
     }
 
     /// Takes the directory for this process.

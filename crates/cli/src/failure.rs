@@ -11,7 +11,7 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 /// What every command may end with.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("{error}")]
+    #[error("{}", with_cause(error))]
     Model {
         #[source]
         error: Error,
@@ -142,7 +142,13 @@ impl Failure {
                 let seconds = self.retry().after.unwrap_or_default().as_secs().max(1);
                 Some(format!("try again in {seconds} s"))
             }
-            Self::Model { .. } | Self::Answer { .. } => hint_for(self.code()).map(str::to_owned),
+            Self::Model { error, .. } => {
+                let hint = chain(error)
+                    .filter_map(|cause| cause.downcast_ref::<io::Error>())
+                    .find_map(hint_for_io);
+                hint.or_else(|| hint_for(error.code())).map(str::to_owned)
+            }
+            Self::Answer { code, .. } => hint_for(code).map(str::to_owned),
             Self::Io { source, .. } => hint_for_io(source).map(str::to_owned),
             _ => None,
         }
@@ -199,6 +205,25 @@ impl From<&Failure> for ExitCode {
     fn from(failure: &Failure) -> Self {
         Self::from(failure.exit_code())
     }
+}
+
+/// An error and what caused it, outermost first.
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+/// An error with those of its causes that it does not tell itself.
+fn with_cause(error: &Error) -> String {
+    let mut text = error.to_string();
+    for cause in chain(error).skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn status_code(status: u16) -> &'static str {
@@ -286,6 +311,14 @@ mod tests {
         assert_eq!(failure.exit_code(), 1);
         let long = vec![b'x'; 5000];
         assert!(Failure::answer(502, &long).to_string().len() < 300);
+    }
+
+    #[test]
+    fn the_cause_is_told_once_and_gives_the_hint() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let failure = Failure::from(Error::internal("the database failed", full));
+        assert_eq!(failure.to_string(), "internal error: the database failed: no storage space");
+        assert!(failure.hint().expect("a hint").contains("free some space"));
     }
 
     #[test]

@@ -106,8 +106,12 @@ impl Output {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         table.add_rows(rows);
-        let text: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
-        self.line(text.join("\n"))
+        // Each cell has a blank on either side.
+        let lines = table.lines().map(|line| {
+            let line = line.trim_end();
+            line.strip_prefix(' ').unwrap_or(line).to_owned()
+        });
+        self.line(lines.collect::<Vec<_>>().join("\n"))
     }
 
     /// A remark on stderr; silent with `--json`.

@@ -38,7 +38,8 @@ impl Bench {
     }
 
     fn engine(data: &Path) -> Arc<Native> {
-        let options = Options { data_dir: data.to_owned(), agent: AGENT, max_sandboxes: 64 };
+        let options =
+            Options { data_dir: data.to_owned(), agent: AGENT, max_sandboxes: 64, pool: 0 };
         Native::open(options).unwrap()
     }
 

@@ -5,7 +5,7 @@ mod harness;
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -100,7 +100,7 @@ fn ctrl_c_ends_the_command_in_the_sandbox() {
     signal(child.id(), Signal::INT);
     assert_eq!(child.wait().expect("ends").code(), Some(130));
     let left = server.cli(["sandbox", "exec", &id, "--", "pgrep", "-fc", "trap.*TERM"]);
-    assert_eq!(left.stdout.trim(), "1", "only pgrep itself: {left:?}");
+    assert_eq!(left.stdout.trim(), "0", "{left:?}");
 }
 
 #[test]
@@ -282,6 +282,41 @@ fn a_port_in_use_says_what_to_do() {
     assert!(error["message"].as_str().expect("text").contains("in use"), "{error}");
     assert!(error["hint"].as_str().expect("text").contains("--listen"), "{error}");
     assert!(!data.path().join("server.json").exists());
+}
+
+#[test]
+fn nobody_but_root_serves() {
+    let data = dir();
+    // The build directory may be closed to others.
+    let program = data.path().join("soulbox");
+    std::fs::copy(env!("CARGO_BIN_EXE_soulbox"), &program).expect("copied");
+    std::fs::set_permissions(data.path(), std::fs::Permissions::from_mode(0o755)).expect("open");
+    let ran: harness::Ran = std::process::Command::new(program)
+        .args(["serve", "--json", "--data-dir", "/nowhere/soulbox"])
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .expect("runs")
+        .into();
+    let error = ran.ended_with(1).error();
+    assert!(error["message"].as_str().expect("text").contains("needs root"), "{error}");
+    assert!(error["hint"].as_str().expect("text").contains("sudo"), "{error}");
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let data = dir();
+    let run = |program: &str, args: &[&str]| {
+        let status = std::process::Command::new(program).args(args).status().expect(program);
+        assert!(status.success(), "{program} {args:?}");
+    };
+    let path = data.path().to_str().expect("UTF-8");
+    run("mount", &["-t", "tmpfs", "-o", "size=32k", "tmpfs", path]);
+    let ran = soulbox(data.path(), ["serve", "--listen", "127.0.0.1:0", "--json"]);
+    run("umount", &[path]);
+    let error = ran.ended_with(1).error();
+    assert!(error["message"].as_str().expect("text").contains("is full"), "{error}");
+    assert!(error["hint"].as_str().expect("text").contains("--data-dir"), "{error}");
 }
 
 #[test]

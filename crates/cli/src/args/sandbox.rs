@@ -51,6 +51,9 @@ pub struct Create {
     /// Makes repeats of this request return the same sandbox.
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
+    /// Fail at once when the template is still being built.
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 #[derive(Debug, Args)]

@@ -18,6 +18,9 @@ use crate::failure::{Failure, Result};
 /// How often the list asks for another page before it takes the server for broken.
 const MAX_PAGES: usize = 10_000;
 
+/// Whoever is told to come back later than that learns it at once.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
 /// A server and the key to it.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -118,19 +121,21 @@ impl Server {
         self.read(&format!("/sandboxes/{id}/metrics")).await
     }
 
-    /// Lines from `since` (milliseconds since 1970) on, oldest first.
+    /// Lines from `since` (milliseconds since 1970) or from the start on, oldest first.
     ///
     /// # Errors
     /// What the server says.
     pub async fn logs(
         &self,
         id: &SandboxId,
-        since: i64,
+        since: Option<i64>,
         level: Option<&str>,
         search: Option<&str>,
     ) -> Result<SandboxLogsV2> {
-        let mut path =
-            format!("/v2/sandboxes/{id}/logs?direction=forward&limit=1000&cursor={since}");
+        let mut path = format!("/v2/sandboxes/{id}/logs?direction=forward&limit=1000");
+        if let Some(since) = since {
+            path += &format!("&cursor={since}");
+        }
         if let Some(level) = level {
             path += &format!("&level={level}");
         }
@@ -218,8 +223,7 @@ where
         match operation().await {
             Err(failure) if failure.retry().worthwhile => {
                 let delay = failure.retry().after.unwrap_or_else(|| jitter(bound));
-                // A template that is being built takes minutes: better to say so.
-                if delay > Duration::from_secs(5) {
+                if delay > LONGEST_WAIT {
                     return Err(failure);
                 }
                 tracing::debug!(%failure, ?delay, "trying again");

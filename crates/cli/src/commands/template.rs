@@ -62,23 +62,8 @@ fn state(template: &TemplateProgress) -> String {
 }
 
 async fn build(server: &Server, output: &Output, name: &str) -> Result<()> {
-    let mut now = server.build_template(name).await?;
-    let step = Step::count(output, 100, format!("building {}", plain(name)));
-    let mut said = None;
-    while now.state == TemplateState::Building {
-        step.at(u64::from(now.percent.unwrap_or(0)));
-        if now.step != said {
-            said.clone_from(&now.step);
-            step.say(format!(
-                "building {}: {}",
-                plain(name),
-                plain(said.as_deref().unwrap_or("starting"))
-            ));
-        }
-        tokio::time::sleep(POLL).await;
-        now = server.template(name).await?;
-    }
-    drop(step);
+    let now = server.build_template(name).await?;
+    let now = follow(server, output, now).await?;
     match now.state {
         TemplateState::Ready if output.json => output.value(&now),
         TemplateState::Ready => output.line(plain(now.template_id.as_deref().unwrap_or(name))),
@@ -90,4 +75,26 @@ async fn build(server: &Server, output: &Output, name: &str) -> Result<()> {
             hint: "the server's log says more; the same command starts afresh".into(),
         }),
     }
+}
+
+/// Shows a build until it is over, and returns how it ended.
+pub(super) async fn follow(
+    server: &Server,
+    output: &Output,
+    mut now: TemplateProgress,
+) -> Result<TemplateProgress> {
+    let name = plain(&now.name);
+    let step = Step::count(output, 100, format!("building {name}"));
+    let mut said = None;
+    while now.state == TemplateState::Building {
+        step.at(u64::from(now.percent.unwrap_or(0)));
+        if now.step != said {
+            said.clone_from(&now.step);
+            let doing = plain(said.as_deref().unwrap_or("starting"));
+            step.say(format!("building {name}: {doing}"));
+        }
+        tokio::time::sleep(POLL).await;
+        now = server.template(&now.name).await?;
+    }
+    Ok(now)
 }

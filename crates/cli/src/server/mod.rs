@@ -69,6 +69,7 @@ impl Stack {
         }
         let data_dir = &settings.data_dir;
         data_dir.create()?;
+        data_dir.check_space()?;
         let lock = data_dir.lock()?;
         let domain = args.domain.as_deref().map(address::domain).transpose()?;
         let listener = bind(settings.listen).await?;
@@ -85,6 +86,7 @@ impl Stack {
             data_dir: data_dir.path().to_owned(),
             agent: AGENT,
             max_sandboxes: args.max_sandboxes,
+            pool: args.pool as usize,
         };
         let engine = blocking(move || Native::open(options)).await?.map_err(unopened)?;
         let dir = engine.store_dir().join("templates");

@@ -15,4 +15,8 @@ impl Sandboxes for Dialer {
     async fn dial(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError> {
         self.0.dial(id, target).await
     }
+
+    fn by_access_token(&self, token: &str) -> Option<SandboxId> {
+        self.0.by_access_token(token)
+    }
 }

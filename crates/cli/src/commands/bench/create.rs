@@ -7,7 +7,7 @@ use soulbox_model::SandboxId;
 use super::{
     Machine, Report, Row,
     floor::Floor,
-    subject::{Subject, nothing, run as run_command},
+    subject::{Subject, nothing, run as run_command, settle},
 };
 use crate::{
     failure::{Failure, Result},
@@ -36,7 +36,9 @@ async fn measure(
     let (mut floors, mut requests, mut totals) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..WARM_UP + number {
         // One of each in turn: what the machine does meanwhile hits both alike.
+        settle().await;
         let bare = floor.measure().await?;
+        settle().await;
         let began = Instant::now();
         let made = subject.server.create(&request, None).await?;
         let answered = began.elapsed();

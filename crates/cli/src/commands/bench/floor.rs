@@ -38,7 +38,8 @@ impl Floor {
     }
 
     async fn on(subject: &Subject, dir: &Path) -> Result<(Arc<Native>, floor::Floor)> {
-        let options = Options { data_dir: dir.to_owned(), agent: AGENT, max_sandboxes: 64 };
+        let options =
+            Options { data_dir: dir.to_owned(), agent: AGENT, max_sandboxes: 64, pool: 0 };
         let engine = Native::open(options).map_err(soulbox_model::Error::from)?;
         let made = async {
             // The same root as the measured sandboxes have, where it is on this machine.

@@ -21,6 +21,7 @@ use crate::{
 /// How long a temporary server may take to start: it formats a file system.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_millis(5);
 /// Sandboxes of a run end by themselves soon after it, whatever happens to it.
 const LIFE_SECONDS: i32 = 600;
 
@@ -82,6 +83,11 @@ impl Subject {
             temporary.end().await;
         }
     }
+}
+
+/// Lets what the sample before left be cleaned up outside of the next one's time.
+pub(super) async fn settle() {
+    tokio::time::sleep(SETTLE).await;
 }
 
 /// The smallest command: what it costs is the platform's.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, stream};
 use soulbox_model::SandboxId;
-use soulbox_wire::rest::{NewSandboxV2, SandboxState};
+use soulbox_wire::rest::{NewSandboxV2, Sandbox, SandboxState, TemplateState};
 
 use crate::{
     args::sandbox::{Create, Kill, List},
@@ -27,11 +27,29 @@ pub(super) async fn create(server: &Server, output: &Output, args: Create) -> Re
     };
     // With a key of its own the request may be repeated when the answer is lost.
     let key = args.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    let step = Step::spin(output, "creating a sandbox");
-    let made = server.create(&new, Some(&key)).await;
-    drop(step);
-    let made = made?;
+    let made = match once(server, output, &new, &key).await {
+        Err(failure) if failure.code() == "SB-UNAVAILABLE" && !args.no_wait => {
+            built(server, output, &new.template_id, failure).await?;
+            once(server, output, &new, &key).await?
+        }
+        made => made?,
+    };
     if output.json { output.value(&made) } else { output.line(plain(&made.sandbox_id)) }
+}
+
+async fn once(server: &Server, output: &Output, new: &NewSandboxV2, key: &str) -> Result<Sandbox> {
+    let _step = Step::spin(output, "creating a sandbox");
+    server.create(new, Some(key)).await
+}
+
+/// Waits for a template that is being built: the first start of a server makes `base`.
+async fn built(server: &Server, output: &Output, template: &str, failure: Failure) -> Result<()> {
+    let found = match server.template(template).await {
+        Ok(found) if found.state == TemplateState::Building => found,
+        _ => return Err(failure),
+    };
+    let ended = crate::commands::template::follow(server, output, found).await?;
+    if ended.state == TemplateState::Ready { Ok(()) } else { Err(failure) }
 }
 
 fn seconds(timeout: Duration) -> Result<i32> {

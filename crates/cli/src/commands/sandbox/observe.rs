@@ -15,47 +15,65 @@ use crate::{
 const POLL: Duration = Duration::from_millis(500);
 
 pub(super) async fn logs(server: &Server, output: &Output, args: Logs) -> Result<()> {
-    let level = args.level.map(|level| level.as_str());
-    let search = args.search.as_deref();
-    let mut since = 0;
-    // A page starts at a millisecond; what was shown of that one is not shown again.
-    let mut shown: HashSet<String> = HashSet::new();
+    let mut reader = Reader::default();
     let mut all = Vec::new();
-    let mut started = false;
     loop {
-        let page = match server.logs(&args.id, since, level, search).await {
-            Ok(page) => page.logs,
-            // It ended while we watched.
-            Err(Failure::Answer { status: 404, .. }) if args.follow && started => return Ok(()),
-            Err(failure) => return Err(failure),
-        };
-        started = true;
-        let mut fresh = 0;
-        for entry in page {
-            let millis = entry.timestamp.timestamp_millis();
-            let line = serde_json::to_string(&entry)
-                .map_err(|error| Failure::Protocol(error.to_string()))?;
-            if millis > since {
-                since = millis;
-                shown.clear();
-            }
-            if !shown.insert(line) {
-                continue;
-            }
-            fresh += 1;
+        // Asked before the page is read: what it wrote until its end is on that page.
+        let ended = args.follow && has_ended(server, &args.id).await?;
+        let fresh = reader.next(server, &args).await?;
+        let more = !fresh.is_empty();
+        for entry in fresh {
             match (output.json, args.follow) {
                 (true, true) => output.record(&entry)?,
                 (true, false) => all.push(entry),
                 (false, _) => output.line(line_of(output, &entry))?,
             }
         }
-        match (args.follow, fresh) {
-            (true, 0) => tokio::time::sleep(POLL).await,
-            (false, 0) => break,
-            _ => {}
+        match (args.follow, more) {
+            (_, true) => {}
+            (true, false) if !ended => tokio::time::sleep(POLL).await,
+            (_, false) => break,
         }
     }
-    if output.json { output.value(&all) } else { Ok(()) }
+    if output.json && !args.follow { output.value(&all) } else { Ok(()) }
+}
+
+async fn has_ended(server: &Server, id: &SandboxId) -> Result<bool> {
+    match server.get(id).await {
+        Ok(_) => Ok(false),
+        Err(Failure::Answer { status: 404, .. }) => Ok(true),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Reads a log page by page.
+#[derive(Debug, Default)]
+struct Reader {
+    /// The millisecond of the newest line.
+    since: Option<i64>,
+    /// A page starts at a millisecond; what was shown of that one is not shown again.
+    shown: HashSet<String>,
+}
+
+impl Reader {
+    async fn next(&mut self, server: &Server, args: &Logs) -> Result<Vec<LogEntry>> {
+        let level = args.level.map(|level| level.as_str());
+        let page = server.logs(&args.id, self.since, level, args.search.as_deref()).await?;
+        let mut fresh = Vec::new();
+        for entry in page.logs {
+            let millis = entry.timestamp.timestamp_millis();
+            if self.since.is_none_or(|since| millis > since) {
+                self.since = Some(millis);
+                self.shown.clear();
+            }
+            let line = serde_json::to_string(&entry)
+                .map_err(|error| Failure::Protocol(error.to_string()))?;
+            if self.shown.insert(line) {
+                fresh.push(entry);
+            }
+        }
+        Ok(fresh)
+    }
 }
 
 fn line_of(output: &Output, entry: &LogEntry) -> String {
