@@ -1,6 +1,6 @@
 //! What a built-in template is made by.
 
-use std::{fmt, fs::File, path::PathBuf};
+use std::{fmt, path::PathBuf};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
@@ -22,9 +22,6 @@ pub(crate) struct Workshop {
     pub dir: PathBuf,
     /// The root file system to fill; does not exist yet.
     pub rootfs: PathBuf,
-    /// Holds the lock of the template directory. A recipe passes it to the processes that it
-    /// starts, so that the lock lasts as long as one of them does, even if this one is killed.
-    pub lock: File,
     pub report: Reporter,
 }
 

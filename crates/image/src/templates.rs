@@ -216,7 +216,7 @@ impl Inner {
         let name = recipe.name();
         let report = Reporter(flight.progress.clone());
         let waiting = || report.report(0, "waiting for another process that builds");
-        let lock = tokio::select! {
+        let _lock = tokio::select! {
             lock = draft::lock(&self.dir, waiting) => lock?,
             () = flight.outcome.closed() => return Err(Error::Cancelled(name.into())),
         };
@@ -231,7 +231,7 @@ impl Inner {
         });
         let draft = draft.await.map_err(|_| Error::Cancelled(name.into()))??;
         let rootfs = template::rootfs(&draft.content());
-        let workshop = Workshop { dir: draft.scratch(), rootfs, lock, report };
+        let workshop = Workshop { dir: draft.scratch(), rootfs, report };
         let built = tokio::select! {
             built = recipe.build(&workshop) => built,
             () = flight.outcome.closed() => Err(Error::Cancelled(name.into())),
@@ -310,3 +310,7 @@ fn id_of(name: &str) -> Result<TemplateId> {
 fn not_ready(name: &str, state: impl std::fmt::Display, retry: bool) -> soulbox_model::Error {
     Error::NotReady { name: name.to_owned(), state: state.to_string(), retry }.into()
 }
+
+#[cfg(test)]
+#[path = "templates_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! The `base` template: a Debian userland that mmdebstrap makes from Debian's packages.
 //!
 //! mmdebstrap runs in a mount and pid namespace of its own: what it mounts in the new root never
-//! appears on this machine, and killing it leaves neither process nor mount.
+//! appears on this machine, and its end, whatever the cause, leaves neither process nor mount.
 
 mod progress;
 mod sources;
@@ -61,6 +61,16 @@ const PACKAGES: [&str; 24] = [
     "wget",
 ];
 
+/// PID 1 of the build's namespace; its end takes every process in it along. It ends when mmdebstrap
+/// does, and when its standard input does: a server that was killed leaves no build behind.
+const SUPERVISOR: &str = r#"
+exec 3<&0
+trap 'exit 143' TERM
+{ cat <&3 >/dev/null; kill -TERM 1; } &
+mmdebstrap "$@" 3<&- </dev/null &
+wait $!
+"#;
+
 const CUSTOMIZE: &str = include_str!("customize.sh");
 
 /// Files that a sandbox has no use for; licences stay.
@@ -117,7 +127,7 @@ impl Base {
         let script = workshop.dir.join("customize.sh");
         tree::write_file(&script, 0o600, CUSTOMIZE)?;
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child", "mmdebstrap"]);
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", SUPERVISOR, "sh"]);
         command.args(["--verbose", "--mode=root", "--format=directory", "--variant=minbase"]);
         command.arg(format!("--include={}", PACKAGES.join(",")));
         command.args(DPKG_OPTIONS.iter().map(|option| format!("--dpkgopt={option}")));
@@ -129,8 +139,8 @@ impl Base {
         command.env("CUSTOMIZE", script);
         command.envs(sources.proxies());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let lock = workshop.lock.try_clone().map_err(Error::io("share", &workshop.rootfs))?;
-        command.stdin(lock).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
         Ok(command)
     }
 }
@@ -180,6 +190,8 @@ impl Recipe for Base {
 
 /// Reads what the build writes, reports how far it is, and returns the end of it.
 async fn follow(child: &mut Child, workshop: &Workshop) -> Result<(ExitStatus, Log)> {
+    // Waiting for the child would close it, and with it end the build.
+    let _alive = child.stdin.take();
     let mut phases = Phases::default();
     let mut log = Log::default();
     let mut out = Lines::new(child.stdout.take());

@@ -42,7 +42,7 @@ fn a_failed_build_says_what_to_do_and_leaves_nothing() {
     assert!(refused.contains("its build failed"), "{refused}");
 }
 
-/// Processes, this one aside, that have a file below `dir` as root or in their command line.
+/// Command lines of processes that name something below `dir`.
 fn processes_in(dir: &Path) -> Vec<String> {
     let name = dir.to_str().unwrap();
     let entries = fs::read_dir("/proc").unwrap().flatten();
@@ -89,6 +89,54 @@ fn an_abandoned_build_ends_and_leaves_nothing() {
     assert_eq!(processes_in(dir.path()), [""; 0]);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(dir.path().to_str().unwrap()), "{mounts}");
+    assert!(matches!(templates.list()[0].state, TemplateState::Missing { error: None }));
+}
+
+const DIR_OF_VICTIM: &str = "SOULBOX_TEST_BUILD_DIR";
+
+/// Not a test: the process that the next one kills.
+#[test]
+fn victim() {
+    let Some(dir) = std::env::var_os(DIR_OF_VICTIM) else { return };
+    let templates = Templates::open(dir.into()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(templates.build(BASE, |_| ())).unwrap();
+}
+
+#[test]
+fn the_build_of_a_killed_server_ends_and_the_next_start_is_clean() {
+    if !can_build() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "base::tests::victim"])
+        .env(DIR_OF_VICTIM, dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let within = |limit: u32, mut condition: Box<dyn FnMut() -> bool + '_>| {
+        (0..limit * 10).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            condition()
+        })
+    };
+    let unpacked = dir.path().to_owned();
+    assert!(within(
+        60,
+        Box::new(move || {
+            let draft = drafts(&unpacked).pop();
+            draft.is_some_and(|d| unpacked.join(d).join("content/rootfs/usr/bin/dpkg").exists())
+        })
+    ));
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    assert!(within(5, Box::new(|| processes_in(dir.path()).is_empty())));
+
+    assert_ne!(drafts(dir.path()), [""; 0]);
+    let templates = Templates::open(dir.path().into()).unwrap();
+    assert_eq!(drafts(dir.path()), [""; 0]);
     assert!(matches!(templates.list()[0].state, TemplateState::Missing { error: None }));
 }
 
