@@ -22,6 +22,7 @@ pub mod types;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+pub use life::KEY_REUSED;
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_image::Templates;
 use soulbox_model::{Error, Result, SandboxId, TeamId};

@@ -6,4 +6,5 @@ mod repeat;
 mod timeouts;
 
 pub(crate) use end::Cause;
+pub use repeat::KEY_REUSED;
 pub(crate) use repeat::Requests;

@@ -12,6 +12,10 @@ use crate::{
     types::{Create, Sandbox},
 };
 
+/// How [`Error::Conflict`](soulbox_model::Error::Conflict) begins when an idempotency key comes with
+/// another request than before.
+pub const KEY_REUSED: &str = "this Idempotency-Key was used with another request";
+
 const REQUEST_HASH: &str = "idempotent request";
 
 type Name = (TeamId, String);
@@ -80,9 +84,7 @@ impl Core {
 
     fn repeat(&self, team: TeamId, request_hash: &str, known: &IdempotencyRow) -> Result<Sandbox> {
         if request_hash != known.request_hash {
-            return Err(Error::Conflict(
-                "this Idempotency-Key was used with another request: use a new key".into(),
-            ));
+            return Err(Error::Conflict(format!("{KEY_REUSED}: use a new key")));
         }
         let live = self.running(team, &known.sandbox).map_err(|_| {
             Error::Conflict(format!(

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 
-use soulbox_control::Create;
+use soulbox_control::{Create, KEY_REUSED};
 use soulbox_engine::Error as EngineError;
 use soulbox_model::TeamId;
 
@@ -29,7 +29,9 @@ async fn another_request_under_the_same_key_is_a_conflict() {
         Create { env: map([("a", "b")]), ..keyed(60, "job") },
         Create { secure: false, ..keyed(60, "job") },
     ] {
-        assert_eq!(status(world.control.create(world.team, other).await), 409);
+        let error = world.control.create(world.team, other).await.unwrap_err();
+        assert_eq!(error.http_status(), 409);
+        assert!(error.to_string().starts_with(KEY_REUSED), "{error}");
     }
     assert_eq!(world.machine.alive(), 1);
 }
