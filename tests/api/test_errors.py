@@ -96,7 +96,6 @@ def test_wrong_methods(api):
     ("method", "path"),
     [
         ("POST", "/sandboxes/{}/pause"),
-        ("POST", "/sandboxes/{}/resume"),
         ("POST", "/sandboxes/{}/fork"),
         ("POST", "/sandboxes/{}/snapshots"),
         ("PUT", "/sandboxes/{}/network"),

@@ -67,8 +67,9 @@ def test_metrics_and_logs_are_readable(e2b, sandbox):
     e2b("sandbox", "exec", sandbox, "true")
     e2b("sandbox", "metrics", "--format", "json", sandbox)
     logs = e2b("sandbox", "logs", "--level", "DEBUG", "--format", "json", sandbox)
-    for line in logs.stdout.splitlines():
-        assert "level" in json.loads(line)
+    lines = [json.loads(line) for line in logs.stdout.splitlines() if line]
+    assert any(line["message"] == "process started" for line in lines)
+    assert all(line["level"] and line["timestamp"] for line in lines)
 
 
 def test_what_is_not_there(e2b):

@@ -72,21 +72,24 @@ def reported(sandbox, word, within=10):
 
 def test_files_in_memory_are_charged(sandbox):
     limit = limits(sandbox)["memoryMB"] * MIB
+    group = host.cgroup_of(host_pid(sandbox), "memory")
+    usage = next(f for name in ("memory.usage_in_bytes", "memory.current") if (f := group / name).exists())
     before = available()
     output(sandbox, f"head -c {limit * 2} /dev/zero > /dev/shm/fill; ls -l /dev/shm/fill", timeout=60)
-    used = int(host.cgroup_file(host_pid(sandbox), ("memory", "memory.usage_in_bytes"), ("", "memory.current")))
-    assert used <= limit
+    assert limit // 2 < int(usage.read_text()) <= limit
     assert before - available() < limit + 256 * MIB
     assert sandbox.is_running()
 
 
 def test_a_fork_bomb_stays_inside(sandboxes):
-    bomb, neighbour = sandboxes(), sandboxes()
+    bomb, neighbour = sandboxes(timeout=60), sandboxes()
+    # Looking at the processes themselves would wait for their locks, as `ps` does.
+    group = host.cgroup_of(host_pid(bomb), "pids")
     bomb.files.write("/tmp/bomb.py", "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass\n")
     handle = bomb.commands.run("python3 /tmp/bomb.py", background=True, timeout=30)
     time.sleep(2)
-    inside = len(host.processes("/tmp/bomb.py"))
-    assert 10 < inside <= 1100, inside
+    inside = int((group / "pids.current").read_text())
+    assert 100 < inside <= int((group / "pids.max").read_text())
     assert api_answers_quickly()
     started = time.monotonic()
     assert output(neighbour, "echo fine") == "fine"
@@ -96,7 +99,7 @@ def test_a_fork_bomb_stays_inside(sandboxes):
     handle.disconnect()
     assert time.monotonic() - started < 5
     deadline = time.monotonic() + 15
-    while host.processes("/tmp/bomb.py"):
+    while group.exists():
         assert time.monotonic() < deadline, "processes are left on the host"
         time.sleep(0.2)
 
@@ -122,12 +125,16 @@ def test_the_disk_ends_at_its_limit(sandboxes):
     size = limits(full)["diskSizeMB"]
     store = os.statvfs(os.environ["SOULBOX_DATA_DIR"])
     free_before = store.f_bavail * store.f_frsize
-    said = output(full, f"head -c {(size + 512) * MIB} /dev/urandom > /home/user/fill; stat -c %s /home/user/fill", timeout=240)
+    said = output(full, f"head -c {(size + 512) * MIB} /dev/urandom 2>&1 > /home/user/fill; stat -c %s /home/user/fill", timeout=240)
     assert "No space left" in said or "quota exceeded" in said.lower(), said
     written = int(said.split()[-1]) if said.split()[-1].isdigit() else int(output(full, "stat -c %s /home/user/fill"))
     assert size * MIB * 0.8 <= written <= size * MIB
     store = os.statvfs(os.environ["SOULBOX_DATA_DIR"])
     assert free_before - store.f_bavail * store.f_frsize <= size * MIB * 1.25
+    deadline = time.monotonic() + 20
+    while not [p for p in full.get_metrics() if p.disk_used >= written * 0.9]:
+        assert time.monotonic() < deadline, "the metrics show a full disk"
+        time.sleep(1)
     with pytest.raises(e2b.NotEnoughSpaceException):
         full.files.write("/home/user/more", b"x" * (8 * MIB))
     output(neighbour, f"head -c {64 * MIB} /dev/zero > /home/user/ok")
@@ -135,8 +142,6 @@ def test_the_disk_ends_at_its_limit(sandboxes):
     output(full, "rm /home/user/fill /home/user/more")
     time.sleep(2)
     full.files.write("/home/user/again", b"x" * (8 * MIB))
-    total, used = output(full, "df -B1 --output=size,used / | tail -1").split()
-    assert int(total) <= size * MIB * 1.1
 
 
 def test_many_small_files_end_too(sandbox):

@@ -1,5 +1,8 @@
 """Which sandbox and port a request is for, and what it gets when there is none."""
 
+import time
+from urllib.parse import parse_qs, urlsplit
+
 import httpx
 import pytest
 
@@ -130,8 +133,6 @@ def test_the_agents_port_needs_its_token(gateway, app):
 
 
 def test_the_token_of_one_sandbox_is_none_of_another(gateway, app, sandbox):
-    from urllib.parse import parse_qs, urlsplit
-
     app.files.write("mine", "x")
     sandbox.files.write("mine", "y")
     query = urlsplit(sandbox.download_url("mine")).query
@@ -157,9 +158,7 @@ def test_a_killed_sandbox_is_gone_at_once(gateway):
 
 def test_a_server_that_is_just_starting(gateway, sandbox):
     """The dial is repeated for a moment: programs start slower than people click."""
-    sandbox.files.write("/home/user/late.py", "import time; time.sleep(0.4)\nimport http.server\nhttp.server.test(port=7000)")
+    sandbox.files.write("/home/user/late.py", "import time; time.sleep(0.4)\nfrom http.server import SimpleHTTPRequestHandler, test\ntest(SimpleHTTPRequestHandler, port=7000)")
     sandbox.commands.run("exec python3 late.py", background=True, timeout=0)
-    import time
-
     time.sleep(0.2)
     assert gateway.get("/", gateway.host(sandbox, 7000)).status_code == 200

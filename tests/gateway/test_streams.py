@@ -27,7 +27,7 @@ def memory_of(pid):
 def test_requests_arrive_as_sent(gateway, app):
     answer = gateway.get("/target?a=1&b=%2F%20&c", gateway.host(app))
     assert answer.json() == "/target?a=1&b=%2F%20&c"
-    headers = {**gateway.host(app), "X-Custom": "ü".encode().decode("latin1"), "Cookie": "a=b; c=d", "Accept-Encoding": "br"}
+    headers = {**gateway.host(app), "X-Custom": "ü".encode(), "Cookie": "a=b; c=d", "Accept-Encoding": "br"}
     seen = {}
     for name, value in gateway.get("/echo-headers", headers).json():
         seen.setdefault(name.lower(), []).append(value)
@@ -271,4 +271,6 @@ def test_requests_that_could_be_read_two_ways_are_refused(gateway, app):
                     answer += piece
             except TimeoutError:
                 pass
-        assert b"smuggled" not in answer, request
+        assert answer.startswith(b"HTTP/1.1 400"), request
+        if "Content-Length" in request or "Transfer-Encoding" in request:
+            assert b"smuggled" not in answer, request

