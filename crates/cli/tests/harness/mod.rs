@@ -106,7 +106,9 @@ impl Server {
             .expect("starts");
         let child = self.child.insert(child);
         let began = Instant::now();
-        while !self.dir.path().join("server.json").exists() {
+        let file = self.dir.path().join("server.json");
+        // One that a killed server left names another process.
+        while announced(&file) != Some(child.id()) {
             assert!(began.elapsed() < Duration::from_secs(60), "not ready within a minute");
             assert_eq!(child.try_wait().expect("waitable"), None, "the server ended");
             std::thread::sleep(Duration::from_millis(20));
@@ -115,6 +117,13 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("running").id()
+    }
+
+    /// Kills it, as a power failure would.
+    pub fn crash(&mut self) {
+        let mut child = self.child.take().expect("running");
+        child.kill().expect("killed");
+        child.wait().expect("waitable");
     }
 
     /// Asks it to end and waits.
@@ -162,6 +171,12 @@ impl Drop for Server {
         let _ = self.cli(["sandbox", "kill", "--all"]);
         self.stop();
     }
+}
+
+fn announced(file: &Path) -> Option<u32> {
+    let text = std::fs::read(file).ok()?;
+    let said: Value = serde_json::from_slice(&text).ok()?;
+    said["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
 }
 
 pub fn signal(pid: u32, signal: rustix::process::Signal) {

@@ -37,7 +37,8 @@ async fn measure(
     for round in 0..WARM_UP + number {
         // One of each in turn: what the machine does meanwhile hits both alike.
         settle().await;
-        let bare = floor.measure().await?;
+        // The quicker of two: the first one wakes what slept, and the floor is what is possible.
+        let bare = floor.measure().await?.min(floor.measure().await?);
         settle().await;
         let began = Instant::now();
         let made = subject.server.create(&request, None).await?;
@@ -66,7 +67,7 @@ async fn measure(
     ];
     Ok(Report {
         measured: "over HTTP, one after the other: POST a sandbox, run /bin/true in it, read its exit code",
-        floor: "one process with the same namespaces, cgroups and root, made, run and reaped",
+        floor: "one process with the same namespaces, cgroups and root, made, run and reaped; the quicker of two",
         template: subject.template.clone(),
         samples: totals.len(),
         rows: std::iter::once(bottom).chain(rows).collect(),
