@@ -237,7 +237,19 @@ async fn clients_that_do_not_read_hold_nobody_up() {
         stream.write_all(head.as_bytes()).await.unwrap();
         idle.push(stream);
     }
+    // Every one of them has got what it can hold.
+    for stream in &idle {
+        stream.readable().await.unwrap();
+    }
     let started = Instant::now();
     assert_eq!(download(&agent, dir.path().join("small"), &[]).await.body, "quick");
     assert!(started.elapsed() < Duration::from_secs(5));
+    let held = resident() / (1 << 20);
+    assert!(held < 250, "{held} MiB for 600 clients that do not read");
+}
+
+/// Of this process, in bytes.
+fn resident() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }

@@ -59,10 +59,11 @@ async fn the_first_python_clients_get_three_fields() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("f"), "").unwrap();
     let headers = [("user-agent", "connect-python")];
-    let list = rpc(&agent, "ListDir", &headers, json!({"path": dir.path()})).await.json();
+    let list = rpc(&agent, "ListDir", &headers, json!({"path": dir.path()})).await;
     let path = dir.path().join("f");
     let brief = json!([{"name": "f", "type": "FILE_TYPE_FILE", "path": path}]);
-    assert_eq!(list["entries"], brief);
+    assert_eq!(list.json()["entries"], brief);
+    assert_eq!(list.header("x-e2b-legacy-sdk"), "true");
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use std::{
 };
 
 use axum::{
-    body::Bytes,
-    extract::State as Shared,
+    body::{Body, to_bytes},
+    extract::{Request, State as Shared},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -35,6 +35,9 @@ use crate::{
 /// How much is copied before it is checked whether anybody still waits, in bytes.
 const STEP: usize = 64 * 1024 * 1024;
 
+/// The longest request, in bytes.
+const MAX_ORDER: usize = 4 * 1024 * 1024;
+
 #[derive(Debug, Deserialize)]
 struct Order {
     #[serde(default)]
@@ -44,15 +47,19 @@ struct Order {
     username: Option<String>,
 }
 
-pub async fn post(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
-    match compose(state, &body).await {
+pub async fn post(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
+    match compose(state, request.into_body()).await {
         Ok(saved) => reply::json(StatusCode::OK, &saved),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn compose(state: Arc<State>, body: &[u8]) -> Result<Saved> {
-    let order: Order = serde_json::from_slice(body)
+async fn compose(state: Arc<State>, body: Body) -> Result<Saved> {
+    let body = to_bytes(body, MAX_ORDER).await.map_err(|_| {
+        let message = format!("the request body is longer than {MAX_ORDER} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    })?;
+    let order: Order = serde_json::from_slice(&body)
         .map_err(|error| Refusal::bad_request(format!("invalid request body: {error}")))?;
     if order.source_paths.is_empty() {
         return Err(Refusal::bad_request("source_paths must name at least one file"));

@@ -22,7 +22,7 @@ use rustix::{
 use super::{
     content_type,
     encoding::{self, Coding},
-    outgoing::{self, PIECE, Part, read_at},
+    outgoing::{self, Part, head_length, read_head},
     query::Query,
     range::{self, Selection, Span},
     refusal::{Refusal, Result},
@@ -53,7 +53,11 @@ async fn download(state: Arc<State>, parts: &http::request::Parts) -> Result<Res
     let found = blocking(move || {
         let actor = Actor::find(&state, query.user())?;
         let path = actor.resolve(query.path.as_deref().unwrap_or_default())?;
-        Found::open(&path, coding.is_ok(), if selective { content_type::SNIFFED } else { PIECE })
+        Found::open(
+            &path,
+            coding.is_ok(),
+            if selective { content_type::SNIFFED } else { head_length() },
+        )
     })
     .await??;
     Ok(match coding {
@@ -103,7 +107,7 @@ impl Found {
             Ok(claimed) if claimed <= ahead => claimed + 1,
             Ok(_) => ahead,
         };
-        let head = read_at(&file, 0, wanted).map_err(|error| {
+        let head = read_head(&file, wanted).map_err(|error| {
             Refusal::from(Error::io(format!("error reading file '{shown}'"), error))
         })?;
         let size = match head.len() as u64 {
@@ -116,7 +120,7 @@ impl Found {
         Ok(Self {
             file,
             name: base_name(&shown).to_owned(),
-            head: head.into(),
+            head,
             size,
             modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
         })

@@ -70,3 +70,35 @@ impl Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt, stream};
+
+    use super::*;
+
+    fn body(first: &'static str) -> Incoming {
+        let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from(first))]);
+        Incoming::new(Body::from_stream(first.chain(stream::pending())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_that_stands_still_is_given_up() {
+        let mut incoming = body("first");
+        assert_eq!(incoming.next().await.unwrap().unwrap(), "first");
+        let started = Instant::now();
+        assert_eq!(incoming.next().await.unwrap_err().status, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(started.elapsed().as_secs(), STALLED.as_secs());
+        assert_eq!(incoming.next().await, Ok(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_long_for_the_rest_of_a_refused_upload() {
+        let started = Instant::now();
+        body("first").drain(u64::MAX).await;
+        assert_eq!(started.elapsed().as_secs(), DRAIN.as_secs());
+        let started = Instant::now();
+        body("first").drain(3).await;
+        assert_eq!(started.elapsed().as_secs(), 0);
+    }
+}

@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, Write},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::body::Body;
@@ -16,6 +19,40 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How much is read at a time, in bytes.
 pub const PIECE: usize = 256 * 1024;
+/// How much is read at a time while clients that do not take what was read hold [`MAX_HELD`].
+const SMALL_PIECE: usize = 16 * 1024;
+/// How much all downloads together may have read ahead before they go on in small pieces, in bytes.
+const MAX_HELD: usize = 64 * 1024 * 1024;
+
+/// How much was read and not sent yet, by all downloads, in bytes.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts as held until the network has taken it.
+struct Held(Vec<u8>);
+
+impl Held {
+    fn bytes(piece: Vec<u8>) -> Bytes {
+        HELD.fetch_add(piece.capacity(), Ordering::Relaxed);
+        Bytes::from_owner(Self(piece))
+    }
+
+    /// How much to read next.
+    fn allowance() -> usize {
+        if HELD.load(Ordering::Relaxed) < MAX_HELD { PIECE } else { SMALL_PIECE }
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.0.capacity(), Ordering::Relaxed);
+    }
+}
 
 /// Something to send.
 #[derive(Debug)]
@@ -96,11 +133,13 @@ impl Outgoing {
 
     /// Begins with the first part that is left.
     fn start(&mut self) -> Option<Started> {
+        let allowance = Held::allowance();
         let (offset, length) = match self.parts.front()? {
-            Part::Span { offset, length } => {
-                (*offset, usize::try_from(*length).map_or(PIECE, |length| length.min(PIECE)))
-            }
-            Part::Rest { offset } => (*offset, PIECE),
+            Part::Span { offset, length } => (
+                *offset,
+                usize::try_from(*length).map_or(allowance, |length| length.min(allowance)),
+            ),
+            Part::Rest { offset } => (*offset, allowance),
             Part::Bytes(_) => match self.parts.pop_front()? {
                 Part::Bytes(bytes) => return Some(Started::AtHand(bytes)),
                 _ => return None,
@@ -108,7 +147,7 @@ impl Outgoing {
         };
         let file = Arc::clone(&self.file);
         Some(Started::Reading(spawn_blocking(move || {
-            read_at(&file, offset, length).map(Bytes::from)
+            read_at(&file, offset, length).map(Held::bytes)
         })))
     }
 
@@ -166,8 +205,18 @@ impl Zipping {
     }
 }
 
+/// The first bytes of a file, less than `ahead` only if it ends before.
+pub fn read_head(file: &File, ahead: usize) -> io::Result<Bytes> {
+    read_at(file, 0, ahead).map(Held::bytes)
+}
+
+/// How much of a file is best read before the answer is begun, in bytes.
+pub fn head_length() -> usize {
+    Held::allowance()
+}
+
 /// Reads until there are `length` bytes or the file ends.
-pub fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(length);
     while bytes.len() < length {
         let at = offset + bytes.len() as u64;

@@ -38,10 +38,14 @@ const MAX_METADATA: usize = 4096;
 pub async fn post(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let incoming = Incoming::new(body);
+    // Such a client sends nothing before it is told to.
+    let waits = parts.headers.contains_key(header::EXPECT);
     let upload = match Upload::prepare(state, &parts) {
         Ok(upload) => upload,
         Err(refusal) => {
-            incoming.drain(MAX_UNINVITED).await;
+            if !waits {
+                incoming.drain(MAX_UNINVITED).await;
+            }
             return refusal.into_response();
         }
     };

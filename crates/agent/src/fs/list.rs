@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     vec,
 };
 
@@ -15,8 +16,34 @@ use super::{
 };
 use crate::users::Users;
 
-/// How much one listing may take in memory, in bytes: about 200 000 entries.
-const MAX_LISTING: usize = 128 * 1024 * 1024;
+/// How much one listing may take in memory, in bytes: more than 100 000 entries.
+const MAX_LISTING: usize = 64 * 1024 * 1024;
+/// How much all listings that are being made may take together, in bytes.
+const MAX_LISTINGS: usize = 128 * 1024 * 1024;
+
+/// What the listings that are being made take, in bytes.
+static SPENT: AtomicUsize = AtomicUsize::new(0);
+
+/// What one listing takes.
+#[derive(Default)]
+struct Spending(usize);
+
+impl Spending {
+    fn add(&mut self, bytes: usize) -> io::Result<()> {
+        self.0 += bytes;
+        let by_all = SPENT.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        match self.0 > MAX_LISTING || by_all > MAX_LISTINGS {
+            true => Err(io::ErrorKind::FileTooLarge.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Spending {
+    fn drop(&mut self) {
+        SPENT.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
 
 /// Lists what is below `root`; depth 1 is its direct children. Entries that vanish meanwhile are left out.
 pub fn list(root: &str, depth: u32, users: &Users) -> Result<Vec<Entry>> {
@@ -26,8 +53,8 @@ pub fn list(root: &str, depth: u32, users: &Users) -> Result<Vec<Entry>> {
     {
         return Err(Error::Invalid(format!("path is not a directory: {root}")));
     }
-    let mut budget = MAX_LISTING;
-    let names = read_names(&real, &mut budget).map_err(|error| cannot_list(root, error))?;
+    let mut spending = Spending::default();
+    let names = read_names(&real, &mut spending).map_err(|error| cannot_list(root, error))?;
     let mut levels = vec![Level { real, shown: root.to_owned(), names }];
     let mut entries = Vec::new();
     while let Some(level) = levels.last_mut() {
@@ -39,11 +66,11 @@ pub fn list(root: &str, depth: u32, users: &Users) -> Result<Vec<Entry>> {
         let shown = join(&level.shown, &name.to_string_lossy());
         let Ok(stat) = rustix::fs::lstat(&path) else { continue };
         let entry = Entry::from_stat(&path, shown, &stat, users);
-        spend(&mut budget, entry.weight()).map_err(|error| cannot_list(root, error))?;
+        spending.add(entry.weight()).map_err(|error| cannot_list(root, error))?;
         let descend = FileType::from_raw_mode(stat.st_mode) == FileType::Directory
             && u32::try_from(levels.len()).is_ok_and(|level| level < depth);
         if descend {
-            match read_names(&path, &mut budget) {
+            match read_names(&path, &mut spending) {
                 Ok(names) => levels.push(Level { real: path, shown: entry.path.clone(), names }),
                 Err(error) if vanished(&error) => {}
                 Err(error) => return Err(cannot_list(root, error)),
@@ -65,20 +92,15 @@ fn join(directory: &str, name: &str) -> String {
     format!("{}/{name}", directory.trim_end_matches('/'))
 }
 
-fn read_names(directory: &Path, budget: &mut usize) -> io::Result<vec::IntoIter<OsString>> {
+fn read_names(directory: &Path, spending: &mut Spending) -> io::Result<vec::IntoIter<OsString>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let name = entry?.file_name();
-        spend(budget, name.len() + size_of::<OsString>())?;
+        spending.add(name.len() + size_of::<OsString>())?;
         names.push(name);
     }
     names.sort_unstable();
     Ok(names.into_iter())
-}
-
-fn spend(budget: &mut usize, bytes: usize) -> io::Result<()> {
-    *budget = budget.checked_sub(bytes).ok_or(io::ErrorKind::FileTooLarge)?;
-    Ok(())
 }
 
 fn vanished(error: &io::Error) -> bool {

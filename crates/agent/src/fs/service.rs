@@ -87,6 +87,14 @@ fn describe(path: &Path, actor: &Actor) -> Result<Entry> {
     })
 }
 
+/// Tells clients that get less than there is.
+fn reply<T>(shape: Shape, body: T) -> ServiceResult<T> {
+    match shape {
+        Shape::Full => Response::ok(body),
+        Shape::Legacy => Ok(Response::new(body).with_header("x-e2b-legacy-sdk", "true")),
+    }
+}
+
 fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -101,8 +109,9 @@ impl Filesystem for FilesystemService {
         let entry = self
             .on_disk(&context, move |_, actor| describe(&actor.resolve(&path)?, &actor))
             .await?;
-        let entry = Shape::wanted_by(context.headers()).entry(entry);
-        Response::ok(StatResponse { entry: Some(entry).into(), ..Default::default() })
+        let shape = Shape::wanted_by(context.headers());
+        let entry = shape.entry(entry);
+        reply(shape, StatResponse { entry: Some(entry).into(), ..Default::default() })
     }
 
     async fn make_dir(
@@ -119,8 +128,9 @@ impl Filesystem for FilesystemService {
                 describe(&path, &actor)
             })
             .await?;
-        let entry = Shape::wanted_by(context.headers()).entry(entry);
-        Response::ok(MakeDirResponse { entry: Some(entry).into(), ..Default::default() })
+        let shape = Shape::wanted_by(context.headers());
+        let entry = shape.entry(entry);
+        reply(shape, MakeDirResponse { entry: Some(entry).into(), ..Default::default() })
     }
 
     async fn r#move(
@@ -137,8 +147,9 @@ impl Filesystem for FilesystemService {
                 describe(&destination, &actor)
             })
             .await?;
-        let entry = Shape::wanted_by(context.headers()).entry(entry);
-        Response::ok(MoveResponse { entry: Some(entry).into(), ..Default::default() })
+        let shape = Shape::wanted_by(context.headers());
+        let entry = shape.entry(entry);
+        reply(shape, MoveResponse { entry: Some(entry).into(), ..Default::default() })
     }
 
     async fn list_dir(
@@ -155,7 +166,7 @@ impl Filesystem for FilesystemService {
                 Ok(entries.into_iter().map(|entry| shape.entry(entry)).collect())
             })
             .await?;
-        Response::ok(ListDirResponse { entries, ..Default::default() })
+        reply(shape, ListDirResponse { entries, ..Default::default() })
     }
 
     async fn remove(
@@ -176,14 +187,16 @@ impl Filesystem for FilesystemService {
         let request = request.to_owned_message();
         let options = Options::from(&request);
         let follow = self.follow(&context, request.path, options).await?;
+        let shape = Shape::wanted_by(context.headers());
         let watching = Watching {
             follow,
-            shape: Shape::wanted_by(context.headers()),
+            shape,
             keepalive: keepalive_interval(&context),
             next: Next::Start,
             events: VecDeque::new(),
         };
-        Ok(Response::stream(stream::unfold(watching, Watching::step)))
+        let events = stream::unfold(watching, Watching::step);
+        reply(shape, Box::pin(events) as ServiceStream<WatchDirResponse>)
     }
 
     async fn create_watcher(
@@ -206,7 +219,7 @@ impl Filesystem for FilesystemService {
         let shape = Shape::wanted_by(context.headers());
         let events = self.state.watchers.poll(request.watcher_id).await?;
         let events = events.into_iter().map(|event| shape.event(event)).collect();
-        Response::ok(GetWatcherEventsResponse { events, ..Default::default() })
+        reply(shape, GetWatcherEventsResponse { events, ..Default::default() })
     }
 
     async fn remove_watcher(
