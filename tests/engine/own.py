@@ -7,6 +7,7 @@ from pathlib import Path
 
 import e2b
 
+from harness import host
 from harness.server import Server
 
 TEMPLATE = "host"
@@ -48,6 +49,10 @@ def remove(server):
     for sandbox in server.list() if server.process.poll() is None else []:
         e2b.Sandbox.kill(sandbox.sandbox_id, **server.client())
     server.stop()
+    groups = host.instance_groups(server.data_dir) if (server.data_dir / "instance").exists() else []
+    for group in groups:
+        if not any(entry.is_dir() for entry in group.iterdir()):
+            group.rmdir()
     unmount(server.data_dir)
     shutil.rmtree(server.data_dir, ignore_errors=True)
     server.log.unlink(missing_ok=True)

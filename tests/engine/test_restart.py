@@ -1,5 +1,6 @@
 """Sandboxes outlive the server; the next server takes them over."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import own
 from harness import host
 from harness.server import own_environment
+from test_leftovers import first_process
 
 
 @pytest.fixture
@@ -84,10 +86,6 @@ def test_a_sandbox_that_died_without_a_server_is_not_listed(server):
     sandbox.commands.run("exec sleep 5554321", background=True, timeout=0)
     [child] = host.processes("sleep 5554321")
     server.stop(signal.SIGKILL)
-    from test_leftovers import first_process
-
-    import os
-
     os.kill(first_process(child), signal.SIGKILL)
     time.sleep(0.5)
     server.start()
@@ -146,7 +144,7 @@ def test_a_port_in_use_is_named(tmp_path):
 
 def test_not_root_is_said_in_one_sentence(tmp_path):
     done = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", own.os.environ["SOULBOX_BIN"], "serve", "--data-dir", "/tmp/soulbox-nobody"],
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", os.environ["SOULBOX_BIN"], "serve", "--data-dir", "/tmp/soulbox-nobody"],
         capture_output=True,
         text=True,
         timeout=30,

@@ -73,33 +73,45 @@ def cgroup_file(pid, *candidates):
     raise AssertionError(f"none of {candidates} among {groups}")
 
 
-def footprint(data_dir):
-    """Counts of everything that a sandbox may leave behind on the host."""
+def footprint(server):
+    """Counts of everything that sandboxes of one server may leave behind."""
+    groups = instance_groups(server.data_dir)
+    members = {int(p) for group in groups for d, _, _ in os.walk(group) for p in lines(f"{d}/cgroup.procs")}
+    held = [kind.split(":")[0] for kind in descriptors(server.process.pid)]
     return {
-        "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
-        "loop devices": sum(1 for _ in Path("/sys/block").glob("loop*/loop/backing_file")),
-        "cgroups": sum(len(directories) for _, directories, _ in os.walk("/sys/fs/cgroup")),
-        "agents": len(processes("soulbox-agent")),
-        "sandbox users": sum(1 for uid in owners() if uid >= 100_000),
-        "network namespaces": len({namespace for namespace in network_namespaces()}),
-        "files": sum(len(files) + len(directories) for _, directories, files in os.walk(data_dir)),
+        "cgroups": sum(1 for group in groups for _ in os.walk(group)),
+        "processes": len(members),
+        "network namespaces": held.count("net"),
+        "user namespaces": held.count("user"),
+        "process handles": held.count("anon_inode") + held.count("pidfd"),
+        "mounts": sum(f" {server.data_dir}/" in line for line in lines("/proc/self/mountinfo")),
+        "loop devices": len(loop_devices(server.data_dir)),
+        "files": sum(len(files) + len(directories) for _, directories, files in os.walk(server.data_dir)),
     }
 
 
-def owners():
-    """Real user ID of each process."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                yield os.stat(entry).st_uid
-            except OSError:
-                continue
+def instance_groups(data_dir):
+    """The server's directory in each cgroup hierarchy."""
+    name = (Path(data_dir) / "instance").read_text().strip()
+    return list(Path("/sys/fs/cgroup").glob(f"*/soulbox/{name}")) + list(Path("/sys/fs/cgroup").glob(f"soulbox/{name}"))
 
 
-def network_namespaces():
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                yield os.readlink(entry / "ns/net")
-            except OSError:
-                continue
+def loop_devices(data_dir):
+    backing = (f.read_text().strip() for f in Path("/sys/block").glob("loop*/loop/backing_file"))
+    return [path for path in backing if path.startswith(f"{data_dir}/")]
+
+
+def descriptors(pid):
+    """What the descriptors of a process lead to."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            yield os.readlink(entry)
+        except OSError:
+            continue
+
+
+def lines(path):
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
