@@ -2,6 +2,8 @@
 //!
 //! Without root there is nothing to test here, and the tests say so by failing.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
 use std::{
     collections::HashSet,
     fs,
@@ -10,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::event::{PollFd, PollFlags};
 use soulbox_engine::{ConnectError, Engine, Exit, Rootfs, SandboxSpec, Target};
 use soulbox_engine_native::{Native, Options};
 use soulbox_model::{Port, Resources, SandboxId, boot::AgentConfig, resources::MIB};
@@ -26,8 +29,12 @@ struct Bench {
 
 impl Bench {
     fn open() -> Self {
+        Self::with_pool(0)
+    }
+
+    fn with_pool(pool: usize) -> Self {
         let data = tempfile::Builder::new().prefix("soulbox-test").tempdir().unwrap();
-        let engine = Self::engine(data.path());
+        let engine = Self::engine(data.path(), pool);
         let root = engine.store_dir().join("root");
         for name in ["dev", "proc", "sys", "tmp", "etc"] {
             fs::create_dir_all(root.join(name)).unwrap();
@@ -37,9 +44,8 @@ impl Bench {
         Self { data, engine }
     }
 
-    fn engine(data: &Path) -> Arc<Native> {
-        let options =
-            Options { data_dir: data.to_owned(), agent: AGENT, max_sandboxes: 64, pool: 0 };
+    fn engine(data: &Path, pool: usize) -> Arc<Native> {
+        let options = Options { data_dir: data.to_owned(), agent: AGENT, max_sandboxes: 64, pool };
         Native::open(options).unwrap()
     }
 
@@ -219,7 +225,7 @@ async fn another_engine_adopts_the_living_and_sweeps_the_rest() {
     assert_eq!(bench.engine.wait(&dead).await, Exit::AgentDied { oom: false });
 
     // As if the server had been killed: nothing is closed, a new one opens the same directory.
-    bench.engine = Bench::engine(bench.data.path());
+    bench.engine = Bench::engine(bench.data.path(), 0);
     bench.engine.adopt(&kept, &record).await.unwrap();
     assert!(bench.engine.adopt(&dead, &dead_record).await.is_err());
     bench.engine.sweep(&HashSet::from([kept.clone()])).await.unwrap();
@@ -248,4 +254,44 @@ async fn killing_pid_1_is_noticed() {
     bench.engine.destroy(&id).await.unwrap();
     bench.assert_no_traces().await;
     bench.engine.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_is_used_refilled_and_given_up() {
+    let bench = Bench::with_pool(3);
+    let groups = |bench: &Bench| {
+        bench.traces().iter().filter(|trace| trace.starts_with("/sys/fs/cgroup/memory")).count()
+    };
+    let filled = async |wanted: usize| {
+        for _ in 0..100 {
+            if groups(&bench) == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(groups(&bench), wanted);
+    };
+    bench.engine.sweep(&HashSet::new()).await.unwrap();
+    filled(3).await;
+    // More at once than there are in the pool, one of which has died meanwhile.
+    let group = bench.traces().into_iter().find(|trace| trace.contains("/memory/")).unwrap();
+    let procs = fs::read_to_string(Path::new(&group).join("cgroup.procs")).unwrap();
+    let pid = rustix::process::Pid::from_raw(procs.trim().parse().unwrap()).unwrap();
+    let dead = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    rustix::event::poll(&mut [PollFd::new(&dead, PollFlags::IN)], None).unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        let id = SandboxId::random();
+        bench.engine.create(bench.spec(&id)).await.unwrap();
+        assert_eq!(bench.health(&id).await, "HTTP/1.1 204 No Content");
+        ids.push(id);
+    }
+    filled(6 + 3).await;
+    for id in &ids {
+        bench.engine.destroy(id).await.unwrap();
+    }
+    filled(3).await;
+    bench.engine.close().await;
+    bench.assert_no_traces().await;
 }

@@ -155,6 +155,10 @@ pub(crate) fn kill(process: &OwnedFd) {
     let _ = pidfd_send_signal(process, Signal::KILL);
 }
 
+pub(crate) fn is_running(process: &OwnedFd) -> bool {
+    wait(process, Duration::ZERO).is_ok_and(|ended| !ended)
+}
+
 /// Whether the process ended within `limit`.
 fn wait(process: &OwnedFd, limit: Duration) -> io::Result<bool> {
     let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: 0 };

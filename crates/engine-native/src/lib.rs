@@ -15,6 +15,7 @@ pub mod floor;
 mod identity;
 mod layer;
 mod live;
+mod pool;
 mod rootfs;
 mod slots;
 mod start;
@@ -42,6 +43,7 @@ use crate::{
     fixtures::Fixtures,
     layer::Layers,
     live::Live,
+    pool::Pool,
     slots::Slots,
     start::Side,
 };
@@ -55,6 +57,8 @@ pub struct Options {
     pub agent: &'static [u8],
     /// Sandboxes at one time.
     pub max_sandboxes: u32,
+    /// Blank sandboxes to keep ready; each takes about 0.4 MiB.
+    pub pool: usize,
 }
 
 /// What all sandboxes of this server share.
@@ -66,6 +70,7 @@ pub(crate) struct Host {
     layers: Box<dyn Layers>,
     fixtures: Fixtures,
     undertaker: Undertaker,
+    pool: Pool,
     agent: OwnedFd,
     null: OwnedFd,
     /// The server's own network namespace.
@@ -96,7 +101,7 @@ impl Native {
                     .into(),
             ));
         }
-        let Options { data_dir, agent, max_sandboxes } = options;
+        let Options { data_dir, agent, max_sandboxes, pool } = options;
         // Directories made for sandboxes must be readable for their users.
         rustix::process::umask(0o022.into());
         fs::create_dir_all(&data_dir).map_err(Error::stage("make the data directory"))?;
@@ -108,11 +113,12 @@ impl Native {
             .map_err(|e| Error::Unsupported(format!("no usable cgroups: {e}")))?;
         let (undertaker, orders) = Undertaker::new();
         let host = Arc::new(Host {
-            slots: Slots::new(instance, max_sandboxes),
+            slots: Slots::new(instance, max_sandboxes.saturating_add(pool as u32)),
             cgroups,
             layers: layer::open(&data_dir).map_err(Error::stage("open the sandbox store"))?,
             fixtures: Fixtures::make(&data_dir).map_err(Error::stage("make /dev and /sys"))?,
             undertaker,
+            pool: Pool::new(pool),
             agent: memfd::sealed(c"soulbox-agent", agent)
                 .map_err(Error::stage("load the agent"))?,
             null: fs::File::options()
@@ -191,7 +197,8 @@ impl Engine for Native {
         let id = spec.id.clone();
         let permit = self.creating.acquire().await;
         let (blank, record) = blocking(move || {
-            let mut blank = host.blank()?;
+            let _creating = host.pool.creating();
+            let mut blank = host.pool.take(&host).map_or_else(|| host.blank(), Ok)?;
             let made = host.bind(&mut blank, &spec).and_then(|()| {
                 live::record(blank.pid, &blank.slot).map_err(Error::stage("identify the process"))
             });
@@ -240,8 +247,12 @@ impl Engine for Native {
     async fn sweep(&self, keep: &HashSet<SandboxId>) -> Result<usize> {
         let host = Arc::clone(&self.host);
         let keep = keep.clone();
-        blocking(move || host.sweep(&keep).map_err(Error::stage("remove what was left behind")))
-            .await
+        blocking(move || {
+            let swept = host.sweep(&keep).map_err(Error::stage("remove what was left behind"))?;
+            host.pool.start(&host).map_err(Error::stage("start the pool"))?;
+            Ok(swept)
+        })
+        .await
     }
 
     async fn usage(&self, id: &SandboxId) -> Result<Usage> {
@@ -297,6 +308,7 @@ impl Engine for Native {
         let host = Arc::clone(&self.host);
         let idle = self.live.read().is_empty();
         let closed = tokio::task::spawn_blocking(move || {
+            host.pool.close(&host);
             host.undertaker.finish();
             if idle {
                 host.unmount();

@@ -24,7 +24,14 @@ use soulbox_model::{
 };
 use soulbox_sys::{init, scm};
 
-use crate::{Host, end::Remains, identity::Identity, layer::Layer, rootfs, slots::Slot};
+use crate::{
+    Host,
+    end::{self, Remains},
+    identity::Identity,
+    layer::Layer,
+    rootfs,
+    slots::Slot,
+};
 
 /// How long the agent may take to answer, generous for a machine under full load.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,6 +44,13 @@ pub(crate) struct Blank {
     pub(crate) pid: Pid,
     pub(crate) netns: OwnedFd,
     socket: UnixStream,
+}
+
+impl Blank {
+    /// Whether its process is still there.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.remains.process.as_ref().is_some_and(end::is_running)
+    }
 }
 
 impl Host {

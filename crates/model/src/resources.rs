@@ -36,7 +36,7 @@ impl Resources {
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { cpu_millis: 2000, memory_bytes: 512 * MIB, disk_bytes: GIB, pids: 1024 }
+        Self { cpu_millis: 2000, memory_bytes: 512 * MIB, disk_bytes: GIB, pids: 512 }
     }
 }
 
