@@ -1,6 +1,7 @@
 //! Runs the real binary, and a real server for those tests that need one.
 
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
     ffi::OsStr,

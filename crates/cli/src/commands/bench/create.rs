@@ -5,7 +5,7 @@ use std::time::Instant;
 use soulbox_model::SandboxId;
 
 use super::{
-    Machine, Report, Row,
+    Interrupt, Machine, Report, Row,
     floor::Floor,
     subject::{Subject, nothing, run as run_command, settle},
 };
@@ -18,9 +18,14 @@ use crate::{
 /// Not counted: the first ones load caches.
 const WARM_UP: u32 = 5;
 
-pub(super) async fn run(settings: &Settings, subject: &Subject, number: u32) -> Result<Report> {
+pub(super) async fn run(
+    settings: &Settings,
+    subject: &Subject,
+    number: u32,
+    interrupt: &Interrupt,
+) -> Result<Report> {
     let floor = Floor::open(subject).await?;
-    let measured = measure(settings, subject, &floor, number).await;
+    let measured = measure(settings, subject, &floor, number, interrupt).await;
     floor.end().await;
     measured
 }
@@ -30,11 +35,13 @@ async fn measure(
     subject: &Subject,
     floor: &Floor,
     number: u32,
+    interrupt: &Interrupt,
 ) -> Result<Report> {
     let step = Step::count(&settings.output, u64::from(number), "creating sandboxes");
     let (request, command) = (subject.request(), nothing());
     let (mut floors, mut requests, mut totals) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..WARM_UP + number {
+        interrupt.check()?;
         // One of each in turn: what the machine does meanwhile hits both alike.
         settle().await;
         // The quicker of two: the first one wakes what slept, and the floor is what is possible.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use soulbox_model::SandboxId;
 
 use super::{
-    Machine, Report, Row, floor,
+    Interrupt, Machine, Report, Row, floor,
     subject::{Subject, nothing, run as run_command},
 };
 use crate::{
@@ -18,14 +18,19 @@ use crate::{
 /// Not counted: the first ones load caches.
 const WARM_UP: u32 = 10;
 
-pub(super) async fn run(settings: &Settings, subject: &Subject, number: u32) -> Result<Report> {
+pub(super) async fn run(
+    settings: &Settings,
+    subject: &Subject,
+    number: u32,
+    interrupt: &Interrupt,
+) -> Result<Report> {
     let made = subject.server.create(&subject.request(), None).await?;
     let id: SandboxId = made
         .sandbox_id
         .parse()
         .map_err(|error: soulbox_model::id::InvalidId| Failure::Protocol(error.to_string()))?;
     let remote = subject.server.remote_with(&id, made.envd_access_token);
-    let measured = measure(settings, subject, &remote, number).await;
+    let measured = measure(settings, subject, &remote, number, interrupt).await;
     subject.server.kill(&id).await?;
     measured
 }
@@ -35,11 +40,13 @@ async fn measure(
     subject: &Subject,
     remote: &Remote,
     number: u32,
+    interrupt: &Interrupt,
 ) -> Result<Report> {
     let step = Step::count(&settings.output, u64::from(number), "running commands");
     let command = nothing();
     let (mut floors, mut trips) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + number {
+        interrupt.check()?;
         // One of each in turn: what the machine does meanwhile hits both alike.
         let bare = floor::bare().await?;
         let began = Instant::now();

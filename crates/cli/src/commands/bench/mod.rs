@@ -6,7 +6,13 @@ mod floor;
 mod stats;
 mod subject;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     args::Bench,
@@ -57,26 +63,44 @@ struct Machine {
     kernel: String,
 }
 
-pub(super) async fn run(settings: &Settings, command: Bench) -> Result<()> {
-    // A temporary server must not outlive an interrupted run.
-    tokio::select! {
-        report = measure(settings, command) => show(&settings.output, &report?),
-        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+/// Whether somebody asked to stop. What a run made is cleaned up before it does.
+#[derive(Debug, Clone)]
+struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    fn listen() -> Result<Self> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::io("signals"))?;
+        let interrupt = Self(Arc::default());
+        let flag = Arc::clone(&interrupt.0);
+        // Ends with the process.
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            flag.store(true, Ordering::Relaxed);
+        });
+        Ok(interrupt)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
     }
 }
 
-async fn measure(settings: &Settings, command: Bench) -> Result<Report> {
+pub(super) async fn run(settings: &Settings, command: Bench) -> Result<()> {
+    let interrupt = Interrupt::listen()?;
     let wanted = match &command {
         Bench::Create(args) => args.template.clone(),
         Bench::Exec(args) => args.template.clone(),
     };
-    let subject = subject::Subject::find(settings, wanted).await?;
+    let subject = subject::Subject::find(settings, wanted, &interrupt).await?;
     let report = match command {
-        Bench::Create(args) => create::run(settings, &subject, args.number).await,
-        Bench::Exec(args) => exec::run(settings, &subject, args.number).await,
+        Bench::Create(args) => create::run(settings, &subject, args.number, &interrupt).await,
+        Bench::Exec(args) => exec::run(settings, &subject, args.number, &interrupt).await,
     };
     subject.end().await;
-    report
+    show(&settings.output, &report?)
 }
 
 impl Row {

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use soulbox_wire::rest::{NewSandboxV2, TemplateState};
 use tokio::process::{Child, Command};
 
+use super::Interrupt;
 use crate::{
     client::{Remote, Server, locate, process::Config, remote::Launch},
     data_dir::DataDir,
@@ -42,11 +43,15 @@ struct Temporary {
 }
 
 impl Subject {
-    pub(super) async fn find(settings: &Settings, template: Option<String>) -> Result<Self> {
+    pub(super) async fn find(
+        settings: &Settings,
+        template: Option<String>,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let (server, data_dir, temporary) = match running(settings).await? {
             Some((server, data_dir)) => (server, data_dir, None),
             None => {
-                let temporary = Temporary::start(settings).await?;
+                let temporary = Temporary::start(settings, interrupt).await?;
                 let data_dir = temporary.data_dir.clone();
                 let settings = Settings {
                     data_dir: DataDir::new(&data_dir),
@@ -139,7 +144,7 @@ async fn best_template(server: &Server) -> Result<String> {
 }
 
 impl Temporary {
-    async fn start(settings: &Settings) -> Result<Self> {
+    async fn start(settings: &Settings, interrupt: &Interrupt) -> Result<Self> {
         let _step = Step::spin(&settings.output, "no server runs: starting a temporary one");
         let data_dir = fresh_dir("bench")?;
         let program = std::env::current_exe().map_err(Failure::io("finding this program"))?;
@@ -151,11 +156,13 @@ impl Temporary {
             .env_remove("SOULBOX_DOMAIN")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            // Ctrl-C is for us: we end it in order.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(Failure::io("starting a temporary server"))?;
         let mut temporary = Self { child, data_dir };
-        match temporary.ready().await {
+        match temporary.ready(interrupt).await {
             Ok(()) => Ok(temporary),
             Err(failure) => {
                 temporary.end().await;
@@ -164,7 +171,7 @@ impl Temporary {
         }
     }
 
-    async fn ready(&mut self) -> Result<()> {
+    async fn ready(&mut self, interrupt: &Interrupt) -> Result<()> {
         let failed = |message: String| Failure::Environment {
             message,
             hint: "`soulbox doctor` says what is missing".into(),
@@ -172,6 +179,7 @@ impl Temporary {
         let data_dir = DataDir::new(&self.data_dir);
         let began = Instant::now();
         while began.elapsed() < START {
+            interrupt.check()?;
             if data_dir.announcement()?.is_some() {
                 return Ok(());
             }
