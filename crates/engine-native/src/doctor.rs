@@ -67,8 +67,7 @@ fn cgroups() -> Check {
     match cgroup::detect(root, PROBE) {
         Ok(groups) => {
             let version = groups.version();
-            drop(groups);
-            remove_probe(root, PROBE);
+            groups.close();
             check("cgroups", CheckStatus::Ok, format!("version {version}: cpu, memory, pids"), "")
         }
         Err(error) => check(
@@ -77,16 +76,6 @@ fn cgroups() -> Check {
             error.to_string(),
             "mount the cpu, memory and pids controllers (version 2: enable them in the parent's cgroup.subtree_control)",
         ),
-    }
-}
-
-/// The parent groups that the probe made; a running server's are not empty and stay.
-fn remove_probe(root: &Path, probe: &str) {
-    let mut hierarchies = vec![root.to_owned()];
-    hierarchies.extend(fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path()));
-    for hierarchy in hierarchies {
-        let _ = fs::remove_dir(hierarchy.join("soulbox").join(probe));
-        let _ = fs::remove_dir(hierarchy.join("soulbox"));
     }
 }
 

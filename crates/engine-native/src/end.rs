@@ -213,9 +213,10 @@ impl Host {
         result
     }
 
-    /// Takes down the mounts of a server that has no sandboxes left.
-    pub(crate) fn unmount(&self) {
+    /// Takes down the mounts and empty cgroups of a server that has no sandboxes left.
+    pub(crate) fn leave(&self) {
         Fixtures::unmount(&self.data_dir);
         layer::close(&self.data_dir);
+        self.cgroups.close();
     }
 }

@@ -311,7 +311,7 @@ impl Engine for Native {
             host.pool.close(&host);
             host.undertaker.finish();
             if idle {
-                host.unmount();
+                host.leave();
             }
         });
         let _ = closed.await;

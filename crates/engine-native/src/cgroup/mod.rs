@@ -53,6 +53,17 @@ pub(crate) trait Cgroups: Send + Sync + std::fmt::Debug {
 
     /// The groups that exist, from an earlier run too.
     fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Where this server's groups are, one directory for each hierarchy.
+    fn parents(&self) -> Vec<&Path>;
+
+    /// Removes the parents that are empty, as at the end of a server without sandboxes.
+    fn close(&self) {
+        for parent in self.parents() {
+            let _ = fs::remove_dir(parent);
+            let _ = parent.parent().map(fs::remove_dir);
+        }
+    }
 }
 
 /// Finds the hierarchy that has the controllers and makes the parent group of `instance` in it.

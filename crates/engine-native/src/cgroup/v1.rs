@@ -162,6 +162,12 @@ impl Cgroups for V1 {
         names.dedup();
         Ok(names)
     }
+
+    fn parents(&self) -> Vec<&Path> {
+        let mut all: Vec<&Path> = vec![&self.memory, &self.cpu, &self.cpuacct, &self.pids];
+        all.extend(self.devices.as_deref());
+        all
+    }
 }
 
 #[cfg(test)]

@@ -98,6 +98,10 @@ impl Cgroups for V2 {
     fn names(&self) -> io::Result<Vec<String>> {
         directories(&self.parent)
     }
+
+    fn parents(&self) -> Vec<&Path> {
+        vec![&self.parent]
+    }
 }
 
 #[cfg(test)]
