@@ -1,5 +1,11 @@
 # Everything that a newcomer types. Each target installs what it needs and asks nothing.
 
+# rust-toolchain.toml names the compiler; where it is not there and cannot be fetched, the installed one
+# does, if it is new enough for Cargo.toml.
+ifneq ($(shell cargo --version >/dev/null 2>&1 && echo found),found)
+export RUSTUP_TOOLCHAIN := stable
+endif
+
 .PHONY: demo test build check clean
 
 demo: ## Build, start a server, run the PyPI e2b package on it, stop the server.
