@@ -16,6 +16,7 @@ pub mod boot;
 pub mod files;
 pub mod fs;
 pub mod init;
+pub mod linger;
 pub mod log;
 pub mod metrics;
 pub mod paths;

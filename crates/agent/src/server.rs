@@ -9,12 +9,12 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::State as Shared,
-    http::{HeaderName, Method, Response, StatusCode},
+    http::{HeaderName, Method, Request, Response, StatusCode},
     middleware,
     routing::{get, post, post_service},
 };
 use connectrpc::{CompressionPolicy, ConnectRpcService, DeadlinePolicy, Limits};
-use hyper::server::conn::http1;
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -22,11 +22,19 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
+    sync::mpsc,
     task::JoinSet,
 };
+use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
-use crate::{State, auth, files, fs::FilesystemService, init, log, metrics, process, reply};
+use crate::{
+    State, auth, files,
+    fs::FilesystemService,
+    init,
+    linger::{Lingering, discard},
+    log, metrics, process, reply,
+};
 
 /// The largest request message: files travel elsewhere, but input to a process may be long.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -177,9 +185,24 @@ async fn connection<S>(stream: S, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let _ = http1::Builder::new()
+    let (rest, mut rests) = mpsc::channel(1);
+    let router = router.map_request(move |request: Request<Incoming>| {
+        let (parts, incoming) = request.into_parts();
+        let body = Lingering::new(incoming, &parts.headers, rest.clone());
+        Request::from_parts(parts, Body::new(body))
+    });
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await;
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let lingering = async {
+        while let Some(incoming) = rests.recv().await {
+            discard(incoming).await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        _ = serving => {}
+        () = lingering => {}
+    }
 }

@@ -236,6 +236,12 @@ async fn a_full_disk_is_507_however_much_was_sent() {
             format!("attempted to write {length} bytes: not enough disk space available");
         assert!(text.starts_with(&expected), "{text}");
     }
+    // A client that reads the answer only after it has sent everything.
+    let mut stream = begin(&agent, &disk.path().join("large"), 64 << 20).await;
+    stream.write_all(&vec![7; 64 << 20]).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 507");
     // A small body that unfolds to more than there is.
     let bomb = zip(&vec![0; 64 << 20]);
     let gzip = [("content-encoding", "gzip")];
@@ -290,7 +296,10 @@ async fn one_small_upload_is_three_events_at_the_next_poll() {
     upload(&agent, dir.path().join("empty"), &[], "").await;
     assert_eq!(changes().await, ["CREATE", "CHMOD"]);
     upload(&agent, dir.path().join("file-0"), &[], "again").await;
-    assert_eq!(changes().await, ["CHMOD", "WRITE"]);
+    let mut overwritten = changes().await;
+    // Emptying the file and filling it are two events, unless nobody read between them.
+    overwritten.dedup();
+    assert_eq!(overwritten, ["CHMOD", "WRITE"]);
     upload(&agent, dir.path().join("m"), &[("x-metadata-a", "b")], "x").await;
     assert_eq!(changes().await, ["CREATE", "CHMOD", "WRITE", "CHMOD"]);
 }

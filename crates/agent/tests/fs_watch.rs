@@ -158,8 +158,11 @@ async fn what_a_client_did_is_there_at_its_next_poll() {
     let order = json!({"source": dir.path().join("x"), "destination": dir.path().join("d0/x")});
     ok(&agent, "Move", order).await;
     upload(&agent, dir.path().join("d0/x/y/z"), &[], "more").await;
+    let mut events = poll(&agent, &id).await;
+    // Emptying the file and filling it are two events, unless nobody read between them.
+    events.dedup();
     assert_eq!(
-        poll(&agent, &id).await,
+        events,
         told(&[("RENAME", "x"), ("CREATE", "d0/x"), ("CHMOD", "d0/x/y/z"), ("WRITE", "d0/x/y/z")])
     );
 }

@@ -118,3 +118,41 @@ fn not_found(id: &str) -> Error {
     let id: String = id.chars().take(64).collect();
     Error::NotFound(format!("watcher with id {id} not found"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::fs::watch::Change;
+
+    #[tokio::test]
+    async fn a_poll_brings_what_was_done_a_moment_ago() {
+        let root = tempfile::tempdir().unwrap();
+        let watchers = Watchers::default();
+        let path = root.path().to_str().unwrap().to_owned();
+        let id = watchers.keep(watchers.follow(path, Options::default()).await.unwrap());
+        for round in 0..200 {
+            // Nothing else can run on this thread before the poll begins.
+            fs::create_dir(root.path().join(round.to_string())).unwrap();
+            let events = watchers.poll(&id).await.unwrap();
+            let told: Vec<_> = events.iter().map(|e| (e.name.as_str(), e.change)).collect();
+            assert_eq!(told, [(round.to_string().as_str(), Change::Create)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn events_that_others_drained_still_wake_the_follower() {
+        let root = tempfile::tempdir().unwrap();
+        let watchers = Watchers::default();
+        let path = root.path().to_str().unwrap().to_owned();
+        let options = Options { recursive: true, ..Options::default() };
+        let follow = watchers.follow(path, options).await.unwrap();
+        for round in 0..50 {
+            fs::create_dir(root.path().join(round.to_string())).unwrap();
+            watchers.settle();
+            let events = follow.next().await.unwrap();
+            assert_eq!(events.len(), 1);
+        }
+    }
+}
