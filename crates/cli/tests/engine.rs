@@ -199,6 +199,7 @@ async fn a_failed_creation_leaves_nothing() {
     spec.rootfs.layers = vec![bench.data.path().join("no-such-template")];
     let error = bench.engine.create(spec).await.unwrap_err();
     assert!(error.to_string().contains("no-such-template"), "{error}");
+    bench.assert_no_traces().await;
     // A template whose mount point is a link out of it.
     let hostile = bench.engine.store_dir().join("hostile");
     fs::create_dir_all(hostile.join("proc")).unwrap();

@@ -39,16 +39,20 @@ pub(crate) fn assemble(
     slot: &Slot,
 ) -> io::Result<Assembled> {
     let userns = slot.userns.as_fd();
-    identity.write(layer.mount.as_fd())?;
+    // Before anything is written through it: a file that is open for writing would forbid the
+    // change, and another thread's child may hold one open for the moment until it executes.
+    mount::set_attributes(layer.mount.as_fd(), MountAttrFlags::empty(), Some(userns))?;
     let mut mounts = Vec::new();
     for bind in &rootfs.binds {
         let target = bind.target.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         mounts.push((target.to_owned(), read_only(&bind.source, userns)?));
     }
-    mount::set_attributes(layer.mount.as_fd(), MountAttrFlags::empty(), Some(userns))?;
     let lower: Vec<OwnedFd> =
         rootfs.layers.iter().map(|path| read_only(path, userns)).collect::<io::Result<_>>()?;
-    let root = mount::with_fs_ids(slot.first_id, || overlay(&lower, &layer.mount))?;
+    let root = mount::with_fs_ids(slot.first_id, || {
+        identity.write(layer.mount.as_fd())?;
+        overlay(&lower, &layer.mount)
+    })?;
     Ok(Assembled { root, mounts })
 }
 
