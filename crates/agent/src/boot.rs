@@ -80,6 +80,9 @@ const EMPTIED: &[&str] = &["acpi", "asound", "scsi"];
 /// Directories of `/proc` that cannot be written.
 const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys"];
 
+/// How many terminals a sandbox may have open: all of a machine share some 3000 (`kernel.pty.max`).
+const MAX_TERMINALS: &str = "128";
+
 /// Waits for the engine's messages and becomes the sandbox that they describe.
 ///
 /// # Errors
@@ -93,7 +96,6 @@ pub fn enter() -> Result<Sandbox, BootError> {
             clients,
             control,
             tcp: Some(tcp),
-            user_cgroup: Default::default(),
             ready: Box::new(move || answer(&socket, &Ready::Serving)),
         }),
         Err(error) => {
@@ -135,8 +137,12 @@ fn prepare(socket: &UnixStream) -> Result<TcpListener, BootError> {
     limit_resources().map_err(step("set resource limits"))?;
 
     let proc = mount::new(c"proc", &[], quiet).map_err(step("make /proc"))?;
-    let terminals =
-        [Opt::Value("ptmxmode", "0666"), Opt::Value("mode", "620"), Opt::Value("gid", "5")];
+    let terminals = [
+        Opt::Value("ptmxmode", "0666"),
+        Opt::Value("mode", "620"),
+        Opt::Value("gid", "5"),
+        Opt::Value("max", MAX_TERMINALS),
+    ];
     let pts = mount::new(c"devpts", &terminals, none).map_err(step("make /dev/pts"))?;
     let shared_memory = [Opt::Value("mode", "1777")];
     let shm = mount::new(c"tmpfs", &shared_memory, quiet).map_err(step("make /dev/shm"))?;

@@ -26,12 +26,7 @@ pub mod server;
 pub mod state;
 pub mod users;
 
-use std::{
-    fmt, io,
-    net::TcpListener,
-    os::{fd::OwnedFd, unix::net::UnixListener},
-    sync::Arc,
-};
+use std::{fmt, io, net::TcpListener, os::unix::net::UnixListener, sync::Arc};
 
 use soulbox_model::boot::AgentConfig;
 
@@ -47,7 +42,6 @@ pub struct Sandbox {
     pub control: UnixListener,
     /// Port 49983 inside the sandbox: the access token is checked.
     pub tcp: Option<TcpListener>,
-    pub user_cgroup: UserCgroup,
     /// Called once every listener is served.
     pub ready: Box<dyn FnOnce() + Send>,
 }
@@ -58,18 +52,6 @@ impl fmt::Debug for Sandbox {
     }
 }
 
-/// Where the commands of users run, so that their limits are not the agent's.
-#[derive(Debug, Default)]
-pub enum UserCgroup {
-    /// In the agent's own cgroup.
-    #[default]
-    None,
-    /// The `tasks` file of a version 1 cgroup, open for writing.
-    V1Tasks(OwnedFd),
-    /// The directory of a version 2 cgroup.
-    V2Dir(OwnedFd),
-}
-
 /// Serves a sandbox as its PID 1, until the process is killed.
 ///
 /// Must run on a `current_thread` Tokio runtime with I/O and time enabled.
@@ -77,8 +59,8 @@ pub enum UserCgroup {
 /// # Errors
 /// A listener that cannot be served.
 pub async fn serve(sandbox: Sandbox) -> io::Result<()> {
-    let Sandbox { config, clients, control, tcp, user_cgroup, ready } = sandbox;
-    let state = Arc::new(State::new(config.into(), user_cgroup));
+    let Sandbox { config, clients, control, tcp, ready } = sandbox;
+    let state = Arc::new(State::new(config.into()));
     let _reaper = reaper::spawn(Arc::clone(&state), Scope::of_this_process())?;
     let clients = server::Listener::unix(clients)?;
     let control = server::Listener::unix(control)?;
@@ -106,7 +88,7 @@ pub async fn serve(sandbox: Sandbox) -> io::Result<()> {
 /// # Errors
 /// The listener cannot be served.
 pub async fn serve_alone(listener: TcpListener, settings: Settings) -> io::Result<()> {
-    let state = Arc::new(State::new(settings, UserCgroup::None));
+    let state = Arc::new(State::new(settings));
     let _reaper = reaper::spawn(Arc::clone(&state), Scope::of_this_process())?;
     let listener = server::Listener::tcp(listener)?;
     listener.serve(server::Routers::new(state).alone).await;

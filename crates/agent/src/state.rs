@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::RwLock;
 use soulbox_model::boot::AgentConfig;
 
-use crate::{UserCgroup, fs::Watchers, log::Log, metrics, process::Table};
+use crate::{fs::Watchers, log::Log, metrics, process::Table};
 
 /// The one state behind every request.
 #[derive(Debug)]
@@ -15,7 +15,6 @@ pub struct State {
     pub watchers: Watchers,
     pub log: Log,
     pub previous_metrics: metrics::Previous,
-    pub user_cgroup: UserCgroup,
 }
 
 /// What requests fall back to.
@@ -63,14 +62,13 @@ impl Settings {
 }
 
 impl State {
-    pub fn new(settings: Settings, user_cgroup: UserCgroup) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
             settings: RwLock::new(settings),
             processes: Table::default(),
             watchers: Watchers::default(),
             log: Log::default(),
             previous_metrics: metrics::Previous::default(),
-            user_cgroup,
         }
     }
 

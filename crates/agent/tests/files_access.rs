@@ -18,7 +18,7 @@ use files_support::{BINARY, files, request};
 use http::{Method, Request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
-use soulbox_agent::{Settings, State, UserCgroup, server::Routers};
+use soulbox_agent::{Settings, State, server::Routers};
 use support::{Agent, agent_with};
 use tower::ServiceExt;
 
@@ -128,7 +128,7 @@ async fn a_signature_opens_one_file_for_one_purpose_until_it_expires() {
 
 #[tokio::test]
 async fn the_server_needs_no_token() {
-    let routers = Routers::new(Arc::new(State::new(settings(), UserCgroup::None)));
+    let routers = Routers::new(Arc::new(State::new(settings())));
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "x").unwrap();

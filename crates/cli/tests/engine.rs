@@ -111,6 +111,14 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        // What a failed test left alive.
+        for trace in self.traces().iter().filter(|trace| trace.contains("/pids/")) {
+            let procs = fs::read_to_string(Path::new(trace).join("cgroup.procs"));
+            for pid in procs.unwrap_or_default().lines().filter_map(|line| line.parse().ok()) {
+                let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
         for name in ["run", "store"] {
             let path = self.data.path().join(name);
             let _ = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH);

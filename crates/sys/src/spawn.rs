@@ -9,13 +9,13 @@
 use std::{
     ffi::{CStr, CString},
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
 };
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use self::child::{Join, Shared, enter};
+use self::child::{Shared, enter};
 use crate::{
     check,
     init::{BlockSignals, Stack},
@@ -39,7 +39,6 @@ pub struct Spawn<'a> {
     pub terminal: bool,
     /// The caller's own credentials when absent.
     pub user: Option<Credentials<'a>>,
-    pub cgroup: Cgroup<'a>,
     /// How much rather than others the kernel kills the process when memory runs out, -1000 to 1000.
     pub oom_score_adj: Option<i16>,
     /// What a program that cannot be executed leaves behind: a start that failed, or a process
@@ -53,16 +52,6 @@ pub struct Credentials<'a> {
     pub uid: u32,
     pub gid: u32,
     pub groups: &'a [u32],
-}
-
-/// The cgroup that the process starts in.
-#[derive(Debug, Clone, Copy)]
-pub enum Cgroup<'a> {
-    Inherit,
-    /// The `tasks` file of a version 1 cgroup, open for writing.
-    V1Tasks(BorrowedFd<'a>),
-    /// The directory of a version 2 cgroup.
-    V2Dir(BorrowedFd<'a>),
 }
 
 /// See [`Spawn::unexecutable`].
@@ -117,11 +106,6 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Child, Failed> {
         stdio: spawn.stdio.map(|fd| fd.as_raw_fd()),
         terminal: spawn.terminal,
         user: spawn.user,
-        join: match spawn.cgroup {
-            Cgroup::Inherit => Join::Nothing,
-            Cgroup::V1Tasks(tasks) => Join::Tasks(tasks.as_raw_fd()),
-            Cgroup::V2Dir(dir) => Join::Procs(dir.as_raw_fd()),
-        },
         oom_score_adj: spawn.oom_score_adj,
         unexecutable: spawn.unexecutable,
         step: "clone",
@@ -129,14 +113,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Child, Failed> {
     };
     let mut stack = Stack::new();
     let blocked = BlockSignals::new().map_err(|source| Failed { step: "block signals", source })?;
-    let started = match spawn.cgroup {
-        // Cloning into a cgroup spares the wait that moving into it would be.
-        Cgroup::V2Dir(dir) => match clone_into(&mut shared, &mut stack, dir.as_raw_fd()) {
-            Err(error) if clone3_is_unusable(&error) => clone(&mut shared, &mut stack),
-            result => result,
-        },
-        _ => clone(&mut shared, &mut stack),
-    };
+    let started = clone(&mut shared, &mut stack);
     drop(blocked);
     let (pid, pidfd) = started.map_err(|source| Failed { step: "clone", source })?;
     // The child wrote through the pointer behind the compiler's back.
@@ -154,11 +131,6 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Child, Failed> {
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
-}
-
-/// A seccomp filter answers `ENOSYS` or `EPERM`, an old kernel `ENOSYS`, `E2BIG` or `EINVAL`.
-fn clone3_is_unusable(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::E2BIG | libc::EINVAL))
 }
 
 const FLAGS: libc::c_int = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
@@ -185,55 +157,6 @@ fn child(pid: libc::c_long, pidfd: libc::c_int) -> io::Result<(Pid, OwnedFd)> {
     let pid = pid.ok_or_else(|| io::Error::other("clone made no process"))?;
     // SAFETY: the kernel made this descriptor for us with the child, and nobody else has it.
     Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
-}
-
-fn clone_into(
-    shared: &mut Shared<'_>,
-    stack: &mut Stack,
-    cgroup: RawFd,
-) -> io::Result<(Pid, OwnedFd)> {
-    // From `linux/sched.h`; the constant in the libc crate overflows.
-    const CLONE_INTO_CGROUP: u64 = 1 << 33;
-    const STACK_TOP_ONLY: u64 = 4096;
-    let join = std::mem::replace(&mut shared.join, Join::Nothing);
-    let mut pidfd: libc::c_int = -1;
-    // SAFETY: `clone_args` is plain data; zero means absent for every field.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = (FLAGS as u64) | CLONE_INTO_CGROUP;
-    args.exit_signal = libc::SIGCHLD as u64;
-    args.pidfd = (&raw mut pidfd) as u64;
-    args.cgroup = u64::from(cgroup.cast_unsigned());
-    // The kernel only adds both: the stack grows down from there.
-    args.stack = stack.top() as u64 - STACK_TOP_ONLY;
-    args.stack_size = STACK_TOP_ONLY;
-    let ret: libc::c_long;
-    // SAFETY: as for `clone`; the child starts after `syscall` with all registers but `rax` and
-    // `rsp` as they were, and calls `enter`, which never returns. `rbx` belongs to the compiler,
-    // so `r12` and `r13`, which the call preserves, carry function and argument.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "mov rdi, r13",
-            "call r12",
-            "ud2",
-            "2:",
-            inlateout("rax") libc::SYS_clone3 => ret,
-            in("rdi") &raw mut args,
-            in("rsi") size_of::<libc::clone_args>(),
-            in("r12") enter as extern "C" fn(*mut libc::c_void) -> libc::c_int,
-            in("r13") ptr::from_mut(shared),
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    if ret < 0 {
-        shared.join = join;
-        return Err(io::Error::from_raw_os_error(i32::try_from(-ret).unwrap_or(libc::EINVAL)));
-    }
-    child(ret, pidfd)
 }
 
 #[cfg(test)]

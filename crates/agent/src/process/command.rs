@@ -15,7 +15,7 @@ use rustix::{
 };
 use soulbox_sys::{
     pty,
-    spawn::{Cgroup, Credentials, Spawn, Unexecutable, spawn},
+    spawn::{Credentials, Spawn, Unexecutable, spawn},
 };
 use soulbox_wire::process::{PTY, ProcessConfig, StartRequest};
 use tokio::{
@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{Process, input::Input, output::Fanout, pump::Outputs, table::Started};
 use crate::{
-    State, UserCgroup,
+    State,
     auth::Acting,
     paths,
     users::{User, Users},
@@ -83,11 +83,6 @@ pub(super) fn start(
         stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
         terminal: terminal.is_some(),
         user: Some(Credentials { uid: user.uid, gid: user.gid, groups: &groups }),
-        cgroup: match &state.user_cgroup {
-            UserCgroup::None => Cgroup::Inherit,
-            UserCgroup::V1Tasks(tasks) => Cgroup::V1Tasks(tasks.as_fd()),
-            UserCgroup::V2Dir(dir) => Cgroup::V2Dir(dir.as_fd()),
-        },
         oom_score_adj: Some(OOM_SCORE),
         unexecutable: Unexecutable::Exits { missing: &strings.missing, refused: &strings.refused },
     };

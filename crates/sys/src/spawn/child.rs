@@ -15,19 +15,10 @@ pub(super) struct Shared<'a> {
     pub(super) stdio: [RawFd; 3],
     pub(super) terminal: bool,
     pub(super) user: Option<Credentials<'a>>,
-    /// Still to join, by writing to it.
-    pub(super) join: Join,
     pub(super) oom_score_adj: Option<i16>,
     pub(super) unexecutable: Unexecutable<'a>,
     pub(super) step: &'static str,
     pub(super) errno: i32,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Join {
-    Nothing,
-    Tasks(RawFd),
-    Procs(RawFd),
 }
 
 /// The child's life, from clone to exec.
@@ -40,7 +31,6 @@ pub(super) extern "C" fn enter(shared: *mut libc::c_void) -> libc::c_int {
 impl Shared<'_> {
     fn run(&mut self) -> ! {
         default_signals();
-        self.join_cgroup();
         self.set_oom_score();
         // SAFETY: no memory is passed.
         self.must("setsid", unsafe { libc::syscall(libc::SYS_setsid) });
@@ -61,27 +51,6 @@ impl Shared<'_> {
         self.must("chdir", ret);
         unblock_signals();
         self.exec()
-    }
-
-    fn join_cgroup(&mut self) {
-        match self.join {
-            Join::Nothing => {}
-            Join::Tasks(tasks) => self.write_zero(tasks, "join cgroup"),
-            Join::Procs(dir) => {
-                let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-                let name = c"cgroup.procs".as_ptr();
-                // SAFETY: `name` is a static C string.
-                let procs = unsafe { libc::syscall(libc::SYS_openat, dir, name, flags) };
-                self.must("open cgroup.procs", procs);
-                self.write_zero(procs as RawFd, "join cgroup");
-            }
-        }
-    }
-
-    fn write_zero(&mut self, fd: RawFd, step: &'static str) {
-        // SAFETY: writes one byte of a static string.
-        let ret = unsafe { libc::syscall(libc::SYS_write, fd, b"0".as_ptr(), 1) };
-        self.must(step, ret);
     }
 
     /// Best effort: `/proc` may be missing, and only a wish is lost.

@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::Read,
     os::fd::AsFd,
@@ -34,7 +33,6 @@ fn run_with(
         stdio: [null.as_fd(), input.as_fd(), input.as_fd()],
         terminal: false,
         user: None,
-        cgroup: Cgroup::Inherit,
         oom_score_adj: None,
         unexecutable: Unexecutable::Fails,
     };
@@ -191,7 +189,6 @@ fn a_terminal_becomes_the_controlling_one() {
         stdio: [slave; 3],
         terminal: true,
         user: None,
-        cgroup: Cgroup::Inherit,
         oom_score_adj: None,
         unexecutable: Unexecutable::Fails,
     })
@@ -200,89 +197,4 @@ fn a_terminal_becomes_the_controlling_one() {
     let mut buffer = [0; 64];
     let read = rustix::io::read(&pty.master, &mut buffer).unwrap();
     assert_eq!(&buffer[..read], b"through the name\r\n");
-}
-
-/// The directory of a new cgroup in the hierarchy that `/proc/self/cgroup` calls `controller`.
-fn new_cgroup(controller: &str, name: &str) -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let found: BTreeMap<bool, PathBuf> = mounts
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(' ').skip(1);
-            let (target, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
-            let fits = match controller {
-                "" => kind == "cgroup2",
-                _ => kind == "cgroup" && options.split(',').any(|option| option == controller),
-            };
-            Some((fits, PathBuf::from(target)))
-        })
-        .collect();
-    let dir = found.get(&true)?.join(format!("spawn-{name}-{}", std::process::id()));
-    fs::create_dir(&dir).ok()?;
-    Some(dir)
-}
-
-fn cgroups_of_child(cgroup: Cgroup<'_>) -> String {
-    // The borrow ends with the call, which waits for the child.
-    let cgroup = match cgroup {
-        Cgroup::Inherit => Cgroup::Inherit,
-        // SAFETY: the descriptor outlives this function, and so the child's start.
-        Cgroup::V1Tasks(fd) => Cgroup::V1Tasks(unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }),
-        // SAFETY: as above.
-        Cgroup::V2Dir(fd) => Cgroup::V2Dir(unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }),
-    };
-    run_with(&["/bin/cat", "/proc/self/cgroup"], |spawn, _| spawn.cgroup = cgroup).unwrap().1
-}
-
-#[test]
-fn joins_a_cgroup_of_version_1() {
-    let Some(dir) = new_cgroup("pids", "v1") else { return };
-    let tasks = File::options().write(true).open(dir.join("tasks")).unwrap();
-    let cgroups = cgroups_of_child(Cgroup::V1Tasks(tasks.as_fd()));
-    fs::remove_dir(&dir).unwrap();
-    let name = dir.file_name().unwrap().to_str().unwrap();
-    assert!(cgroups.lines().any(|line| line.contains(":pids:") && line.ends_with(name)));
-}
-
-#[test]
-fn joins_a_cgroup_of_version_2_with_and_without_clone3() {
-    let Some(path) = new_cgroup("", "v2") else { return };
-    let dir = File::open(&path).unwrap();
-    let joined = |cgroups: String| {
-        cgroups.lines().any(|line| {
-            line.starts_with("0::") && line.ends_with(path.file_name().unwrap().to_str().unwrap())
-        })
-    };
-    let cloned = joined(cgroups_of_child(Cgroup::V2Dir(dir.as_fd())));
-    let moved = std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                refuse_clone3();
-                joined(cgroups_of_child(Cgroup::V2Dir(dir.as_fd())))
-            })
-            .join()
-            .unwrap()
-    });
-    fs::remove_dir(&path).unwrap();
-    assert!(cloned && moved, "{cloned} {moved}");
-}
-
-/// For the calling thread: `clone3` answers as on a kernel that has none.
-fn refuse_clone3() {
-    let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let ret = libc::BPF_RET | libc::BPF_K;
-    let filter = [
-        // The number of the system call is the first field of the data.
-        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_clone3 as u32),
-        op(ret, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
-        op(ret, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: 4, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: the kernel copies the filter, which lives through the call.
-    unsafe {
-        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into()).unwrap();
-        let mode = libc::SECCOMP_MODE_FILTER;
-        check(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program).into()).unwrap();
-    }
 }
