@@ -1,8 +1,8 @@
 //! The system call filter of a sandbox.
 //!
 //! An allow-list: [`ALLOWED`] names what may be called, everything else that this table's kernel
-//! knows answers `EPERM`, and what is newer answers `ENOSYS` so that libraries fall back. Four
-//! calls are looked at more closely ([`CLONE`], [`SOCKET`], [`IOCTL`], [`PERSONALITY`]).
+//! knows answers `EPERM`, and what is newer answers `ENOSYS` so that libraries fall back. Five
+//! calls are looked at more closely ([`CLONE`], [`SOCKET`], [`SOCKETPAIR`], [`IOCTL`], [`PERSONALITY`]).
 //! Entry points for other ABIs (ia32, x32) are closed.
 //!
 //! The list becomes ranges of numbers and those a binary search in BPF: about 8 comparisons
@@ -13,7 +13,7 @@ use std::io;
 use crate::check;
 
 mod table;
-pub use table::{ALLOWED, CLONE, IOCTL, NEWEST, PERSONALITY, SOCKET};
+pub use table::{ALLOWED, CLONE, IOCTL, NEWEST, PERSONALITY, SOCKET, SOCKETPAIR};
 
 /// A compiled filter.
 #[derive(Debug, Clone)]
@@ -34,6 +34,7 @@ const fn errno(code: i32) -> u32 {
 
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
 const JUMP_EQ: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const JUMP_GE: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
 const JUMP_SET: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
@@ -56,11 +57,13 @@ fn verdict(number: u32) -> Verdict {
     let number = libc::c_long::from(number);
     match number {
         CLONE => Verdict::CheckClone,
-        SOCKET => Verdict::CheckSocket,
+        SOCKET | SOCKETPAIR => Verdict::CheckSocket,
         IOCTL => Verdict::CheckIoctl,
         PERSONALITY => Verdict::CheckPersonality,
         // libc falls back to clone, whose flags a filter can see.
         libc::SYS_clone3 => Verdict::Return(errno(libc::ENOSYS)),
+        // So do databases: to what a kernel without it offers.
+        libc::SYS_io_setup => Verdict::Return(errno(libc::ENOSYS)),
         _ if ALLOWED.contains(&number) => Verdict::Return(ALLOW),
         _ if number > NEWEST => Verdict::Return(errno(libc::ENOSYS)),
         _ => Verdict::Return(errno(libc::EPERM)),
@@ -142,19 +145,35 @@ fn leaf(verdict: Verdict) -> Vec<libc::sock_filter> {
                 | libc::CLONE_NEWNET;
             vec![op(LOAD, arg(0), 0, 0), op(JUMP_SET, NAMESPACES as u32, 0, 1), denied, allowed]
         }
-        // UNIX, IPv4, IPv6, and netlink for routes and socket lists.
-        Verdict::CheckSocket => vec![
-            op(LOAD, arg(0), 0, 0),
-            op(JUMP_EQ, libc::AF_UNIX as u32, 6, 0),
-            op(JUMP_EQ, libc::AF_INET as u32, 5, 0),
-            op(JUMP_EQ, libc::AF_INET6 as u32, 4, 0),
-            op(JUMP_EQ, libc::AF_NETLINK as u32, 0, 4),
-            op(LOAD, arg(2), 0, 0),
-            op(JUMP_EQ, libc::NETLINK_ROUTE as u32, 1, 0),
-            op(JUMP_EQ, libc::NETLINK_SOCK_DIAG as u32, 0, 1),
-            allowed,
-            op(RETURN, errno(libc::EAFNOSUPPORT), 0, 0),
-        ],
+        // UNIX, IPv4, IPv6, and netlink for routes and socket lists. Of the internet protocols
+        // those alone that everybody uses: SMC, MPTCP, SCTP and the like are reached through
+        // AF_INET as well, and asking for them makes the kernel load their modules.
+        Verdict::CheckSocket => {
+            const KIND: u32 = 0xf;
+            vec![
+                op(LOAD, arg(0), 0, 0),
+                op(JUMP_EQ, libc::AF_UNIX as u32, 16, 0),
+                op(JUMP_EQ, libc::AF_INET as u32, 5, 0),
+                op(JUMP_EQ, libc::AF_INET6 as u32, 4, 0),
+                op(JUMP_EQ, libc::AF_NETLINK as u32, 0, 14),
+                op(LOAD, arg(2), 0, 0),
+                op(JUMP_EQ, libc::NETLINK_ROUTE as u32, 11, 0),
+                op(JUMP_EQ, libc::NETLINK_SOCK_DIAG as u32, 10, 11),
+                op(LOAD, arg(1), 0, 0),
+                op(AND, KIND, 0, 0),
+                // A raw socket takes any number as that of its packets, and loads nothing.
+                op(JUMP_EQ, libc::SOCK_RAW as u32, 7, 0),
+                op(LOAD, arg(2), 0, 0),
+                op(JUMP_EQ, libc::IPPROTO_IP as u32, 5, 0),
+                op(JUMP_EQ, libc::IPPROTO_ICMP as u32, 4, 0),
+                op(JUMP_EQ, libc::IPPROTO_TCP as u32, 3, 0),
+                op(JUMP_EQ, libc::IPPROTO_UDP as u32, 2, 0),
+                op(JUMP_EQ, libc::IPPROTO_ICMPV6 as u32, 1, 0),
+                op(RETURN, errno(libc::EPROTONOSUPPORT), 0, 0),
+                allowed,
+                op(RETURN, errno(libc::EAFNOSUPPORT), 0, 0),
+            ]
+        }
         // No typing into another session's terminal.
         Verdict::CheckIoctl => {
             const TIOCLINUX: u32 = 0x541C;
@@ -195,6 +214,7 @@ mod tests {
                         k => args[((k - 16) / 8) as usize],
                     }
                 }
+                AND => acc &= i.k,
                 RETURN => return i.k,
                 JUMP_EQ => pc += usize::from(if acc == i.k { i.jt } else { i.jf }),
                 JUMP_GE => pc += usize::from(if acc >= i.k { i.jt } else { i.jf }),
@@ -237,6 +257,20 @@ mod tests {
         assert_eq!(call(SOCKET, [libc::AF_INET6 as u32, 1, 0]), ALLOW);
         assert_eq!(call(SOCKET, [libc::AF_NETLINK as u32, 3, 0]), ALLOW);
         assert_eq!(call(SOCKET, [libc::AF_NETLINK as u32, 3, 12]), eaf);
+        let stream = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            for protocol in [0, 1, libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_ICMPV6] {
+                assert_eq!(call(SOCKET, [family as u32, stream as u32, protocol as u32]), ALLOW);
+            }
+            // DCCP, L2TP, SCTP, SMC, MPTCP.
+            for protocol in [33, 115, 132, 256, 262] {
+                let got = call(SOCKET, [family as u32, stream as u32, protocol]);
+                assert_eq!(got, errno(libc::EPROTONOSUPPORT), "protocol {protocol}");
+                assert_eq!(call(SOCKET, [family as u32, libc::SOCK_RAW as u32, protocol]), ALLOW);
+            }
+        }
+        assert_eq!(call(SOCKETPAIR, [libc::AF_UNIX as u32, 1, 0]), ALLOW);
+        assert_eq!(call(SOCKETPAIR, [libc::AF_TIPC as u32, 1, 0]), eaf);
         for family in [libc::AF_ALG, libc::AF_PACKET, libc::AF_VSOCK, libc::AF_XDP, libc::AF_KEY] {
             assert_eq!(call(SOCKET, [family as u32, 1, 0]), eaf, "family {family}");
         }
@@ -273,6 +307,7 @@ mod tests {
             libc::SYS_reboot,
             libc::SYS_swapon,
             libc::SYS_quotactl,
+            libc::SYS_io_setup,
         ] {
             assert_ne!(call(nr, [0; 3]), ALLOW, "syscall {nr}");
         }

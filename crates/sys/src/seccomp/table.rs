@@ -1,7 +1,9 @@
 //! The readable side of the filter: which system calls a sandbox may make, by number on x86_64.
 //!
 //! Left out on purpose: mounts and new namespaces, kernel modules, keys, BPF, perf, io_uring,
-//! userfaultfd, file handles, clocks, swap, quotas, and what is obsolete.
+//! userfaultfd, file handles, clocks, swap, quotas, and what is obsolete. Asynchronous I/O of old
+//! (`io_setup`) too: all its contexts come out of one pool of the whole machine (`fs.aio-max-nr`),
+//! which one sandbox could empty.
 
 use libc::c_long;
 
@@ -10,8 +12,10 @@ pub const NEWEST: c_long = 462;
 
 /// Allowed unless a flag asks for a new namespace.
 pub const CLONE: c_long = libc::SYS_clone;
-/// Allowed for the families that programs in a sandbox have a use for.
+/// Allowed for the families and protocols that programs in a sandbox have a use for.
 pub const SOCKET: c_long = libc::SYS_socket;
+/// As [`SOCKET`], whose arguments it shares: it makes sockets of any family too.
+pub const SOCKETPAIR: c_long = libc::SYS_socketpair;
 /// Allowed but for pushing input into a terminal.
 pub const IOCTL: c_long = libc::SYS_ioctl;
 /// Allowed for plain Linux personalities.
@@ -70,7 +74,6 @@ pub const ALLOWED: &[c_long] = &[
     libc::SYS_listen,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
-    libc::SYS_socketpair,
     libc::SYS_setsockopt,
     libc::SYS_getsockopt,
     libc::SYS_fork,
@@ -188,11 +191,6 @@ pub const ALLOWED: &[c_long] = &[
     libc::SYS_futex,
     libc::SYS_sched_setaffinity,
     libc::SYS_sched_getaffinity,
-    libc::SYS_io_setup,
-    libc::SYS_io_destroy,
-    libc::SYS_io_getevents,
-    libc::SYS_io_submit,
-    libc::SYS_io_cancel,
     libc::SYS_epoll_create,
     libc::SYS_remap_file_pages,
     libc::SYS_getdents64,
