@@ -74,8 +74,9 @@ const MASKED: &[&str] = &[
     "timer_list",
 ];
 
-/// Directories of `/proc` that are shown empty.
-const EMPTIED: &[&str] = &["acpi", "asound", "scsi"];
+/// Directories of `/proc` that are shown empty. In `pressure` anybody may have the kernel watch the
+/// load of the whole machine.
+const EMPTIED: &[&str] = &["acpi", "asound", "pressure", "scsi"];
 
 /// Directories of `/proc` that cannot be written.
 const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys"];
