@@ -39,12 +39,6 @@ impl Source {
             Self::Gzip(incoming, gunzip) => gunzip.next(incoming).await,
         }
     }
-
-    pub fn into_incoming(self) -> Incoming {
-        match self {
-            Self::Plain(incoming) | Self::Gzip(incoming, _) => incoming,
-        }
-    }
 }
 
 type Decoder = Box<MultiGzDecoder<Feed>>;

@@ -24,8 +24,6 @@ use crate::{State, reply};
 
 /// How long gathered data waits for more before it is written, so that a slow upload shows in its file.
 const GATHER: Duration = Duration::from_millis(250);
-/// How much of a body is taken in from a client that may not upload, in bytes.
-const MAX_UNINVITED: u64 = 16 * 1024 * 1024;
 /// How many parts of a form may be files: the answer names them all.
 const MAX_FILES: usize = 100_000;
 
@@ -37,28 +35,13 @@ const MAX_METADATA: usize = 4096;
 
 pub async fn post(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let incoming = Incoming::new(body);
-    // Such a client sends nothing before it is told to.
-    let waits = parts.headers.contains_key(header::EXPECT);
-    let upload = match Upload::prepare(state, &parts) {
-        Ok(upload) => upload,
-        Err(refusal) => {
-            if !waits {
-                incoming.drain(MAX_UNINVITED).await;
-            }
-            return refusal.into_response();
-        }
+    let saved = match Upload::prepare(state, &parts) {
+        Ok(upload) => upload.run(Incoming::new(body)).await,
+        Err(refusal) => Err(refusal),
     };
-    let mut source = match upload.gzip {
-        true => Source::gzip(incoming),
-        false => Source::plain(incoming),
-    };
-    match upload.run(&mut source).await {
+    match saved {
         Ok(saved) => reply::json(StatusCode::OK, &saved),
-        Err(refusal) => {
-            source.into_incoming().drain(u64::MAX).await;
-            refusal.into_response()
-        }
+        Err(refusal) => refusal.into_response(),
     }
 }
 
@@ -92,12 +75,16 @@ impl Upload {
         Ok(Self { session: Arc::new(session), path, gzip, form })
     }
 
-    async fn run(self, source: &mut Source) -> Result<Vec<Saved>> {
+    async fn run(self, incoming: Incoming) -> Result<Vec<Saved>> {
+        let mut source = match self.gzip {
+            true => Source::gzip(incoming),
+            false => Source::plain(incoming),
+        };
         match self.form {
-            Some(form) => save_form(self.session, self.path, form, source).await,
+            Some(form) => save_form(self.session, self.path, form, &mut source).await,
             None => {
                 let path = self.path.unwrap_or_default();
-                save_body(Writer::new(self.session, path), source).await
+                save_body(Writer::new(self.session, path), &mut source).await
             }
         }
     }
