@@ -121,7 +121,9 @@ fn not_found(id: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::Duration};
+
+    use tokio::time::timeout;
 
     use super::*;
     use crate::fs::watch::Change;
@@ -151,8 +153,8 @@ mod tests {
         for round in 0..50 {
             fs::create_dir(root.path().join(round.to_string())).unwrap();
             watchers.settle();
-            let events = follow.next().await.unwrap();
-            assert_eq!(events.len(), 1);
+            let events = timeout(Duration::from_secs(20), follow.next()).await.unwrap();
+            assert_eq!(events.unwrap().len(), 1);
         }
     }
 }
