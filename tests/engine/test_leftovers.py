@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import own
-from harness import host
+from harness import host, own
 
 
 @pytest.fixture(scope="module")

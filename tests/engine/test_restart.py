@@ -10,8 +10,7 @@ import e2b
 import httpx
 import pytest
 
-import own
-from harness import host
+from harness import host, own
 from harness.server import own_environment
 from test_leftovers import first_process
 

@@ -23,6 +23,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, json.dumps([list(h) for h in self.headers.items()]).encode())
         if path == "/target":
             return self.answer(200, json.dumps(self.path).encode())
+        if path == "/raw":
+            return self.raw()
+        if path == "/until-you-leave":
+            return self.until_you_leave()
         if path == "/large":
             return self.large()
         if path == "/cut":
@@ -122,6 +126,27 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(b"until the very end")
+        self.close_connection = True
+
+    def raw(self):
+        """Another protocol than HTTP: counts until the client closes its half, then answers."""
+        self.send_response(101)
+        self.send_header("Upgrade", "count")
+        self.send_header("Connection", "Upgrade")
+        self.end_headers()
+        self.close_connection = True
+        size = 0
+        while piece := self.rfile.read1(65536):
+            size += len(piece)
+        self.wfile.write(b"%d bytes" % size)
+
+    def until_you_leave(self):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.chunk(b"waiting")
+        self.rfile.read1(1)
+        open("/home/user/client-left", "w").close()
         self.close_connection = True
 
     def websocket(self):

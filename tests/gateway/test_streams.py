@@ -144,14 +144,32 @@ def test_both_directions_at_once(gateway, app):
             seen += piece
 
 
-def test_half_close_still_gets_the_answer(gateway, app):
+def test_half_a_connection_may_close_first(gateway, app):
+    """After an upgrade each direction ends on its own."""
     with gateway.dial() as client:
-        client.sendall(f"GET /late HTTP/1.1\r\nHost: {app.get_host(8080)}\r\nConnection: close\r\n\r\n".encode())
-        client.shutdown(socket.SHUT_WR)
+        head = f"GET /raw HTTP/1.1\r\nHost: {app.get_host(8080)}\r\nUpgrade: count\r\nConnection: Upgrade\r\n\r\n"
+        client.sendall(head.encode())
         answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += client.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 101")
+        client.sendall(b"x" * 100_000)
+        client.shutdown(socket.SHUT_WR)
         while piece := client.recv(4096):
             answer += piece
-    assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"late")
+    assert answer.endswith(b"100000 bytes")
+
+
+def test_the_app_learns_that_its_client_left(gateway, app):
+    with gateway.dial() as client:
+        client.sendall(f"GET /until-you-leave HTTP/1.1\r\nHost: {app.get_host(8080)}\r\n\r\n".encode())
+        answer = b""
+        while b"waiting" not in answer:
+            answer += client.recv(4096)
+    deadline = time.monotonic() + 5
+    while not app.files.exists("/home/user/client-left"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_body_that_ends_with_the_connection(gateway, app):

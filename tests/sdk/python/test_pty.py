@@ -69,9 +69,18 @@ async def test_terminfo_knows_the_terminal(sdk, sandbox):
     await terminal.close()
 
 
+WINCH = """
+import signal, time
+signal.signal(signal.SIGWINCH, lambda *_: print("winched", flush=True))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
 async def test_a_resize_is_signalled(sdk, sandbox):
+    await sandbox.files.write("winch.py", WINCH)
     terminal = await Terminal.open(sdk, sandbox)
-    await terminal.type("trap 'echo win''ched' WINCH; echo rea''dy; while sleep 0.1; do :; done\n")
+    await terminal.type("exec python3 winch.py\n")
     await terminal.sees("ready")
     await sandbox.pty.resize(terminal.pid, e2b.PtySize(rows=5, cols=50))
     await terminal.sees("winched")

@@ -25,18 +25,22 @@ class OwnServer(Server):
         return e2b.Sandbox.list(**self.client()).next_items()
 
     def client(self):
+        """Plain HTTP over loopback, which a listener with TLS serves too."""
         variables = self.environment()
         return {
             "api_key": variables["E2B_API_KEY"],
-            "api_url": variables["E2B_API_URL"],
-            "sandbox_url": variables["E2B_SANDBOX_URL"],
+            "api_url": self.url,
+            "sandbox_url": self.url,
             "domain": variables["E2B_DOMAIN"],
         }
 
 
+def work():
+    return Path(os.environ["SOULBOX_TEST_WORK"])
+
+
 def make(*arguments):
-    work = Path(os.environ["SOULBOX_TEST_WORK"])
-    return OwnServer(os.environ["SOULBOX_BIN"], work / f"own-{uuid.uuid4().hex[:8]}", arguments=["--no-base", *arguments])
+    return OwnServer(os.environ["SOULBOX_BIN"], work() / f"own-{uuid.uuid4().hex[:8]}", arguments=["--no-base", *arguments])
 
 
 def remove(server):
