@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from conftest import host_pid, output, python
-from harness import host
+from harness import host, own
 
 MIB = 1 << 20
 
@@ -194,6 +194,41 @@ print((usage.ru_utime + usage.ru_stime) / (time.monotonic() - started))
     pid = host_pid(sandbox)
     quota = host.cgroup_file(pid, ("cpu", "cpu.cfs_quota_us"), ("", "cpu.max")).split()[0]
     assert quota == str(cpus * 100_000) or int(quota) / cpus % 1000 == 0
+
+
+@pytest.mark.parametrize("way", ["read", "write"])
+def test_the_disk_is_no_faster_than_its_limit(slow_disk, way):
+    """Direct I/O, which both versions of cgroups see: 24 MiB at 8 MiB/s, and at most one second's worth ahead."""
+    sandbox = slow_disk.create(user="root")
+    program = f"""
+import mmap, os, time
+block = mmap.mmap(-1, 1 << 20)
+block.write(os.urandom(1 << 20))
+def run(flags, act):
+    fd = os.open("/root/direct", flags | os.O_CREAT | os.O_DIRECT, 0o600)
+    started = time.monotonic()
+    for _ in range(24):
+        act(fd, [block])
+    os.close(fd)
+    return time.monotonic() - started
+took = run(os.O_WRONLY, os.writev)
+if "{way}" == "read":
+    took = run(os.O_RDONLY, os.readv)
+print(took)
+"""
+    took = float(python(sandbox, program))
+    assert 2 <= took < 20
+    assert sandbox.commands.run("echo still here").stdout == "still here\n"
+
+
+@pytest.fixture
+def slow_disk():
+    server = own.make("--disk-bandwidth", "8").start()
+    if not os.path.ismount(server.data_dir / "store"):
+        own.remove(server)
+        pytest.skip("sandboxes of this machine write to memory")
+    yield server
+    own.remove(server)
 
 
 def test_open_files_are_bounded(shared):

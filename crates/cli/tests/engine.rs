@@ -15,7 +15,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags};
 use soulbox_engine::{ConnectError, Engine, Exit, Rootfs, SandboxSpec, Target};
 use soulbox_engine_native::{Native, Options};
-use soulbox_model::{Port, Resources, SandboxId, boot::AgentConfig, resources::MIB};
+use soulbox_model::{DiskRate, Port, Resources, SandboxId, boot::AgentConfig, resources::MIB};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -45,7 +45,13 @@ impl Bench {
     }
 
     fn engine(data: &Path, pool: usize) -> Arc<Native> {
-        let options = Options { data_dir: data.to_owned(), agent: AGENT, max_sandboxes: 64, pool };
+        let options = Options {
+            data_dir: data.to_owned(),
+            agent: AGENT,
+            max_sandboxes: 64,
+            pool,
+            disk_rate: DiskRate::default(),
+        };
         Native::open(options).unwrap()
     }
 

@@ -64,7 +64,7 @@ fn user_namespaces() -> Check {
 fn cgroups() -> Check {
     const PROBE: &str = "doctor";
     let root = Path::new("/sys/fs/cgroup");
-    match cgroup::detect(root, PROBE) {
+    match cgroup::detect(root, PROBE, cgroup::Throttle::default()) {
         Ok(groups) => {
             let version = groups.version();
             groups.close();

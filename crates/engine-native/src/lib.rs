@@ -33,12 +33,12 @@ use parking_lot::RwLock;
 use soulbox_engine::{
     Conduit, ConnectError, Engine, Error, Exit, Record, Result, SandboxSpec, Target, Usage,
 };
-use soulbox_model::SandboxId;
+use soulbox_model::{DiskRate, SandboxId};
 use soulbox_sys::{memfd, netns};
 use tokio::{net::UnixStream, sync::Semaphore};
 
 use crate::{
-    cgroup::Cgroups,
+    cgroup::{Cgroups, Disk, Throttle},
     end::{Remains, Undertaker},
     fixtures::Fixtures,
     layer::Layers,
@@ -59,6 +59,8 @@ pub struct Options {
     pub max_sandboxes: u32,
     /// Blank sandboxes to keep ready; each takes about 0.4 MiB.
     pub pool: usize,
+    /// Of each sandbox, on each disk that it reaches.
+    pub disk_rate: DiskRate,
 }
 
 /// What all sandboxes of this server share.
@@ -101,7 +103,7 @@ impl Native {
                     .into(),
             ));
         }
-        let Options { data_dir, agent, max_sandboxes, pool } = options;
+        let Options { data_dir, agent, max_sandboxes, pool, disk_rate } = options;
         // Directories made for sandboxes must be readable for their users.
         rustix::process::umask(0o022.into());
         fs::create_dir_all(&data_dir).map_err(Error::stage("make the data directory"))?;
@@ -109,13 +111,15 @@ impl Native {
             fs::canonicalize(&data_dir).map_err(Error::stage("find the data directory"))?;
         let instance = instance(&data_dir).map_err(Error::stage("name this server"))?;
         let root = Path::new("/sys/fs/cgroup");
-        let cgroups = cgroup::detect(root, &format!("{instance:08x}"))
+        let layers = layer::open(&data_dir).map_err(Error::stage("open the sandbox store"))?;
+        let throttle = Throttle::new(disks(&data_dir, &*layers), disk_rate);
+        let cgroups = cgroup::detect(root, &format!("{instance:08x}"), throttle)
             .map_err(|e| Error::Unsupported(format!("no usable cgroups: {e}")))?;
         let (undertaker, orders) = Undertaker::new();
         let host = Arc::new(Host {
             slots: Slots::new(instance, max_sandboxes.saturating_add(pool as u32)),
             cgroups,
-            layers: layer::open(&data_dir).map_err(Error::stage("open the sandbox store"))?,
+            layers,
             fixtures: Fixtures::make(&data_dir).map_err(Error::stage("make /dev and /sys"))?,
             undertaker,
             pool: Pool::new(pool),
@@ -159,6 +163,13 @@ impl Native {
     fn find(&self, id: &SandboxId) -> Option<Arc<Live>> {
         self.live.read().get(id).cloned()
     }
+}
+
+/// The disks that a sandbox's reads and writes end up on: the store's, the one that holds its image, and
+/// the host's programs.
+fn disks(data_dir: &Path, layers: &dyn Layers) -> Vec<Disk> {
+    let store = layers.device().and_then(Disk::named);
+    store.into_iter().chain(Disk::below(data_dir)).chain(Disk::below(Path::new("/usr"))).collect()
 }
 
 /// A number that tells this data directory from others on the machine.

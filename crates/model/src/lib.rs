@@ -12,7 +12,7 @@ pub mod retry;
 
 pub use error::{BoxError, Error, Result};
 pub use id::{Port, SandboxId, TeamId, TemplateId};
-pub use resources::Resources;
+pub use resources::{DiskRate, Resources};
 pub use retry::RetryPolicy;
 
 /// The port on which the agent answers inside every sandbox, as E2B clients expect it.

@@ -40,6 +40,26 @@ impl Default for Resources {
     }
 }
 
+/// How much a sandbox may read from a disk, and as much again write to it, in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRate {
+    /// Bytes; `None` for no limit.
+    pub bytes: Option<u64>,
+    /// Requests to the device; `None` for no limit.
+    pub operations: Option<u64>,
+}
+
+impl DiskRate {
+    pub const UNLIMITED: Self = Self { bytes: None, operations: None };
+}
+
+impl Default for DiskRate {
+    /// What one sandbox may take of a fast disk without being noticed by its neighbours.
+    fn default() -> Self {
+        Self { bytes: Some(500 * MIB), operations: Some(20_000) }
+    }
+}
+
 /// What a sandbox uses at this moment, as the kernel counts it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {

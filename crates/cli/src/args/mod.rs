@@ -6,6 +6,7 @@ mod values;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use soulbox_model::{DiskRate, resources::MIB};
 pub use values::{duration, key_value};
 
 /// Where the server keeps everything unless told otherwise.
@@ -140,12 +141,30 @@ pub struct Serve {
     #[arg(long, value_name = "N", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub pool: u32,
+    /// How much each sandbox may read from a disk, and as much again write, in a second; 0 for no limit.
+    #[arg(long, value_name = "MiB", default_value_t = 500)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub disk_bandwidth: u32,
+    /// How many reads, and as many writes, each sandbox may ask of a disk in a second; 0 for no limit.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
+    pub disk_operations: u32,
     /// What isolates sandboxes.
     #[arg(long, value_enum, default_value_t = EngineKind::Native)]
     pub engine: EngineKind,
     /// Do not prepare the `base` template; `soulbox template build base` does it later.
     #[arg(long)]
     pub no_base: bool,
+}
+
+impl Serve {
+    pub fn disk_rate(&self) -> DiskRate {
+        let limit = |value: u32, unit: u64| (value > 0).then(|| u64::from(value) * unit);
+        DiskRate {
+            bytes: limit(self.disk_bandwidth, MIB),
+            operations: limit(self.disk_operations, 1),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

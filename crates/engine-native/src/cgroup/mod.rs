@@ -3,6 +3,7 @@
 //! Each sandbox slot has one group per hierarchy, below `soulbox/<instance>`. Start with
 //! [`Cgroups`]; [`detect`] chooses the version that has the controllers.
 
+mod throttle;
 mod v1;
 mod v2;
 
@@ -14,6 +15,7 @@ use std::{
 
 use soulbox_engine::Usage;
 use soulbox_model::Resources;
+pub(crate) use throttle::{Disk, Throttle};
 pub(crate) use v1::V1;
 pub(crate) use v2::V2;
 
@@ -66,14 +68,19 @@ pub(crate) trait Cgroups: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// Finds the hierarchy that has the controllers and makes the parent group of `instance` in it.
+/// Finds the hierarchy that has the controllers and makes the parent group of `instance` in it; its
+/// groups get `throttle` where the kernel can.
 ///
 /// # Errors
 /// A text that says which controller is missing.
-pub(crate) fn detect(root: &Path, instance: &str) -> io::Result<Box<dyn Cgroups>> {
-    match V2::open(root, instance) {
+pub(crate) fn detect(
+    root: &Path,
+    instance: &str,
+    throttle: Throttle,
+) -> io::Result<Box<dyn Cgroups>> {
+    match V2::open(root, instance, throttle.clone()) {
         Ok(v2) => Ok(Box::new(v2)),
-        Err(v2) => V1::open(root, instance)
+        Err(v2) => V1::open(root, instance, throttle)
             .map(|v1| Box::new(v1) as Box<dyn Cgroups>)
             .map_err(|v1| io::Error::other(format!("version 1: {v1}; version 2: {v2}"))),
     }

@@ -10,8 +10,8 @@ use soulbox_engine::Usage;
 use soulbox_model::Resources;
 
 use super::{
-    CPU_PERIOD_US, Cgroups, Membership, directories, keyed, kill_listed, mkdir, open_for_writing,
-    read, read_number, rmdir, write,
+    CPU_PERIOD_US, Cgroups, Membership, Throttle, directories, keyed, kill_listed, mkdir,
+    open_for_writing, read, read_number, rmdir, write,
 };
 
 /// Devices that may be used; the parent group holds the list once for all sandboxes.
@@ -33,10 +33,13 @@ pub(crate) struct V1 {
     cpuacct: PathBuf,
     pids: PathBuf,
     devices: Option<PathBuf>,
+    /// Only where there is something to throttle.
+    blkio: Option<PathBuf>,
+    throttle: Throttle,
 }
 
 impl V1 {
-    pub(super) fn open(root: &Path, instance: &str) -> io::Result<Self> {
+    pub(super) fn open(root: &Path, instance: &str, throttle: Throttle) -> io::Result<Self> {
         let mounted = controllers(root)?;
         let parent = |controller: &str| -> io::Result<PathBuf> {
             let hierarchy = mounted.get(controller).ok_or_else(|| {
@@ -57,6 +60,8 @@ impl V1 {
             cpuacct: parent("cpuacct")?,
             pids: parent("pids")?,
             devices: parent("devices").ok(),
+            blkio: (!throttle.is_empty()).then(|| parent("blkio").ok()).flatten(),
+            throttle,
         };
         // Without it a limit would bind the group alone and not what is made below it; always on since 5.11.
         let _ = write(&groups.memory.join("memory.use_hierarchy"), "1");
@@ -75,6 +80,7 @@ impl V1 {
         if self.cpuacct != self.cpu {
             all.push(self.cpuacct.join(name));
         }
+        all.extend(self.blkio.as_ref().map(|blkio| blkio.join(name)));
         all
     }
 }
@@ -88,6 +94,7 @@ fn controllers(root: &Path) -> io::Result<BTreeMap<&'static str, PathBuf>> {
         ("cpuacct", "cpuacct.usage"),
         ("pids", "cgroup.procs"),
         ("devices", "devices.list"),
+        ("blkio", "blkio.throttle.read_bps_device"),
     ] {
         let path = root.join(controller);
         // Some root groups hide their limit files; the controller's own directory is the evidence then.
@@ -108,6 +115,9 @@ impl Cgroups for V1 {
         for path in self.directories(name) {
             fs::create_dir(&path)?;
             membership.v1.push(open_for_writing(&path.join("tasks"))?);
+        }
+        if let Some(blkio) = &self.blkio {
+            self.throttle.write_v1(&blkio.join(name))?;
         }
         if let Some(devices) = &self.devices {
             membership.v1.push(open_for_writing(&devices.join("tasks"))?);
@@ -155,7 +165,8 @@ impl Cgroups for V1 {
 
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for parent in [&self.memory, &self.cpu, &self.cpuacct, &self.pids] {
+        let parents = [&self.memory, &self.cpu, &self.cpuacct, &self.pids];
+        for parent in parents.into_iter().chain(&self.blkio) {
             names.extend(directories(parent)?);
         }
         names.sort();
@@ -166,6 +177,7 @@ impl Cgroups for V1 {
     fn parents(&self) -> Vec<&Path> {
         let mut all: Vec<&Path> = vec![&self.memory, &self.cpu, &self.cpuacct, &self.pids];
         all.extend(self.devices.as_deref());
+        all.extend(self.blkio.as_deref());
         all
     }
 }
@@ -190,7 +202,7 @@ mod tests {
     #[test]
     fn limits_are_written_in_the_kernels_units() {
         let root = fake_root();
-        let groups = V1::open(root.path(), "test").unwrap();
+        let groups = V1::open(root.path(), "test", Throttle::default()).unwrap();
         for path in groups.directories("7") {
             fs::create_dir(path).unwrap();
         }
@@ -208,7 +220,7 @@ mod tests {
     fn a_missing_controller_is_named() {
         let root = fake_root();
         fs::remove_dir_all(root.path().join("pids")).unwrap();
-        let error = V1::open(root.path(), "test").unwrap_err().to_string();
+        let error = V1::open(root.path(), "test", Throttle::default()).unwrap_err().to_string();
         assert!(error.contains("`pids`"), "{error}");
     }
 }

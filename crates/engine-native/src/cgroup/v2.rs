@@ -9,22 +9,26 @@ use soulbox_engine::Usage;
 use soulbox_model::Resources;
 
 use super::{
-    CPU_PERIOD_US, Cgroups, Membership, directories, keyed, mkdir, open_for_writing, read,
-    read_number, rmdir, write,
+    CPU_PERIOD_US, Cgroups, Membership, Throttle, directories, keyed, mkdir, open_for_writing,
+    read, read_number, rmdir, write,
 };
 
 const CONTROLLERS: &[&str] = &["cpu", "memory", "pids"];
+const THROTTLING: &str = "io";
 
 #[derive(Debug)]
 pub(crate) struct V2 {
     parent: PathBuf,
+    /// Empty where the kernel has no `io` controller.
+    throttle: Throttle,
 }
 
 impl V2 {
-    pub(super) fn open(root: &Path, instance: &str) -> io::Result<Self> {
+    pub(super) fn open(root: &Path, instance: &str, throttle: Throttle) -> io::Result<Self> {
         let available = read(&root.join("cgroup.controllers"))?;
+        let has = |controller: &str| available.split_whitespace().any(|name| name == controller);
         for controller in CONTROLLERS {
-            if !available.split_whitespace().any(|name| name == *controller) {
+            if !has(controller) {
                 return Err(io::Error::new(
                     io::ErrorKind::NotFound,
                     format!("controller `{controller}` is not in {}", root.display()),
@@ -33,14 +37,17 @@ impl V2 {
         }
         let soulbox = root.join("soulbox");
         let parent = soulbox.join(instance);
-        let enable: Vec<String> = CONTROLLERS.iter().map(|name| format!("+{name}")).collect();
+        let throttle = if has(THROTTLING) { throttle } else { Throttle::default() };
+        let optional = (!throttle.is_empty()).then_some(&THROTTLING);
+        let enable: Vec<String> =
+            CONTROLLERS.iter().chain(optional).map(|name| format!("+{name}")).collect();
         let enable = enable.join(" ");
         write(&root.join("cgroup.subtree_control"), &enable)?;
         mkdir(&soulbox)?;
         write(&soulbox.join("cgroup.subtree_control"), &enable)?;
         mkdir(&parent)?;
         write(&parent.join("cgroup.subtree_control"), &enable)?;
-        Ok(Self { parent })
+        Ok(Self { parent, throttle })
     }
 }
 
@@ -52,6 +59,7 @@ impl Cgroups for V2 {
     fn create(&self, name: &str) -> io::Result<Membership> {
         let path = self.parent.join(name);
         fs::create_dir(&path)?;
+        self.throttle.write_v2(&path)?;
         let procs = open_for_writing(&path.join("cgroup.procs"))?;
         Ok(Membership { v1: Vec::new(), v2: Some(procs) })
     }
@@ -117,14 +125,14 @@ mod tests {
     #[test]
     fn a_hybrid_hierarchy_without_controllers_is_refused() {
         let root = fake_root("hugetlb\n");
-        let error = V2::open(root.path(), "test").unwrap_err().to_string();
+        let error = V2::open(root.path(), "test", Throttle::default()).unwrap_err().to_string();
         assert!(error.contains("`cpu`"), "{error}");
     }
 
     #[test]
     fn controllers_are_enabled_on_every_level_and_limits_written() {
         let root = fake_root("cpuset cpu io memory hugetlb pids\n");
-        let groups = V2::open(root.path(), "test").unwrap();
+        let groups = V2::open(root.path(), "test", Throttle::default()).unwrap();
         let file = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
         for level in ["", "soulbox/", "soulbox/test/"] {
             assert_eq!(file(&format!("{level}cgroup.subtree_control")), "+cpu +memory +pids");
@@ -142,7 +150,7 @@ mod tests {
     #[test]
     fn usage_is_read_from_the_kernels_files() {
         let root = fake_root("cpu memory pids");
-        let groups = V2::open(root.path(), "test").unwrap();
+        let groups = V2::open(root.path(), "test", Throttle::default()).unwrap();
         let path = root.path().join("soulbox/test/1");
         fs::create_dir(&path).unwrap();
         for (file, text) in [

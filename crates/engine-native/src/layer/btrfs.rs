@@ -29,6 +29,7 @@ pub(crate) struct Btrfs {
     path: PathBuf,
     /// `/sys/fs/btrfs/<uuid>/qgroups`
     qgroups: PathBuf,
+    device: PathBuf,
 }
 
 fn unsupported(text: impl Into<String>) -> io::Error {
@@ -52,8 +53,9 @@ impl Btrfs {
         let layers = File::open(&path)?;
         btrfs::enable_simple_quota(layers.as_fd())
             .map_err(|e| unsupported(format!("btrfs simple quotas (Linux 6.7): {e}")))?;
-        let qgroups = qgroups_of(&store)?;
-        Ok(Self { layers: layers.into(), path, qgroups })
+        let device = device_of(&store)?;
+        let qgroups = qgroups_on(&device)?;
+        Ok(Self { layers: layers.into(), path, qgroups, device })
     }
 }
 
@@ -106,11 +108,11 @@ fn make_image(image: &Path) -> io::Result<()> {
     fs::rename(&partial, image)
 }
 
-/// The kernel's own accounting of the file system mounted at `store`.
-fn qgroups_of(store: &Path) -> io::Result<PathBuf> {
+/// The block device of the file system mounted at `store`.
+fn device_of(store: &Path) -> io::Result<PathBuf> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
     let store = fs::canonicalize(store)?;
-    let device = mountinfo
+    mountinfo
         .lines()
         .filter_map(|line| {
             let (left, right) = line.split_once(" - ")?;
@@ -118,20 +120,30 @@ fn qgroups_of(store: &Path) -> io::Result<PathBuf> {
             (Path::new(at) == store).then(|| right.split(' ').nth(1))?
         })
         .next_back()
-        .and_then(|device| device.strip_prefix("/dev/"))
-        .ok_or_else(|| io::Error::other(format!("{} is not mounted", store.display())))?;
+        .map(PathBuf::from)
+        .ok_or_else(|| io::Error::other(format!("{} is not mounted", store.display())))
+}
+
+/// The kernel's own accounting of the file system on `device`.
+fn qgroups_on(device: &Path) -> io::Result<PathBuf> {
+    let unknown = || io::Error::other(format!("/sys/fs/btrfs does not know {}", device.display()));
+    let name = device.file_name().ok_or_else(unknown)?;
     for entry in fs::read_dir("/sys/fs/btrfs")? {
         let path = entry?.path();
-        if path.join("devices").join(device).exists() {
+        if path.join("devices").join(name).exists() {
             return Ok(path.join("qgroups"));
         }
     }
-    Err(io::Error::other(format!("/sys/fs/btrfs does not know {device}")))
+    Err(unknown())
 }
 
 impl Layers for Btrfs {
     fn name(&self) -> &'static str {
         "btrfs"
+    }
+
+    fn device(&self) -> Option<&Path> {
+        Some(&self.device)
     }
 
     fn create(&self, id: &SandboxId, bytes: u64) -> io::Result<Layer> {

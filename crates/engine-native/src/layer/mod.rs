@@ -28,6 +28,11 @@ pub(crate) const WORK: &str = "work";
 pub(crate) trait Layers: Send + Sync + std::fmt::Debug {
     fn name(&self) -> &'static str;
 
+    /// The block device that layers lie on, if they lie on one.
+    fn device(&self) -> Option<&Path> {
+        None
+    }
+
     /// Makes the layer of a sandbox, limited to `bytes`.
     fn create(&self, id: &SandboxId, bytes: u64) -> io::Result<Layer>;
 

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use soulbox_engine::{Bind, Engine as _, Rootfs};
 use soulbox_engine_native::{Native, Options, floor};
 use soulbox_image::{HOST, Template, Templates};
-use soulbox_model::Resources;
+use soulbox_model::{DiskRate, Resources};
 use tokio::task::spawn_blocking;
 
 use super::subject::{Subject, fresh_dir, remove};
@@ -38,8 +38,13 @@ impl Floor {
     }
 
     async fn on(subject: &Subject, dir: &Path) -> Result<(Arc<Native>, floor::Floor)> {
-        let options =
-            Options { data_dir: dir.to_owned(), agent: AGENT, max_sandboxes: 64, pool: 0 };
+        let options = Options {
+            data_dir: dir.to_owned(),
+            agent: AGENT,
+            max_sandboxes: 64,
+            pool: 0,
+            disk_rate: DiskRate::default(),
+        };
         let engine = Native::open(options).map_err(soulbox_model::Error::from)?;
         let made = async {
             // The same root as the measured sandboxes have, where it is on this machine.
