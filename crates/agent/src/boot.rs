@@ -1,9 +1,10 @@
 //! How a bare process becomes a sandbox.
 //!
 //! The engine starts the agent as PID 1 of new namespaces in which the host's mounts are still
-//! in sight, and nothing hostile runs yet. Two messages make it a sandbox (see
-//! [`soulbox_model::boot`]): first what no template decides, then the root file system. The
-//! process then gives up what it will not need; what it starts later cannot regain it.
+//! in sight, and nothing hostile runs yet. Three messages make it a sandbox (see
+//! [`soulbox_model::boot`]): first what no template decides, then the root file system, then who it
+//! is. With the root the process gives up what it will not need; what it starts later cannot
+//! regain it.
 
 use std::{
     io,
@@ -24,12 +25,12 @@ use rustix::{
 };
 use soulbox_model::{
     AGENT_PORT,
-    boot::{AgentConfig, BindFd, MAX_MESSAGE, Message, Ready},
+    boot::{AgentConfig, MAX_MESSAGE, Message, Ready},
 };
 use soulbox_sys::{
     caps, init,
     mount::{self, Opt},
-    netns, scm,
+    netns, pages, scm,
     seccomp::Filter,
 };
 
@@ -84,28 +85,54 @@ const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys"];
 /// How many terminals a sandbox may have open: all of a machine share some 3000 (`kernel.pty.max`).
 const MAX_TERMINALS: &str = "128";
 
-/// Waits for the engine's messages and becomes the sandbox that they describe.
-///
-/// # Errors
-/// The step that failed; the engine has been told if it still listens.
-pub fn enter() -> Result<Sandbox, BootError> {
-    let socket = init::inherited_socket().map_err(|_| BootError::NotStartedByEngine)?;
-    let entered = prepare(&socket).and_then(|tcp| bind(&socket, tcp));
-    match entered {
-        Ok((config, clients, control, tcp)) => Ok(Sandbox {
+/// A process that no template has touched yet.
+#[derive(Debug)]
+pub struct Blank {
+    socket: UnixStream,
+    listeners: Listeners,
+}
+
+#[derive(Debug)]
+struct Listeners {
+    clients: UnixListener,
+    control: UnixListener,
+    tcp: TcpListener,
+}
+
+impl Blank {
+    /// Takes the first step, as soon as the engine's message says how.
+    ///
+    /// # Errors
+    /// The step that failed; the engine has been told if it still listens.
+    pub fn prepare() -> Result<Self, BootError> {
+        let socket = init::inherited_socket().map_err(|_| BootError::NotStartedByEngine)?;
+        let listeners = prepare(&socket).inspect_err(|error| tell(&socket, error))?;
+        // Only makes the first request quicker.
+        let _ = pages::map_program();
+        Ok(Self { socket, listeners })
+    }
+
+    /// Waits for the rest and becomes the sandbox that it describes.
+    ///
+    /// # Errors
+    /// As [`Blank::prepare`].
+    pub fn enter(self) -> Result<Sandbox, BootError> {
+        let Self { socket, listeners: Listeners { clients, control, tcp } } = self;
+        let entered = enter_root(&socket).and_then(|()| start(&socket));
+        let config = entered.inspect_err(|error| tell(&socket, error))?;
+        Ok(Sandbox {
             config,
             clients,
             control,
             tcp: Some(tcp),
             ready: Box::new(move || answer(&socket, &Ready::Serving)),
-        }),
-        Err(error) => {
-            if let BootError::Step { step, source } = &error {
-                let failed = Ready::Failed { step: (*step).into(), error: source.to_string() };
-                answer(&socket, &failed);
-            }
-            Err(error)
-        }
+        })
+    }
+}
+
+fn tell(socket: &UnixStream, error: &BootError) {
+    if let BootError::Step { step, source } = error {
+        answer(socket, &Ready::Failed { step: (*step).into(), error: source.to_string() });
     }
 }
 
@@ -127,7 +154,7 @@ fn receive(socket: &UnixStream) -> Result<(Message, Vec<OwnedFd>), BootError> {
 }
 
 /// Everything that no template decides.
-fn prepare(socket: &UnixStream) -> Result<TcpListener, BootError> {
+fn prepare(socket: &UnixStream) -> Result<Listeners, BootError> {
     let none = MountAttrFlags::empty();
     let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
@@ -149,21 +176,21 @@ fn prepare(socket: &UnixStream) -> Result<TcpListener, BootError> {
     let shm = mount::new(c"tmpfs", &shared_memory, quiet).map_err(step("make /dev/shm"))?;
     let mqueue = mount::new(c"mqueue", &[], quiet).map_err(step("make /dev/mqueue"))?;
 
-    let (Message::Prepare, fds) = receive(socket)? else {
+    let (Message::Prepare { hostname }, fds) = receive(socket)? else {
         return Err(BootError::Message("expected `prepare`".into()));
     };
-    let [dev, sys] = &fds[..] else {
-        return Err(BootError::Message("`prepare` needs two descriptors".into()));
-    };
-    put(dev, "/dev").map_err(step("attach /dev"))?;
+    let [dev, sys, clients, control] = <[OwnedFd; 4]>::try_from(fds)
+        .map_err(|_| BootError::Message("`prepare` needs four descriptors".into()))?;
+    rustix::system::sethostname(hostname.as_bytes()).map_err(step("set the host name"))?;
+    put(&dev, "/dev").map_err(step("attach /dev"))?;
     put(&pts, "/dev/pts").map_err(step("attach /dev/pts"))?;
     put(&shm, "/dev/shm").map_err(step("attach /dev/shm"))?;
     put(&mqueue, "/dev/mqueue").map_err(step("attach /dev/mqueue"))?;
-    put(sys, "/sys").map_err(step("attach /sys"))?;
+    put(&sys, "/sys").map_err(step("attach /sys"))?;
     put(&proc, "/proc").map_err(step("attach /proc"))?;
     mask_proc().map_err(step("mask /proc"))?;
     new_boot_id().map_err(step("make a boot id"))?;
-    Ok(tcp)
+    Ok(Listeners { clients: clients.into(), control: control.into(), tcp })
 }
 
 fn place(path: &str) -> io::Result<OwnedFd> {
@@ -225,37 +252,33 @@ fn mask_proc() -> io::Result<()> {
     Ok(())
 }
 
-type Bound = (AgentConfig, UnixListener, UnixListener, TcpListener);
-
-/// The root file system and the sandbox's identity; afterwards there is no way back.
-fn bind(socket: &UnixStream, tcp: TcpListener) -> Result<Bound, BootError> {
-    let (Message::Bind { config, fds: kinds }, fds) = receive(socket)? else {
-        return Err(BootError::Message("expected `bind`".into()));
+/// The root file system; afterwards there is no way back.
+fn enter_root(socket: &UnixStream) -> Result<(), BootError> {
+    let (Message::Root { mounts }, fds) = receive(socket)? else {
+        return Err(BootError::Message("expected `root`".into()));
     };
-    let (mut root, mut clients, mut control, mut mounts) = (None, None, None, Vec::new());
-    for (kind, fd) in kinds.into_iter().zip(fds) {
-        match kind {
-            BindFd::Root => root = Some(fd),
-            BindFd::Mount { target } => mounts.push((target, fd)),
-            BindFd::ClientListener => clients = Some(UnixListener::from(fd)),
-            BindFd::ControlListener => control = Some(UnixListener::from(fd)),
-        }
-    }
-    let (Some(root), Some(clients), Some(control)) = (root, clients, control) else {
-        return Err(BootError::Message("`bind` lacks a descriptor".into()));
-    };
-    enter_root(&root, &mounts)?;
-    rustix::system::sethostname(config.hostname.as_bytes()).map_err(step("set the host name"))?;
+    let mut fds = fds.into_iter();
+    let root = fds.next().filter(|_| fds.len() == mounts.len());
+    let root = root.ok_or_else(|| BootError::Message("`root` lacks a descriptor".into()))?;
+    let mounts: Vec<_> = mounts.into_iter().zip(fds).collect();
+    change_root(&root, &mounts)?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Order matters: the filter needs a capability that goes next, and once not dumpable the
     // process no longer owns its files in /proc.
     Filter::sandbox().install().map_err(step("install the system call filter"))?;
     caps::confine(caps::SANDBOX).map_err(step("drop capabilities"))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("refuse tracing"))?;
-    Ok((*config, clients, control, tcp))
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("refuse tracing"))
 }
 
-fn enter_root(root: &OwnedFd, mounts: &[(String, OwnedFd)]) -> Result<(), BootError> {
+/// Who the sandbox is.
+fn start(socket: &UnixStream) -> Result<AgentConfig, BootError> {
+    match receive(socket)? {
+        (Message::Start { config }, _) => Ok(*config),
+        _ => Err(BootError::Message("expected `start`".into())),
+    }
+}
+
+fn change_root(root: &OwnedFd, mounts: &[(String, OwnedFd)]) -> Result<(), BootError> {
     // Any directory will do: the whole tree around it is left behind in a moment.
     const STAGE: &str = "/tmp";
     put(root, STAGE).map_err(step("attach the root file system"))?;

@@ -52,20 +52,34 @@ impl fmt::Debug for Sandbox {
     }
 }
 
+/// Everything that a sandbox answers with, made before it is known which sandbox it will be.
+#[derive(Debug)]
+pub struct Server {
+    state: Arc<State>,
+    routers: server::Routers,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let state = Arc::new(State::new(Settings::default()));
+        Self { routers: server::Routers::new(Arc::clone(&state)), state }
+    }
+}
+
 /// Serves a sandbox as its PID 1, until the process is killed.
 ///
 /// Must run on a `current_thread` Tokio runtime with I/O and time enabled.
 ///
 /// # Errors
 /// A listener that cannot be served.
-pub async fn serve(sandbox: Sandbox) -> io::Result<()> {
+pub async fn serve(server: Server, sandbox: Sandbox) -> io::Result<()> {
     let Sandbox { config, clients, control, tcp, ready } = sandbox;
-    let state = Arc::new(State::new(config.into()));
-    let _reaper = reaper::spawn(Arc::clone(&state), Scope::of_this_process())?;
+    let Server { state, routers } = server;
+    state.with_settings(|settings| *settings = config.into());
+    let _reaper = reaper::spawn(state, Scope::of_this_process())?;
     let clients = server::Listener::unix(clients)?;
     let control = server::Listener::unix(control)?;
     let tcp = tcp.map(server::Listener::tcp).transpose()?;
-    let routers = server::Routers::new(state);
     ready();
     let inside = async {
         match tcp {
@@ -91,6 +105,6 @@ pub async fn serve_alone(listener: TcpListener, settings: Settings) -> io::Resul
     let state = Arc::new(State::new(settings));
     let _reaper = reaper::spawn(Arc::clone(&state), Scope::of_this_process())?;
     let listener = server::Listener::tcp(listener)?;
-    listener.serve(server::Routers::new(state).alone).await;
+    listener.serve(server::Routers::alone(state)).await;
     Ok(())
 }

@@ -89,8 +89,10 @@ fn run(mode: Mode) -> anyhow::Result<()> {
             runtime.block_on(soulbox_agent::serve_alone(listener, settings))?;
         }
         Mode::Sandbox | Mode::Print(_) => {
-            let sandbox = boot::enter()?;
-            runtime.block_on(soulbox_agent::serve(sandbox))?;
+            let blank = boot::Blank::prepare()?;
+            let server = soulbox_agent::Server::default();
+            let sandbox = blank.enter()?;
+            runtime.block_on(soulbox_agent::serve(server, sandbox))?;
         }
     }
     Ok(())

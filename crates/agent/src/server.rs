@@ -53,28 +53,33 @@ pub struct Routers {
     pub clients: Router,
     /// For the server alone.
     pub control: Router,
-    /// Everything on one listener, behind the access token.
-    pub alone: Router,
 }
 
 impl Routers {
     pub fn new(state: Arc<State>) -> Self {
         let public = public_routes(&state);
-        let private = Router::new()
-            .route("/init", post(init::init))
-            .route("/soulbox/logs", get(log::page))
-            .with_state(Arc::clone(&state));
-        let token = middleware::from_fn_with_state(state, auth::check_token);
+        let private = private_routes(&state);
         Self {
-            clients: public.clone().layer(token.clone()).layer(cors()),
-            control: public
-                .clone()
-                .merge(private.clone())
-                .layer(Extension(auth::Trusted))
-                .layer(cors()),
-            alone: public.merge(private).layer(token).layer(cors()),
+            control: public.clone().merge(private).layer(Extension(auth::Trusted)).layer(cors()),
+            clients: with_token(public, state),
         }
     }
+
+    /// Everything on one listener, behind the access token.
+    pub fn alone(state: Arc<State>) -> Router {
+        with_token(public_routes(&state).merge(private_routes(&state)), state)
+    }
+}
+
+fn with_token(router: Router, state: Arc<State>) -> Router {
+    router.layer(middleware::from_fn_with_state(state, auth::check_token)).layer(cors())
+}
+
+fn private_routes(state: &Arc<State>) -> Router {
+    Router::new()
+        .route("/init", post(init::init))
+        .route("/soulbox/logs", get(log::page))
+        .with_state(Arc::clone(state))
 }
 
 fn public_routes(state: &Arc<State>) -> Router {

@@ -13,11 +13,14 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags};
-use soulbox_engine::{ConnectError, Engine, Exit, Rootfs, SandboxSpec, Target};
+use soulbox_engine::{ConnectError, Engine, Exit, Reserved, Rootfs, SandboxSpec, Target};
 use soulbox_engine_native::{Native, Options};
 use soulbox_model::{DiskRate, Port, Resources, SandboxId, boot::AgentConfig, resources::MIB};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const RESOURCES: Resources =
+    Resources { cpu_millis: 2000, memory_bytes: 256 * MIB, disk_bytes: 64 * MIB, pids: 256 };
 
 static AGENT: &[u8] = include_bytes!(env!("SOULBOX_AGENT"));
 
@@ -50,27 +53,35 @@ impl Bench {
             agent: AGENT,
             max_sandboxes: 64,
             pool,
+            resources: RESOURCES,
             disk_rate: DiskRate::default(),
         };
         Native::open(options).unwrap()
     }
 
-    fn spec(&self, id: &SandboxId) -> SandboxSpec {
-        SandboxSpec {
-            id: id.clone(),
-            rootfs: Rootfs { layers: vec![self.engine.store_dir().join("root")], binds: vec![] },
-            resources: Resources { disk_bytes: 64 * MIB, ..Resources::default() },
-            agent: AgentConfig {
-                sandbox_id: id.clone(),
-                template_id: "test".parse().unwrap(),
-                access_token: None,
-                default_user: "root".into(),
-                default_workdir: None,
-                env: Default::default(),
-                hostname: "test".into(),
-                started_at_ms: 0,
-            },
-        }
+    fn spec(&self) -> SandboxSpec {
+        let layers = vec![self.engine.store_dir().join("root")];
+        SandboxSpec { rootfs: Rootfs { layers, binds: vec![] }, resources: RESOURCES }
+    }
+
+    /// Reserves and starts a sandbox.
+    async fn make(&self, spec: SandboxSpec) -> soulbox_engine::Result<Reserved> {
+        let reserved = self.engine.reserve(spec).await?;
+        self.start(&reserved.id).await?;
+        Ok(reserved)
+    }
+
+    async fn start(&self, id: &SandboxId) -> soulbox_engine::Result<()> {
+        let agent = AgentConfig {
+            sandbox_id: id.clone(),
+            template_id: "test".parse().unwrap(),
+            access_token: None,
+            default_user: "root".into(),
+            default_workdir: None,
+            env: Default::default(),
+            started_at_ms: 0,
+        };
+        self.engine.start(id, agent).await
     }
 
     /// Everything that a sandbox could leave on this machine, by name.
@@ -139,14 +150,12 @@ fn open_fds() -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_serves_and_leaves_nothing() {
     let bench = Bench::open();
-    let warm = SandboxId::random();
-    bench.engine.create(bench.spec(&warm)).await.unwrap();
+    let warm = bench.make(bench.spec()).await.unwrap().id;
     bench.engine.destroy(&warm).await.unwrap();
     bench.assert_no_traces().await;
     let before = open_fds();
     for _ in 0..20 {
-        let id = SandboxId::random();
-        bench.engine.create(bench.spec(&id)).await.unwrap();
+        let id = bench.make(bench.spec()).await.unwrap().id;
         assert_eq!(bench.health(&id).await, "HTTP/1.1 204 No Content");
         let usage = bench.engine.usage(&id).await.unwrap();
         assert!(usage.memory_bytes > 0 && usage.pids >= 1, "{usage:?}");
@@ -170,8 +179,7 @@ async fn sandboxes_created_at_once_are_apart() {
         .map(|_| {
             let bench = Arc::clone(&bench);
             tokio::spawn(async move {
-                let id = SandboxId::random();
-                let record = bench.engine.create(bench.spec(&id)).await.unwrap();
+                let Reserved { id, record } = bench.make(bench.spec()).await.unwrap();
                 (id, record.0["pid"].as_i64().unwrap())
             })
         })
@@ -208,10 +216,9 @@ async fn sandboxes_created_at_once_are_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_creation_leaves_nothing() {
     let bench = Bench::open();
-    let id = SandboxId::random();
-    let mut spec = bench.spec(&id);
+    let mut spec = bench.spec();
     spec.rootfs.layers = vec![bench.data.path().join("no-such-template")];
-    let error = bench.engine.create(spec).await.unwrap_err();
+    let error = bench.make(spec).await.unwrap_err();
     assert!(error.to_string().contains("no-such-template"), "{error}");
     bench.assert_no_traces().await;
     // A template whose mount point is a link out of it.
@@ -219,9 +226,9 @@ async fn a_failed_creation_leaves_nothing() {
     fs::create_dir_all(hostile.join("proc")).unwrap();
     fs::create_dir_all(hostile.join("sys")).unwrap();
     std::os::unix::fs::symlink("/etc", hostile.join("dev")).unwrap();
-    let mut spec = bench.spec(&id);
+    let mut spec = bench.spec();
     spec.rootfs.layers = vec![hostile];
-    let error = bench.engine.create(spec).await.unwrap_err();
+    let error = bench.make(spec).await.unwrap_err();
     assert!(error.to_string().contains("move /dev"), "{error}");
     bench.assert_no_traces().await;
     bench.engine.close().await;
@@ -230,10 +237,9 @@ async fn a_failed_creation_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_engine_adopts_the_living_and_sweeps_the_rest() {
     let mut bench = Bench::open();
-    let (kept, lost, dead) = (SandboxId::random(), SandboxId::random(), SandboxId::random());
-    let record = bench.engine.create(bench.spec(&kept)).await.unwrap();
-    bench.engine.create(bench.spec(&lost)).await.unwrap();
-    let dead_record = bench.engine.create(bench.spec(&dead)).await.unwrap();
+    let Reserved { id: kept, record } = bench.make(bench.spec()).await.unwrap();
+    let lost = bench.make(bench.spec()).await.unwrap().id;
+    let Reserved { id: dead, record: dead_record } = bench.make(bench.spec()).await.unwrap();
     let pid = dead_record.0["pid"].as_i64().unwrap() as i32;
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
@@ -256,8 +262,7 @@ async fn another_engine_adopts_the_living_and_sweeps_the_rest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_pid_1_is_noticed() {
     let bench = Bench::open();
-    let id = SandboxId::random();
-    let record = bench.engine.create(bench.spec(&id)).await.unwrap();
+    let Reserved { id, record } = bench.make(bench.spec()).await.unwrap();
     let pid = rustix::process::Pid::from_raw(record.0["pid"].as_i64().unwrap() as i32).unwrap();
     let exit = tokio::spawn({
         let (engine, id) = (Arc::clone(&bench.engine), id.clone());
@@ -297,8 +302,7 @@ async fn a_pool_is_used_refilled_and_given_up() {
     rustix::event::poll(&mut [PollFd::new(&dead, PollFlags::IN)], None).unwrap();
     let mut ids = Vec::new();
     for _ in 0..6 {
-        let id = SandboxId::random();
-        bench.engine.create(bench.spec(&id)).await.unwrap();
+        let id = bench.make(bench.spec()).await.unwrap().id;
         assert_eq!(bench.health(&id).await, "HTTP/1.1 204 No Content");
         ids.push(id);
     }

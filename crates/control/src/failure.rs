@@ -5,14 +5,15 @@ use std::io::ErrorKind;
 use soulbox_engine as engine;
 use soulbox_model::{Error, SandboxId};
 
-/// The error of a creation, with the id filled in and with the cause deciding about a retry.
-pub(crate) fn of_creation(id: &SandboxId, error: engine::Error) -> Error {
+/// The error of a creation, with the id filled in if there is one already, and with the cause
+/// deciding about a retry.
+pub(crate) fn of_creation(id: Option<&SandboxId>, error: engine::Error) -> Error {
     let passing = matches!(&error, engine::Error::Stage { source, .. } if passes(source));
     match Error::from(error) {
         Error::SandboxCreation { reason, sandbox_id, retryable, source } => {
             Error::SandboxCreation {
                 reason,
-                sandbox_id: sandbox_id.or_else(|| Some(id.clone())),
+                sandbox_id: sandbox_id.or_else(|| id.cloned()),
                 retryable: retryable || passing,
                 source,
             }
@@ -51,7 +52,7 @@ mod tests {
         for (errno, retryable) in
             [(11, true), (12, true), (16, true), (24, true), (1, false), (22, false)]
         {
-            let error = of_creation(&id, stage(errno));
+            let error = of_creation(Some(&id), stage(errno));
             assert_eq!(error.retryable(), retryable, "errno {errno}");
             assert_eq!(error.http_status(), if retryable { 503 } else { 500 });
             let Error::SandboxCreation { sandbox_id, source, .. } = error else { panic!() };
@@ -64,8 +65,8 @@ mod tests {
     fn limits_and_timeouts_keep_their_kind() {
         let id = SandboxId::random();
         let timeout = engine::Error::StartupTimeout { id: id.clone(), timeout_ms: 10 };
-        assert_eq!(of_creation(&id, timeout).http_status(), 504);
+        assert_eq!(of_creation(Some(&id), timeout).http_status(), 504);
         let full = engine::Error::Exhausted { resource: "uid ranges", current: 9, limit: 9 };
-        assert_eq!(of_creation(&id, full).http_status(), 429);
+        assert_eq!(of_creation(None, full).http_status(), 429);
     }
 }

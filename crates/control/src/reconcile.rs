@@ -6,13 +6,15 @@ use futures::{StreamExt, stream};
 use soulbox_engine::{Error as EngineError, Record};
 use soulbox_model::{Error, Result, SandboxId};
 use soulbox_store::{SandboxRow, SandboxState};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{core::Core, live::Live, types::Level};
 
 const AT_ONCE: usize = 16;
 const ADOPT_ATTEMPTS: u32 = 3;
 const ADOPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long an agent may take to answer when nobody knows whether it serves.
+const SERVES_WITHIN: Duration = Duration::from_secs(2);
 
 impl Core {
     /// Adopts the sandboxes that live, ends those that were being made or ended, and removes what
@@ -23,8 +25,19 @@ impl Core {
             tracing::error!(sandbox = %id, %error, "removing a sandbox whose row cannot be read");
             self.store.forget_sandbox(&id).await?;
         }
-        let (running, unfinished): (Vec<_>, Vec<_>) =
-            loaded.rows.into_iter().partition(|row| row.state == SandboxState::Running);
+        let (new, known): (Vec<_>, Vec<_>) =
+            loaded.rows.into_iter().partition(|row| row.state == SandboxState::Creating);
+        let (served, unserved): (Vec<_>, Vec<_>) = stream::iter(new)
+            .map(async |row| (self.serves(&row).await, row))
+            .buffer_unordered(AT_ONCE)
+            .collect::<Vec<_>>()
+            .await
+            .into_iter()
+            .partition(|(serves, _)| *serves);
+        let (mut running, mut unfinished): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|row| row.state == SandboxState::Running);
+        running.extend(served.into_iter().map(|(_, row)| row));
+        unfinished.extend(unserved.into_iter().map(|(_, row)| row));
 
         let kept: Vec<Option<SandboxId>> = stream::iter(running)
             .map(|row| self.take_over(row))
@@ -49,6 +62,20 @@ impl Core {
             tracing::info!(adopted = kept.len(), swept, "took over from the last run");
         }
         Ok(())
+    }
+
+    /// Whether a sandbox got to serve before the server died, whose row does not say so yet.
+    async fn serves(&self, row: &SandboxRow) -> bool {
+        let Some(record) = row.record.clone() else { return false };
+        if self.engine.adopt(&row.id, &Record(record)).await.is_err() {
+            return false;
+        }
+        let asked = timeout(SERVES_WITHIN, self.answers(&row.id)).await;
+        let serves = asked.is_ok_and(|answer| answer.is_ok());
+        if serves && let Err(error) = self.store.set_running(&row.id).await {
+            tracing::warn!(sandbox = %row.id, %error, "could not note that a sandbox runs");
+        }
+        serves
     }
 
     /// Returns the id of a sandbox that lives on.

@@ -45,6 +45,27 @@ impl Remains {
     }
 }
 
+/// Remains that are buried if their owner does not take them back, even one that never goes on.
+#[derive(Debug)]
+pub(crate) struct Ward<'a> {
+    undertaker: &'a Undertaker,
+    remains: Option<Remains>,
+}
+
+impl Ward<'_> {
+    pub(crate) fn take(mut self) -> Remains {
+        self.remains.take().unwrap_or_default()
+    }
+}
+
+impl Drop for Ward<'_> {
+    fn drop(&mut self) {
+        if let Some(remains) = self.remains.take() {
+            self.undertaker.bury(remains);
+        }
+    }
+}
+
 /// How long to wait before trying again what was still busy.
 const RETRY: Duration = Duration::from_millis(20);
 /// How often to try before complaining.
@@ -75,6 +96,10 @@ impl Undertaker {
         if let Some(queue) = &*self.queue.lock() {
             let _ = queue.send(remains);
         }
+    }
+
+    pub(crate) fn ward(&self, remains: Remains) -> Ward<'_> {
+        Ward { undertaker: self, remains: Some(remains) }
     }
 
     /// Waits until everything handed over so far is gone.
@@ -215,7 +240,7 @@ impl Host {
 
     /// Takes down the mounts and empty cgroups of a server that has no sandboxes left.
     pub(crate) fn leave(&self) {
-        Fixtures::unmount(&self.data_dir);
+        Fixtures::leave(&self.data_dir);
         layer::close(&self.data_dir);
         self.cgroups.close();
     }

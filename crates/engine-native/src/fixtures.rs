@@ -1,13 +1,13 @@
 //! What all sandboxes of a server share, read-only: `/dev`, `/sys`, and where their sockets lie.
 //!
 //! One small tmpfs at `<data-dir>/run` holds it; it is made anew at each start, while sandboxes of an
-//! earlier start keep the one that they were born with.
+//! earlier start keep the one that they were born with. The sockets' tmpfs stays as long as they do.
 
 use std::{
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::DirBuilderExt,
+        unix::fs::{DirBuilderExt, MetadataExt},
     },
     path::Path,
 };
@@ -71,12 +71,19 @@ impl Fixtures {
         let furnished = furnish_dev(&run.join("dev")).and_then(|()| furnish_sys(&run.join("sys")));
         rustix::process::umask(umask);
         furnished?;
+        mount_sockets(&sockets)?;
         Ok(Self { root: tmpfs, sockets: fs::File::open(sockets)?.into() })
     }
 
-    /// Takes down what [`Self::make`] mounted; sandboxes keep their own copies.
-    pub(crate) fn unmount(data_dir: &Path) {
+    /// Takes down what [`Self::make`] mounted for new sandboxes; others keep their own copies.
+    fn unmount(data_dir: &Path) {
         while unmount(data_dir.join("run"), UnmountFlags::DETACH).is_ok() {}
+    }
+
+    /// Takes down everything, when no sandbox is left.
+    pub(crate) fn leave(data_dir: &Path) {
+        Self::unmount(data_dir);
+        let _ = unmount(data_dir.join("sockets"), UnmountFlags::DETACH);
     }
 
     /// Copies of `/dev` and `/sys` whose files belong to root of the range `userns`.
@@ -96,6 +103,25 @@ impl Fixtures {
             copy("dev", MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
         Ok([dev, copy("sys", inert)?])
     }
+}
+
+/// In memory: a disk's file system would take longer for a socket's name than for all else of it.
+fn mount_sockets(at: &Path) -> io::Result<()> {
+    // Whoever lives has its sockets here.
+    if fs::read_dir(at)?.next().is_some() || is_mounted(at)? {
+        return Ok(());
+    }
+    let options = [Opt::Value("mode", "0700"), Opt::Value("size", "1m")];
+    let inert = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let tmpfs = mount::new(c"tmpfs", &options, inert)?;
+    mount::attach(tmpfs.as_fd(), fs::File::open(at)?.as_fd())
+}
+
+fn is_mounted(at: &Path) -> io::Result<bool> {
+    let parent = at.parent().unwrap_or(at);
+    Ok(fs::metadata(at)?.dev() != fs::metadata(parent)?.dev())
 }
 
 fn furnish_dev(dev: &Path) -> io::Result<()> {

@@ -13,7 +13,7 @@ use soulbox_engine::{Error, Result, Rootfs};
 use soulbox_model::{Resources, SandboxId};
 use soulbox_sys::{init, memfd};
 
-use crate::{Host, Native, end::Remains, identity::Identity, rootfs};
+use crate::{Host, Native, end::Remains, identity, rootfs};
 
 /// A static program of nine bytes: `exit(0)`.
 const PROGRAM: &[u8] = &[0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05];
@@ -52,7 +52,6 @@ impl Floor {
             return Err(Error::Unsupported("no slot".into()));
         };
         let id = SandboxId::random();
-        let identity = Identity { hostname: "floor".into() };
         let host = &self.host;
         let started = Instant::now();
         remains.group = true;
@@ -66,7 +65,9 @@ impl Floor {
             .layers
             .create(&id, self.resources.disk_bytes)
             .map_err(Error::stage("make the writable layer"))?;
-        let assembled = rootfs::assemble(&self.rootfs, &layer, &identity, &slot)
+        rootfs::prepare(&layer, &slot, |directory| identity::write(directory, "floor"))
+            .map_err(Error::stage("prepare the writable layer"))?;
+        let assembled = rootfs::assemble(&self.rootfs, &layer, &slot)
             .map_err(Error::stage("assemble the root file system"))?;
         let process = init::start(&init::Init {
             userns: slot.userns.as_fd(),

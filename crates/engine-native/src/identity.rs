@@ -6,27 +6,19 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
 use crate::layer::UPPER;
 
-#[derive(Debug)]
-pub(crate) struct Identity {
-    pub(crate) hostname: String,
-}
-
-impl Identity {
-    /// Writes the files of `/etc` into a fresh layer that no sandbox has seen yet.
-    pub(crate) fn write(&self, layer: BorrowedFd<'_>) -> io::Result<()> {
-        let machine: u128 = rand::random();
-        mkdirat(layer, format!("{UPPER}/etc"), Mode::from_raw_mode(0o755))?;
-        let etc = |name: &str, text: &str| file(layer, &format!("{UPPER}/etc/{name}"), text);
-        let name = &self.hostname;
-        etc("hostname", &format!("{name}\n"))?;
-        etc("machine-id", &format!("{machine:032x}\n"))?;
-        etc(
-            "hosts",
-            &format!(
-                "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n"
-            ),
-        )
-    }
+/// Writes the files of `/etc` into a fresh layer that no sandbox has seen yet.
+pub(crate) fn write(layer: BorrowedFd<'_>, hostname: &str) -> io::Result<()> {
+    let machine: u128 = rand::random();
+    mkdirat(layer, format!("{UPPER}/etc"), Mode::from_raw_mode(0o755))?;
+    let etc = |name: &str, text: &str| file(layer, &format!("{UPPER}/etc/{name}"), text);
+    etc("hostname", &format!("{hostname}\n"))?;
+    etc("machine-id", &format!("{machine:032x}\n"))?;
+    etc(
+        "hosts",
+        &format!(
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
+        ),
+    )
 }
 
 fn file(directory: BorrowedFd<'_>, path: &str, text: &str) -> io::Result<()> {

@@ -29,11 +29,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use soulbox_engine::{
-    Conduit, ConnectError, Engine, Error, Exit, Record, Result, SandboxSpec, Target, Usage,
+    Conduit, ConnectError, Engine, Error, Exit, Record, Reserved, Result, SandboxSpec, Target,
+    Usage,
 };
-use soulbox_model::{DiskRate, SandboxId};
+use soulbox_model::{DiskRate, Resources, SandboxId, boot::AgentConfig};
 use soulbox_sys::{memfd, netns};
 use tokio::{net::UnixStream, sync::Semaphore};
 
@@ -45,7 +46,7 @@ use crate::{
     live::Live,
     pool::Pool,
     slots::Slots,
-    start::Side,
+    start::{Seat, Side},
 };
 
 /// How to open the engine.
@@ -57,8 +58,10 @@ pub struct Options {
     pub agent: &'static [u8],
     /// Sandboxes at one time.
     pub max_sandboxes: u32,
-    /// Blank sandboxes to keep ready; each takes about 0.4 MiB.
+    /// Sandboxes to make ahead; each takes about 0.5 MiB.
     pub pool: usize,
+    /// Of those that are made ahead.
+    pub resources: Resources,
     /// Of each sandbox, on each disk that it reaches.
     pub disk_rate: DiskRate,
 }
@@ -84,6 +87,8 @@ pub(crate) struct Host {
 pub struct Native {
     host: Arc<Host>,
     live: RwLock<HashMap<SandboxId, Arc<Live>>>,
+    /// Reserved, not started.
+    reserved: Mutex<HashMap<SandboxId, Seat>>,
     /// Creation is kernel work: more at once than processors only makes each slower.
     creating: Semaphore,
 }
@@ -103,7 +108,7 @@ impl Native {
                     .into(),
             ));
         }
-        let Options { data_dir, agent, max_sandboxes, pool, disk_rate } = options;
+        let Options { data_dir, agent, max_sandboxes, pool, resources, disk_rate } = options;
         // Directories made for sandboxes must be readable for their users.
         rustix::process::umask(0o022.into());
         fs::create_dir_all(&data_dir).map_err(Error::stage("make the data directory"))?;
@@ -122,7 +127,7 @@ impl Native {
             layers,
             fixtures: Fixtures::make(&data_dir).map_err(Error::stage("make /dev and /sys"))?,
             undertaker,
-            pool: Pool::new(pool),
+            pool: Pool::new(pool, resources),
             agent: memfd::sealed(c"soulbox-agent", agent)
                 .map_err(Error::stage("load the agent"))?,
             null: fs::File::options()
@@ -146,6 +151,7 @@ impl Native {
         Ok(Arc::new(Self {
             host,
             live: RwLock::default(),
+            reserved: Mutex::default(),
             creating: Semaphore::new(processors * 2),
         }))
     }
@@ -203,36 +209,50 @@ impl Engine for Native {
         "native"
     }
 
-    async fn create(&self, spec: SandboxSpec) -> Result<Record> {
-        let host = Arc::clone(&self.host);
-        let id = spec.id.clone();
-        let permit = self.creating.acquire().await;
-        let (blank, record) = blocking(move || {
-            let _creating = host.pool.creating();
-            let mut blank = host.pool.take(&host).map_or_else(|| host.blank(), Ok)?;
-            let made = host.bind(&mut blank, &spec).and_then(|()| {
-                live::record(blank.pid, &blank.slot).map_err(Error::stage("identify the process"))
-            });
-            match made {
-                Ok(record) => Ok((blank, record)),
-                Err(error) => {
-                    host.undertaker.bury(blank.remains.take());
-                    Err(error)
-                }
+    async fn reserve(&self, spec: SandboxSpec) -> Result<Reserved> {
+        let seat = match self.host.pool.take(&self.host, &spec) {
+            Some(seat) if seat.rootfs.is_some() => seat,
+            taken => {
+                let host = Arc::clone(&self.host);
+                let _permit = self.creating.acquire().await;
+                blocking(move || {
+                    let _creating = host.pool.creating();
+                    let mut seat = taken.map_or_else(|| host.blank(spec.resources), Ok)?;
+                    host.furnish(&mut seat, &spec.rootfs)
+                        .inspect_err(|_| host.undertaker.bury(seat.remains.take()))?;
+                    Ok(seat)
+                })
+                .await?
             }
-        })
-        .await?;
-        drop(permit);
-        let mut remains = blank.remains;
-        let Some(process) = remains.process.take() else { return Err(Error::Gone(id)) };
-        let live = Live::new(blank.slot, process, blank.netns)
+        };
+        let reserved = Reserved { id: seat.id.clone(), record: seat.record.clone() };
+        self.reserved.lock().insert(seat.id.clone(), seat);
+        Ok(reserved)
+    }
+
+    async fn start(&self, id: &SandboxId, agent: AgentConfig) -> Result<()> {
+        let seat = self.reserved.lock().remove(id);
+        let mut seat = seat.ok_or_else(|| Error::Gone(id.clone()))?;
+        let ward = self.host.undertaker.ward(seat.remains.take());
+        {
+            let _creating = self.host.pool.creating();
+            seat.start(agent).await?;
+        }
+        let mut remains = ward.take();
+        let Some(process) = remains.process.take() else {
+            return Err(Error::Gone(id.clone()));
+        };
+        let live = Live::new(seat.slot, process, seat.netns)
             .map_err(Error::stage("watch the process"))
             .inspect_err(|_| self.host.undertaker.bury(remains))?;
-        self.live.write().insert(id, Arc::new(live));
-        Ok(record)
+        self.live.write().insert(id.clone(), Arc::new(live));
+        Ok(())
     }
 
     async fn adopt(&self, id: &SandboxId, record: &Record) -> Result<()> {
+        if self.find(id).is_some() {
+            return Ok(());
+        }
         let live = Live::find(record, &self.host.slots).map_err(|error| {
             tracing::debug!(sandbox = %id, %error, "not adopted");
             Error::Gone(id.clone())
@@ -242,6 +262,9 @@ impl Engine for Native {
     }
 
     async fn destroy(&self, id: &SandboxId) -> Result<()> {
+        if let Some(mut seat) = self.reserved.lock().remove(id) {
+            self.host.undertaker.bury(seat.remains.take());
+        }
         let Some(live) = self.live.write().remove(id) else { return Ok(()) };
         end::kill(&live.process);
         live.ended().await;

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct Identified {
 }
 
 impl Live {
-    pub(crate) fn new(slot: Slot, process: OwnedFd, netns: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(slot: Slot, process: OwnedFd, netns: Arc<OwnedFd>) -> io::Result<Self> {
         let process = Arc::new(process);
         let (end, ended) = watch::channel(false);
         #[expect(
@@ -53,7 +53,7 @@ impl Live {
             init::try_reap(watched.get_ref().as_fd());
             let _ = end.send(true);
         });
-        Ok(Self { slot, process, netns: Arc::new(netns), ended })
+        Ok(Self { slot, process, netns, ended })
     }
 
     /// Finds the process of an earlier record, if it still is the same one.
@@ -69,7 +69,8 @@ impl Live {
         let namespace = |name| fs::File::open(format!("/proc/{}/ns/{name}", identified.pid));
         let (userns, netns) = (namespace("user")?, namespace("net")?);
         let slot = slots.adopt(identified.slot, userns.into())?;
-        Self::new(slot.clone(), process, netns.into()).inspect_err(|_| slots.release(slot))
+        Self::new(slot.clone(), process, Arc::new(netns.into()))
+            .inspect_err(|_| slots.release(slot))
     }
 
     pub(crate) async fn ended(&self) {
@@ -92,8 +93,14 @@ pub(crate) fn record(pid: Pid, slot: &Slot) -> io::Result<Record> {
     Ok(Record(serde_json::to_value(identified)?))
 }
 
+/// Of this boot of the machine.
 fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = BOOT_ID.get() {
+        return Ok(id.clone());
+    }
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    Ok(BOOT_ID.get_or_init(|| id).clone())
 }
 
 fn start_time(pid: Pid) -> io::Result<u64> {

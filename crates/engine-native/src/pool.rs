@@ -1,7 +1,11 @@
-//! Blank sandboxes made ahead, so that a create only has to bind one to its root.
+//! Sandboxes made ahead, so that a create only has to tell one who it is.
+//!
+//! What is asked for now will be asked for again: a seat that is taken is replaced by one that
+//! has the same root already. Some are kept blank for whatever else comes; such a create only has
+//! to join one to its root.
 //!
 //! One thread keeps the pool full. It stands back while sandboxes are being created, since it would
-//! compete with them for processors; an empty pool only means that a create makes its own blank.
+//! compete with them for processors; an empty pool only means that a create makes its own seat.
 
 use std::{
     collections::VecDeque,
@@ -12,17 +16,20 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
+use soulbox_engine::{Error, Rootfs, SandboxSpec};
+use soulbox_model::Resources;
 
-use crate::{Host, start::Blank};
+use crate::{Host, start::Seat};
 
 /// How long the pool stands back for creations under way before it makes one all the same.
 const STAND_BACK: Duration = Duration::from_millis(4);
-/// How long it rests when no blank can be made.
+/// How long it rests when no seat can be made.
 const REST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Pool {
     target: usize,
+    resources: Resources,
     state: Mutex<State>,
     changed: Condvar,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
@@ -30,7 +37,9 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    ready: VecDeque<Blank>,
+    ready: VecDeque<Seat>,
+    /// Roots that the next seats should have; those beyond stay blank.
+    wanted: VecDeque<Rootfs>,
     creating: usize,
     closed: bool,
 }
@@ -46,9 +55,30 @@ impl Drop for Creating<'_> {
     }
 }
 
+impl State {
+    fn blanks(&self) -> usize {
+        self.ready.iter().filter(|seat| seat.rootfs.is_none()).count()
+    }
+
+    /// The best seat for `rootfs`: one that has it, or a blank one.
+    fn take(&mut self, rootfs: &Rootfs) -> Option<Seat> {
+        let has = |wanted: Option<&Rootfs>| {
+            self.ready.iter().position(|seat| seat.rootfs.as_ref() == wanted)
+        };
+        let at = has(Some(rootfs)).or_else(|| has(None))?;
+        self.ready.remove(at)
+    }
+}
+
 impl Pool {
-    pub(crate) fn new(target: usize) -> Self {
-        Self { target, state: Mutex::default(), changed: Condvar::new(), thread: Mutex::default() }
+    pub(crate) fn new(target: usize, resources: Resources) -> Self {
+        Self {
+            target,
+            resources,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            thread: Mutex::default(),
+        }
     }
 
     /// Begins to fill the pool; not before sandboxes of an earlier server have their slots back.
@@ -67,15 +97,40 @@ impl Pool {
         Creating(self)
     }
 
-    /// A blank that still waits, if there is one.
-    pub(crate) fn take(&self, host: &Host) -> Option<Blank> {
-        loop {
-            let mut blank = self.state.lock().ready.pop_front()?;
-            if blank.is_waiting() {
-                return Some(blank);
-            }
-            host.undertaker.bury(blank.remains.take());
+    /// A seat that still waits, with the root of `spec` or blank, if there is one.
+    pub(crate) fn take(&self, host: &Host, spec: &SandboxSpec) -> Option<Seat> {
+        if self.target == 0 || spec.resources != self.resources {
+            return None;
         }
+        let mut state = self.state.lock();
+        self.note(&mut state, &spec.rootfs);
+        while let Some(mut seat) = state.take(&spec.rootfs) {
+            if seat.is_waiting() {
+                if seat.rootfs.is_none() {
+                    // One more than there was of it.
+                    self.note(&mut state, &spec.rootfs);
+                }
+                return Some(seat);
+            }
+            host.undertaker.bury(seat.remains.take());
+        }
+        // All that is left is of templates that nobody asks for at this moment.
+        if let Some(mut seat) = state.ready.pop_front() {
+            host.undertaker.bury(seat.remains.take());
+        }
+        None
+    }
+
+    fn note(&self, state: &mut State, rootfs: &Rootfs) {
+        state.wanted.push_back(rootfs.clone());
+        while state.wanted.len() > self.furnished() {
+            state.wanted.pop_front();
+        }
+    }
+
+    /// How many seats may have a root ahead: the others serve what was not foreseen.
+    fn furnished(&self) -> usize {
+        self.target * 3 / 4
     }
 
     /// Ends the filling and gives up what is in the pool.
@@ -86,8 +141,8 @@ impl Pool {
         if let Some(thread) = thread {
             let _ = thread.join();
         }
-        for mut blank in self.state.lock().ready.drain(..) {
-            host.undertaker.bury(blank.remains.take());
+        for mut seat in self.state.lock().ready.drain(..) {
+            host.undertaker.bury(seat.remains.take());
         }
     }
 
@@ -98,16 +153,43 @@ impl Pool {
             if state.closed {
                 return false;
             }
-            if state.ready.len() < self.target {
-                let stood_back = state.creating > 0
-                    && !self.changed.wait_for(&mut state, STAND_BACK).timed_out();
-                if !stood_back {
-                    return !state.closed;
-                }
-            } else {
+            let done = state.ready.len() >= self.target && !self.may_furnish(&state);
+            if done {
                 self.changed.wait(&mut state);
+                continue;
+            }
+            let stood_back =
+                state.creating > 0 && !self.changed.wait_for(&mut state, STAND_BACK).timed_out();
+            if !stood_back {
+                return !state.closed;
             }
         }
+    }
+
+    fn may_furnish(&self, state: &State) -> bool {
+        !state.wanted.is_empty() && state.blanks() > self.target - self.furnished()
+    }
+
+    /// Makes one seat, or gives one that is blank the root that is wanted.
+    fn add(&self, host: &Host) -> Result<(), Error> {
+        let (blank, rootfs) = {
+            let mut state = self.state.lock();
+            let full = state.ready.len() >= self.target;
+            let blank = full.then(|| state.ready.iter().position(|seat| seat.rootfs.is_none()));
+            let blank = blank.flatten().and_then(|at| state.ready.remove(at));
+            let enough = state.blanks() >= self.target - self.furnished();
+            // The latest wish says most about the next one.
+            (blank, if enough { state.wanted.pop_back() } else { None })
+        };
+        let mut seat = blank.map_or_else(|| host.blank(self.resources), Ok)?;
+        if let Some(rootfs) = rootfs
+            && let Err(error) = host.furnish(&mut seat, &rootfs)
+        {
+            host.undertaker.bury(seat.remains.take());
+            return Err(error);
+        }
+        self.state.lock().ready.push_back(seat);
+        Ok(())
     }
 
     fn rest(&self) {
@@ -123,12 +205,9 @@ fn fill(host: &Weak<Host>) {
         if !host.pool.wait() {
             return;
         }
-        match host.blank() {
-            Ok(blank) => host.pool.state.lock().ready.push_back(blank),
-            Err(error) => {
-                tracing::warn!(%error, "the pool cannot make a blank sandbox");
-                host.pool.rest();
-            }
+        if let Err(error) = host.pool.add(&host) {
+            tracing::warn!(%error, "the pool cannot make a sandbox ahead");
+            host.pool.rest();
         }
     }
 }

@@ -18,7 +18,6 @@ use soulbox_engine::Rootfs;
 use soulbox_sys::mount::{self, Opt};
 
 use crate::{
-    identity::Identity,
     layer::{Layer, UPPER, WORK},
     slots::Slot,
 };
@@ -31,17 +30,22 @@ pub(crate) struct Assembled {
     pub(crate) mounts: Vec<(String, OwnedFd)>,
 }
 
-/// Joins `rootfs` and `layer` for the id range of `slot`.
-pub(crate) fn assemble(
-    rootfs: &Rootfs,
+/// Gives `layer` to the id range of `slot`, and has `write` put its first files there.
+pub(crate) fn prepare(
     layer: &Layer,
-    identity: &Identity,
     slot: &Slot,
-) -> io::Result<Assembled> {
-    let userns = slot.userns.as_fd();
+    write: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+) -> io::Result<()> {
     // Before anything is written through it: a file that is open for writing would forbid the
     // change, and another thread's child may hold one open for the moment until it executes.
-    mount::set_attributes(layer.mount.as_fd(), MountAttrFlags::empty(), Some(userns))?;
+    let (mount, userns) = (layer.mount.as_fd(), slot.userns.as_fd());
+    mount::set_attributes(mount, MountAttrFlags::empty(), Some(userns))?;
+    mount::with_fs_ids(slot.first_id, || write(mount))
+}
+
+/// Joins `rootfs` and a prepared `layer` for the id range of `slot`.
+pub(crate) fn assemble(rootfs: &Rootfs, layer: &Layer, slot: &Slot) -> io::Result<Assembled> {
+    let userns = slot.userns.as_fd();
     let mut mounts = Vec::new();
     for bind in &rootfs.binds {
         let target = bind.target.to_str().ok_or(io::ErrorKind::InvalidInput)?;
@@ -49,10 +53,7 @@ pub(crate) fn assemble(
     }
     let lower: Vec<OwnedFd> =
         rootfs.layers.iter().map(|path| read_only(path, userns)).collect::<io::Result<_>>()?;
-    let root = mount::with_fs_ids(slot.first_id, || {
-        identity.write(layer.mount.as_fd())?;
-        overlay(&lower, &layer.mount)
-    })?;
+    let root = mount::with_fs_ids(slot.first_id, || overlay(&lower, &layer.mount))?;
     Ok(Assembled { root, mounts })
 }
 

@@ -1,7 +1,11 @@
-//! The first stages of a sandbox's life, told in order: a blank one is spawned, then bound to its root.
+//! The first stages of a sandbox's life, told in order.
 //!
-//! A [`Blank`] is all that no template decides (id range, cgroups, namespaces, a waiting PID 1). Each
-//! stage records what it made in [`Remains`] before the next one begins, so that giving up at any
+//! A [`Seat`] begins [blank](Host::blank): all that no template decides (id range, cgroups, writable layer,
+//! namespaces, a waiting PID 1). Then it [gets its root](Host::furnish), and last it is told who it
+//! is and [serves](Seat::start). All but the last may happen long before anybody asks for a
+//! sandbox (see [`crate::pool`]); nobody else's code runs before the end.
+//!
+//! Each stage records what it made in [`Remains`] before the next one begins, so that giving up at any
 //! point leaves nothing.
 
 use std::{
@@ -10,6 +14,7 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::net::UnixStream,
     },
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,61 +22,95 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
     process::Pid,
 };
-use soulbox_engine::{Error, SandboxSpec};
+use soulbox_engine::{Error, Record, Rootfs};
 use soulbox_model::{
-    SandboxId,
-    boot::{BindFd, MAX_MESSAGE, Message, Ready},
+    Resources, SandboxId,
+    boot::{AgentConfig, MAX_MESSAGE, Message, Ready},
 };
 use soulbox_sys::{init, scm};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     Host,
     end::{self, Remains},
-    identity::Identity,
+    identity,
     layer::Layer,
-    rootfs,
+    live, rootfs,
     slots::Slot,
 };
 
 /// How long the agent may take to answer, generous for a machine under full load.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A process in fresh namespaces that waits to become a sandbox.
+/// A sandbox that is not started: a process in fresh namespaces that waits.
 #[derive(Debug)]
-pub(crate) struct Blank {
+pub(crate) struct Seat {
+    pub(crate) id: SandboxId,
+    /// What it has as root, once it has one.
+    pub(crate) rootfs: Option<Rootfs>,
     pub(crate) remains: Remains,
     pub(crate) slot: Slot,
-    pub(crate) pid: Pid,
-    pub(crate) netns: OwnedFd,
+    pub(crate) netns: Arc<OwnedFd>,
+    pub(crate) record: Record,
+    /// Until it is part of the root.
+    layer: Option<Layer>,
     socket: UnixStream,
 }
 
-impl Blank {
+impl Seat {
     /// Whether its process is still there.
     pub(crate) fn is_waiting(&self) -> bool {
         self.remains.process.as_ref().is_some_and(end::is_running)
     }
+
+    /// Stage 3: the process learns who it is, and serves.
+    pub(crate) async fn start(&mut self, config: AgentConfig) -> Result<(), Error> {
+        let message = encode(&Message::Start { config: Box::new(config) })?;
+        let talk = async {
+            self.socket.set_nonblocking(true)?;
+            let mut socket = tokio::net::UnixStream::from_std(self.socket.try_clone()?)?;
+            // Whoever gave up early has said why.
+            let _ = socket.write_all(&scm::framed(&message)?).await;
+            receive(&mut socket).await
+        };
+        let answer = match tokio::time::timeout(READY_TIMEOUT, talk).await {
+            Ok(answer) => answer.map_err(Error::stage("hear from the agent"))?,
+            Err(_) => {
+                let timeout_ms = READY_TIMEOUT.as_millis() as u64;
+                return Err(Error::StartupTimeout { id: self.id.clone(), timeout_ms });
+            }
+        };
+        match serde_json::from_slice(&answer) {
+            Ok(Ready::Serving) => Ok(()),
+            Ok(Ready::Failed { step, error }) => Err(Error::Agent { step, error }),
+            Err(error) => Err(Error::Agent { step: "answer".into(), error: error.to_string() }),
+        }
+    }
 }
 
 impl Host {
-    /// Stage 1: a slot, its cgroup, its namespaces and PID 1 in them.
-    pub(crate) fn blank(&self) -> Result<Blank, Error> {
+    /// Stage 1: a slot, its cgroup, its writable layer, its namespaces and PID 1 in them.
+    pub(crate) fn blank(&self, resources: Resources) -> Result<Seat, Error> {
         let slot = self.slots.take()?;
         let mut remains = Remains::new(slot.clone());
-        self.spawn(&slot, &mut remains)
-            .map(|(pid, netns, socket)| Blank { remains: remains.take(), slot, pid, netns, socket })
+        self.spawn(slot, resources, &mut remains)
             .inspect_err(|_| self.undertaker.bury(remains.take()))
     }
 
     fn spawn(
         &self,
-        slot: &Slot,
+        slot: Slot,
+        resources: Resources,
         remains: &mut Remains,
-    ) -> Result<(Pid, OwnedFd, UnixStream), Error> {
+    ) -> Result<Seat, Error> {
+        let id = SandboxId::random();
         remains.group = true;
         let membership =
             self.cgroups.create(&slot.group()).map_err(Error::stage("make a cgroup"))?;
-        let (ours, theirs) = UnixStream::pair().map_err(Error::stage("make a boot socket"))?;
+        self.cgroups
+            .limit(&slot.group(), &resources)
+            .map_err(Error::stage("set the cgroup's limits"))?;
+        let (socket, theirs) = UnixStream::pair().map_err(Error::stage("make a boot socket"))?;
         let started = init::start(&init::Init {
             userns: slot.userns.as_fd(),
             cgroups_v1: &membership.v1(),
@@ -88,40 +127,57 @@ impl Host {
         drop(theirs);
         let netns = std::fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid()))
             .map_err(Error::stage("open the network namespace"))?;
+        let record = self.identify(pid, &slot)?;
+        remains.id = Some(id.clone());
+        let listener =
+            |side| self.listen(&id, side).map_err(Error::stage("make the sandbox's sockets"));
         let [dev, sys] = self
             .fixtures
             .clones(slot.userns.as_fd())
             .map_err(Error::stage("copy /dev and /sys"))?;
-        tell(&ours, &Message::Prepare, &[dev, sys])?;
-        Ok((pid, netns.into(), ours))
+        let fds = [dev, sys, listener(Side::Client)?, listener(Side::Control)?];
+        tell(&socket, &Message::Prepare { hostname: id.to_string() }, &fds)?;
+        // Beside the process, which has enough to do until its root is there.
+        let layer = self
+            .layers
+            .create(&id, resources.disk_bytes)
+            .map_err(Error::stage("make the writable layer"))?;
+        rootfs::prepare(&layer, &slot, |directory| identity::write(directory, id.as_str()))
+            .map_err(Error::stage("prepare the writable layer"))?;
+        Ok(Seat {
+            id,
+            rootfs: None,
+            remains: remains.take(),
+            slot,
+            netns: Arc::new(netns.into()),
+            record,
+            layer: Some(layer),
+            socket,
+        })
     }
 
-    /// Stage 2: the blank gets its limits, its root and its name, and serves.
-    pub(crate) fn bind(&self, blank: &mut Blank, spec: &SandboxSpec) -> Result<(), Error> {
-        let slot = &blank.slot;
-        self.cgroups
-            .limit(&slot.group(), &spec.resources)
-            .map_err(Error::stage("set the cgroup's limits"))?;
-        blank.remains.id = Some(spec.id.clone());
-        let layer: Layer = self
-            .layers
-            .create(&spec.id, spec.resources.disk_bytes)
-            .map_err(Error::stage("make the writable layer"))?;
-        let identity = Identity { hostname: spec.agent.hostname.clone() };
-        let assembled = rootfs::assemble(&spec.rootfs, &layer, &identity, slot)
+    fn identify(&self, pid: Pid, slot: &Slot) -> Result<Record, Error> {
+        live::record(pid, slot).map_err(Error::stage("identify the process"))
+    }
+
+    /// Stage 2: the process is told to make `rootfs` and the seat's layer its root; it does so while
+    /// nobody waits for it, and what goes wrong is heard at the start.
+    pub(crate) fn furnish(&self, seat: &mut Seat, rootfs: &Rootfs) -> Result<(), Error> {
+        let assembled = seat
+            .layer
+            .take()
+            .ok_or_else(|| io::Error::other("it has a root already"))
+            .and_then(|layer| rootfs::assemble(rootfs, &layer, &seat.slot))
             .map_err(Error::stage("assemble the root file system"))?;
-        let listener =
-            |side| self.listen(&spec.id, side).map_err(Error::stage("make the sandbox's sockets"));
-        let mut kinds = vec![BindFd::Root, BindFd::ClientListener, BindFd::ControlListener];
-        let mut fds = vec![assembled.root, listener(Side::Client)?, listener(Side::Control)?];
-        for (target, mount) in assembled.mounts {
-            kinds.push(BindFd::Mount { target });
+        let (mounts, mut fds) = (assembled.mounts, vec![assembled.root]);
+        let mut targets = Vec::new();
+        for (target, mount) in mounts {
+            targets.push(target);
             fds.push(mount);
         }
-        let message = Message::Bind { config: Box::new(spec.agent.clone()), fds: kinds };
-        tell(&blank.socket, &message, &fds)?;
-        drop(fds);
-        await_ready(&blank.socket, &spec.id)
+        tell(&seat.socket, &Message::Root { mounts: targets }, &fds)?;
+        seat.rootfs = Some(rootfs.clone());
+        Ok(())
     }
 
     fn listen(&self, id: &SandboxId, side: Side) -> io::Result<OwnedFd> {
@@ -154,11 +210,13 @@ impl Side {
     }
 }
 
+fn encode(message: &Message) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(message)
+        .map_err(|e| Error::Stage { stage: "encode the boot message", source: io::Error::other(e) })
+}
+
 fn tell(socket: &UnixStream, message: &Message, fds: &[OwnedFd]) -> Result<(), Error> {
-    let payload = serde_json::to_vec(message).map_err(|e| Error::Stage {
-        stage: "encode the boot message",
-        source: io::Error::other(e),
-    })?;
+    let payload = encode(message)?;
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     match scm::send(socket, &payload, &fds) {
         // The agent gave up early; its last words say why.
@@ -167,19 +225,13 @@ fn tell(socket: &UnixStream, message: &Message, fds: &[OwnedFd]) -> Result<(), E
     }
 }
 
-fn await_ready(socket: &UnixStream, id: &SandboxId) -> Result<(), Error> {
-    let received = socket
-        .set_read_timeout(Some(READY_TIMEOUT))
-        .and_then(|()| scm::receive(socket, MAX_MESSAGE));
-    let (payload, _) = received.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            Error::StartupTimeout { id: id.clone(), timeout_ms: READY_TIMEOUT.as_millis() as u64 }
-        }
-        _ => Error::Stage { stage: "hear from the agent", source: error },
-    })?;
-    match serde_json::from_slice(&payload) {
-        Ok(Ready::Serving) => Ok(()),
-        Ok(Ready::Failed { step, error }) => Err(Error::Agent { step, error }),
-        Err(error) => Err(Error::Agent { step: "answer".into(), error: error.to_string() }),
+/// What the agent sent with [`scm::send`].
+async fn receive(socket: &mut tokio::net::UnixStream) -> io::Result<Vec<u8>> {
+    let length = socket.read_u32_le().await? as usize;
+    if length > MAX_MESSAGE {
+        return Err(io::ErrorKind::InvalidData.into());
     }
+    let mut payload = vec![0; length];
+    socket.read_exact(&mut payload).await?;
+    Ok(payload)
 }

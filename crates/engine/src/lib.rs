@@ -16,13 +16,19 @@ use serde::{Deserialize, Serialize};
 pub use soulbox_model::resources::Usage;
 use soulbox_model::{Port, Resources, SandboxId, boot::AgentConfig};
 
-/// Everything an engine needs to make a sandbox.
-#[derive(Debug, Clone)]
+/// What kind of sandbox to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxSpec {
-    pub id: SandboxId,
     pub rootfs: Rootfs,
     pub resources: Resources,
-    pub agent: AgentConfig,
+}
+
+/// A sandbox that [`Engine::reserve`] set aside: all of it may exist already, but nobody else's code
+/// has run in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reserved {
+    pub id: SandboxId,
+    pub record: Record,
 }
 
 /// The read-only part of a root file system.
@@ -93,10 +99,14 @@ pub enum CheckStatus {
 pub trait Engine: Send + Sync + std::fmt::Debug {
     fn name(&self) -> &'static str;
 
-    /// Makes a sandbox; its agent serves when this returns. On error nothing is left behind.
-    async fn create(&self, spec: SandboxSpec) -> Result<Record>;
+    /// Sets a sandbox aside, made now or ahead. It belongs to the caller until [`Engine::destroy`],
+    /// and dies with this process until it is started. On error nothing is left behind.
+    async fn reserve(&self, spec: SandboxSpec) -> Result<Reserved>;
 
-    /// Takes over a sandbox that an earlier process of this server made.
+    /// Starts a reserved sandbox; its agent serves when this returns. On error nothing is left of it.
+    async fn start(&self, id: &SandboxId, agent: AgentConfig) -> Result<()>;
+
+    /// Takes over a sandbox that an earlier process of this server made; a success if it is known already.
     ///
     /// # Errors
     /// [`Error::Gone`] if it no longer lives; its remains are then removed by [`Engine::sweep`].

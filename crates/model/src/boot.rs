@@ -1,10 +1,11 @@
 //! The handshake between an engine and the agent that is PID 1 of a sandbox.
 //!
 //! The engine starts the agent in empty namespaces and talks to it over the stream socket that
-//! the agent inherits as descriptor [`SOCKET_FD`]. It sends two [`Message`]s, each a length
+//! the agent inherits as descriptor [`SOCKET_FD`]. It sends three [`Message`]s, each a length
 //! (`u32`, little endian) and that much JSON, with file descriptors attached to the first byte.
-//! [`Message::Prepare`] holds what does not depend on the template and may come long before
-//! [`Message::Bind`], which makes the waiting process a sandbox. The agent answers one [`Ready`].
+//! [`Message::Prepare`] holds what does not depend on the template, [`Message::Root`] what does,
+//! and [`Message::Start`] what only the request for a sandbox tells; each may come long after the
+//! one before. The agent answers the last with one [`Ready`], and with one wherever it fails.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,6 @@ pub struct AgentConfig {
     pub default_workdir: Option<String>,
     /// Added to the environment of every command.
     pub env: BTreeMap<String, String>,
-    pub hostname: String,
     /// Wall clock start of the sandbox, in milliseconds since 1970.
     pub started_at_ms: i64,
 }
@@ -40,27 +40,16 @@ pub struct AgentConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
-    /// Two descriptors: detached mounts of `/dev` and `/sys`.
-    Prepare,
-    /// The descriptors that `fds` names, in that order.
-    Bind { config: Box<AgentConfig>, fds: Vec<BindFd> },
+    /// The process gets its host name and four descriptors: detached mounts of `/dev` and `/sys`, a
+    /// listening `AF_UNIX` socket for clients, who need the access token, and one for the server alone.
+    Prepare { hostname: String },
+    /// Detached mounts: the root file system, and one to attach at each of these absolute paths in it.
+    Root { mounts: Vec<String> },
+    /// Nobody else's code has run up to here.
+    Start { config: Box<AgentConfig> },
 }
 
-/// What a descriptor sent along with [`Message::Bind`] is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BindFd {
-    /// Detached mount: the root file system.
-    Root,
-    /// Detached mount to attach at this absolute path in the new root.
-    Mount { target: String },
-    /// Listening `AF_UNIX` socket for clients; checks the access token.
-    ClientListener,
-    /// Listening `AF_UNIX` socket for the server alone; checks nothing.
-    ControlListener,
-}
-
-/// Agent to engine: the answer to [`Message::Bind`].
+/// Agent to engine: the answer to [`Message::Start`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ready {

@@ -67,7 +67,7 @@ pub struct SandboxRow {
     pub auto_pause: bool,
     pub allow_internet: Option<bool>,
     pub envd_version: String,
-    /// The engine's; absent until the sandbox runs.
+    /// The engine's: how it finds the sandbox again.
     pub record: Option<Value>,
 }
 
@@ -100,30 +100,14 @@ impl Store {
         transaction.commit().await.map_err(Error::database(WHAT))
     }
 
-    /// Notes that a sandbox runs, since when and until when, and how its engine finds it again.
-    pub async fn set_running(
-        &self,
-        id: &SandboxId,
-        record: &Value,
-        started_at: DateTime<Utc>,
-        end_at: DateTime<Utc>,
-    ) -> Result<()> {
-        let done = sqlx::query(
-            "UPDATE sandbox SET state = 'running', record = $2, started_at = $3, end_at = $4 \
-             WHERE id = $1 AND state = 'creating'",
-        )
-        .bind(id.as_str())
-        .bind(record.to_string())
-        .bind(started_at.timestamp_micros())
-        .bind(end_at.timestamp_micros())
-        .execute(&self.writer)
-        .await
-        .map_err(Error::database("note that a sandbox runs"))?;
-        if done.rows_affected() == 1 {
-            Ok(())
-        } else {
-            Err(Error::Corrupt { what: "sandbox", detail: format!("no row `creating` for {id}") })
-        }
+    /// Notes that a sandbox runs; nothing happens to one that ends already.
+    pub async fn set_running(&self, id: &SandboxId) -> Result<()> {
+        sqlx::query("UPDATE sandbox SET state = 'running' WHERE id = $1 AND state = 'creating'")
+            .bind(id.as_str())
+            .execute(&self.writer)
+            .await
+            .map(drop)
+            .map_err(Error::database("note that a sandbox runs"))
     }
 
     pub async fn set_ending(&self, id: &SandboxId) -> Result<()> {

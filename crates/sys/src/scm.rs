@@ -22,17 +22,26 @@ pub const MAX_FDS: usize = 32;
 /// # Errors
 /// What `sendmsg(2)` reports; `InvalidInput` for more than [`MAX_FDS`] descriptors.
 pub fn send(socket: &UnixStream, payload: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let len = u32::try_from(payload.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let message = framed(payload)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
+    let sent = sendmsg(socket, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL)?;
+    (&*socket).write_all(&message[sent..])
+}
+
+/// `payload` behind its length, as [`send`] sends it.
+///
+/// # Errors
+/// `InvalidInput` for 4 GiB or more.
+pub fn framed(payload: &[u8]) -> io::Result<Vec<u8>> {
+    let len = u32::try_from(payload.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut message = Vec::with_capacity(4 + payload.len());
     message.extend_from_slice(&len.to_le_bytes());
     message.extend_from_slice(payload);
-    let sent = sendmsg(socket, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL)?;
-    (&*socket).write_all(&message[sent..])
+    Ok(message)
 }
 
 /// Receives what [`send`] sent.

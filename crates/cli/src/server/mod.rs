@@ -87,6 +87,7 @@ impl Stack {
             agent: AGENT,
             max_sandboxes: args.max_sandboxes,
             pool: args.pool as usize,
+            resources: Resources::default(),
             disk_rate: args.disk_rate(),
         };
         let engine = blocking(move || Native::open(options)).await?.map_err(unopened)?;

@@ -1,10 +1,10 @@
 //! Making a sandbox: admit, make, announce.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use soulbox_engine::{Bind, Rootfs, SandboxSpec};
+use soulbox_engine::{Bind, Reserved, Rootfs, SandboxSpec};
 use soulbox_image::Template;
-use soulbox_model::{ENVD_VERSION, Error, Result, SandboxId, TeamId, boot::AgentConfig};
+use soulbox_model::{ENVD_VERSION, Error, Result, TeamId, boot::AgentConfig};
 use soulbox_store::{Idempotency, SandboxRow};
 use tokio::sync::oneshot;
 
@@ -59,38 +59,34 @@ impl Core {
     async fn make(
         self: &Arc<Self>,
         team: TeamId,
-        request: Create,
+        mut request: Create,
         idempotency: Option<&Idempotency>,
     ) -> Result<Arc<Live>> {
         // Again, since this runs in a task that `close` waits for once it started.
         self.check_open()?;
         let template = self.templates.resolve(&request.template)?;
         let slot = self.registry.take_slot()?;
-        let timeout = request.timeout;
-        let (mut row, spec) = self.plan(team, request, &template);
-        let id = row.id.clone();
+        let spec = SandboxSpec { rootfs: rootfs(&template), resources: self.resources };
+        let reserved =
+            self.engine.reserve(spec).await.map_err(|e| failure::of_creation(None, e))?;
+        let id = reserved.id.clone();
+        let env = std::mem::take(&mut request.env);
+        let row = self.row(team, request, &template, reserved);
+        let agent = self.agent(&row, env, &template);
 
-        // The row is written beside the making, which takes longer.
-        let (written, made) =
-            tokio::join!(self.store.insert_sandbox(&row, idempotency), self.engine.create(spec),);
-        let record = match made {
-            Ok(record) => record,
-            Err(error) => {
-                tracing::warn!(sandbox = %id, %error, "sandbox could not be created");
-                if written.is_ok() {
-                    self.forget(&id).await;
-                }
-                return Err(failure::of_creation(&id, error));
+        // The row is written beside the start, and says how to find the sandbox from its first moment.
+        let (written, started) = tokio::join!(
+            self.store.insert_sandbox(&row, idempotency),
+            self.engine.start(&id, agent),
+        );
+        if let Err(error) = started {
+            tracing::warn!(sandbox = %id, %error, "sandbox could not be created");
+            if written.is_ok() {
+                self.forget(&id).await;
             }
-        };
-        row.state = State::Running;
-        row.started_at = now();
-        row.end_at = row.started_at + timeout;
-        let noted = match written {
-            Ok(()) => self.store.set_running(&id, &record.0, row.started_at, row.end_at).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = noted {
+            return Err(failure::of_creation(Some(&id), error));
+        }
+        if let Err(error) = written {
             tracing::error!(sandbox = %id, %error, "a new sandbox could not be recorded");
             self.discard(id);
             return Err(error.into());
@@ -104,7 +100,19 @@ impl Core {
         );
         tracing::info!(sandbox = %id, template = %live.template_name, "sandbox created");
         self.announce(&live);
+        self.note_running(&live);
         Ok(live)
+    }
+
+    /// Nobody waits for this write: a start that finds the row without it looks whether the agent
+    /// serves.
+    fn note_running(self: &Arc<Self>, live: &Arc<Live>) {
+        let (core, live) = (Arc::clone(self), Arc::clone(live));
+        self.work.spawn(async move {
+            if let Err(error) = core.store.set_running(&live.id).await {
+                tracing::warn!(sandbox = %live.id, %error, "could not note that a sandbox runs");
+            }
+        });
     }
 
     /// Lets everybody see a sandbox that runs: its callers, its timer, the watch on its PID 1.
@@ -119,16 +127,16 @@ impl Core {
         }));
     }
 
-    fn plan(
+    fn row(
         &self,
         team: TeamId,
         request: Create,
         template: &Template,
-    ) -> (SandboxRow, SandboxSpec) {
-        let id = SandboxId::random();
-        let asked_at = now();
-        let row = SandboxRow {
-            id: id.clone(),
+        reserved: Reserved,
+    ) -> SandboxRow {
+        let started_at = now();
+        SandboxRow {
+            id: reserved.id,
             team,
             template_id: template.id.clone(),
             template_name: template.name.clone(),
@@ -136,41 +144,44 @@ impl Core {
             state: State::Creating,
             metadata: request.metadata,
             resources: self.resources,
-            started_at: asked_at,
-            end_at: asked_at + request.timeout,
+            started_at,
+            end_at: started_at + request.timeout,
             secure: request.secure,
             auto_pause: request.auto_pause,
             allow_internet: request.allow_internet,
             envd_version: ENVD_VERSION.to_owned(),
-            record: None,
-        };
-        let mut env = template.env.clone();
-        env.extend(request.env);
-        let binds = template
-            .binds
-            .iter()
-            .map(|(source, target)| Bind { source: source.clone(), target: target.clone() })
-            .collect();
-        let spec = SandboxSpec {
-            id: id.clone(),
-            rootfs: Rootfs { layers: template.layers.clone(), binds },
-            resources: self.resources,
-            agent: AgentConfig {
-                sandbox_id: id.clone(),
-                template_id: template.id.clone(),
-                access_token: self.access_token(&row),
-                default_user: template.default_user.clone(),
-                default_workdir: template.workdir.clone(),
-                env,
-                hostname: id.to_string(),
-                started_at_ms: asked_at.timestamp_millis(),
-            },
-        };
-        (row, spec)
+            record: Some(reserved.record.0),
+        }
+    }
+
+    fn agent(
+        &self,
+        row: &SandboxRow,
+        env: BTreeMap<String, String>,
+        template: &Template,
+    ) -> AgentConfig {
+        AgentConfig {
+            sandbox_id: row.id.clone(),
+            template_id: template.id.clone(),
+            access_token: self.access_token(row),
+            default_user: template.default_user.clone(),
+            default_workdir: template.workdir.clone(),
+            env: template.env.clone().into_iter().chain(env).collect(),
+            started_at_ms: row.started_at.timestamp_millis(),
+        }
     }
 
     /// The same after every restart, and written nowhere.
     pub(crate) fn access_token(&self, row: &SandboxRow) -> Option<String> {
         row.secure.then(|| self.store.secret().derive(ACCESS_TOKEN, row.id.as_str().as_bytes()))
     }
+}
+
+fn rootfs(template: &Template) -> Rootfs {
+    let binds = template
+        .binds
+        .iter()
+        .map(|(source, target)| Bind { source: source.clone(), target: target.clone() })
+        .collect();
+    Rootfs { layers: template.layers.clone(), binds }
 }

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::Value;
 use soulbox_engine::{Conduit, Target};
-use soulbox_model::BoxError;
+use soulbox_model::{BoxError, SandboxId};
 
 use crate::{
     core::Core,
@@ -61,6 +61,11 @@ impl Core {
         );
         *next = answer.next.max(since);
         Ok(())
+    }
+
+    /// Whether the agent of a sandbox answers.
+    pub(crate) async fn answers(&self, id: &SandboxId) -> Result<(), BoxError> {
+        ask(self.engine.connect(id, Target::Control).await?, 0).await.map(drop)
     }
 }
 

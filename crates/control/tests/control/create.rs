@@ -32,13 +32,14 @@ async fn a_sandbox_is_what_was_asked_for() {
     assert_eq!(world.control.get(world.team, &made.id).await.unwrap(), made);
 
     let guest = world.machine.guest(&made.id).unwrap();
-    let agent = &guest.spec.agent;
+    let agent = guest.agent();
     assert_eq!(agent.access_token, made.access_token);
     assert_eq!(agent.access_token.as_ref().map(String::len), Some(64));
     assert_eq!(agent.env["A"], "1");
-    assert_eq!(agent.hostname, made.id.as_str());
+    assert_eq!(agent.sandbox_id, made.id);
     assert!(!guest.spec.rootfs.layers.is_empty());
 
+    until(async || world.row(&made.id).await.is_some_and(|row| row.state == State::Running)).await;
     let row = world.row(&made.id).await.unwrap();
     assert_eq!((row.state, row.end_at), (State::Running, made.end_at));
     let database = std::fs::read(world.dir.path().join("soulbox.db-wal")).unwrap();
@@ -52,7 +53,7 @@ async fn tokens_differ_and_insecure_sandboxes_have_none() {
     let open = Create { secure: false, ..request(60) };
     let open = world.control.create(world.team, open).await.unwrap();
     assert_eq!(open.access_token, None);
-    assert_eq!(world.machine.guest(&open.id).unwrap().spec.agent.access_token, None);
+    assert_eq!(world.machine.guest(&open.id).unwrap().agent().access_token, None);
     let (a, b) = (world.create(60).await, world.create(60).await);
     assert_ne!(a.access_token, b.access_token);
 }

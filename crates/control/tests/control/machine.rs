@@ -15,9 +15,10 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use soulbox_engine::{
-    Conduit, ConnectError, Engine, Error, Exit, Record, Result, SandboxSpec, Target, Usage,
+    Conduit, ConnectError, Engine, Error, Exit, Record, Reserved, Result, SandboxSpec, Target,
+    Usage,
 };
-use soulbox_model::SandboxId;
+use soulbox_model::{SandboxId, boot::AgentConfig};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
@@ -53,6 +54,7 @@ pub struct Faults {
 #[derive(Debug)]
 pub struct Guest {
     pub spec: SandboxSpec,
+    agent: Mutex<Option<AgentConfig>>,
     pid: u32,
     exit: watch::Receiver<Option<Exit>>,
     oom: Arc<AtomicBool>,
@@ -60,12 +62,12 @@ pub struct Guest {
     /// What its agent noted.
     pub log: Arc<Mutex<Vec<Value>>>,
     pub oom_kills: AtomicU64,
-    agents: Vec<JoinHandle<()>>,
+    agents: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        for agent in &self.agents {
+        for agent in &*self.agents.lock() {
             agent.abort();
         }
     }
@@ -103,7 +105,7 @@ impl Machine {
         true
     }
 
-    fn start(self: &Arc<Self>, spec: SandboxSpec) -> std::io::Result<Guest> {
+    fn spawn(spec: SandboxSpec) -> std::io::Result<Guest> {
         let mut child = Command::new("sleep")
             .arg("100000")
             .stdin(Stdio::null())
@@ -122,14 +124,27 @@ impl Machine {
                 Exit::AgentDied { oom: saw_oom.load(Ordering::SeqCst) }
             }));
         });
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let control = UnixListener::bind(self.socket(&spec.id, "control"))?;
-        let client = UnixListener::bind(self.socket(&spec.id, "agent"))?;
-        let agents = vec![
-            tokio::spawn(serve_log(control, Arc::clone(&log), Arc::clone(self))),
+        Ok(Guest {
+            spec,
+            agent: Mutex::default(),
+            pid,
+            exit,
+            oom,
+            destroyed,
+            log: Arc::default(),
+            oom_kills: AtomicU64::new(0),
+            agents: Mutex::default(),
+        })
+    }
+
+    fn serve(self: &Arc<Self>, id: &SandboxId, guest: &Guest) -> std::io::Result<()> {
+        let control = UnixListener::bind(self.socket(id, "control"))?;
+        let client = UnixListener::bind(self.socket(id, "agent"))?;
+        guest.agents.lock().extend([
+            tokio::spawn(serve_log(control, Arc::clone(&guest.log), Arc::clone(self))),
             tokio::spawn(serve_echo(client)),
-        ];
-        Ok(Guest { spec, pid, exit, oom, destroyed, log, oom_kills: AtomicU64::new(0), agents })
+        ]);
+        Ok(())
     }
 }
 
@@ -138,6 +153,11 @@ impl Guest {
     pub fn crash(&self, oom: bool) {
         self.oom.store(oom, Ordering::SeqCst);
         self.kill();
+    }
+
+    /// What it was told at its start.
+    pub fn agent(&self) -> AgentConfig {
+        self.agent.lock().clone().unwrap()
     }
 
     fn kill(&self) {
@@ -217,18 +237,27 @@ impl Engine for TestEngine {
         "processes"
     }
 
-    async fn create(&self, spec: SandboxSpec) -> Result<Record> {
-        let faults = &self.machine.faults;
-        pause(&faults.create_ms).await;
-        if let Some(error) = faults.creates.lock().pop_front() {
-            return Err(error);
-        }
-        let id = spec.id.clone();
-        let guest = self.machine.start(spec).map_err(Error::stage("spawn"))?;
+    async fn reserve(&self, spec: SandboxSpec) -> Result<Reserved> {
+        let id = SandboxId::random();
+        let guest = Machine::spawn(spec).map_err(Error::stage("spawn"))?;
         let record = Record(json!({ "pid": guest.pid }));
         self.machine.guests.lock().insert(id.clone(), Arc::new(guest));
-        self.known.lock().insert(id);
-        Ok(record)
+        self.known.lock().insert(id.clone());
+        Ok(Reserved { id, record })
+    }
+
+    async fn start(&self, id: &SandboxId, agent: AgentConfig) -> Result<()> {
+        let faults = &self.machine.faults;
+        pause(&faults.create_ms).await;
+        let failed = faults.creates.lock().pop_front();
+        if let Some(error) = failed {
+            self.known.lock().remove(id);
+            self.machine.kill(id).await;
+            return Err(error);
+        }
+        let guest = self.guest(id).ok_or_else(|| Error::Gone(id.clone()))?;
+        *guest.agent.lock() = Some(agent);
+        self.machine.serve(id, &guest).map_err(Error::stage("serve"))
     }
 
     async fn adopt(&self, id: &SandboxId, record: &Record) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use soulbox_control::{Create, State};
-use soulbox_engine::Target;
+use soulbox_engine::{Engine as _, Target};
 use soulbox_model::{Resources, SandboxId};
 use soulbox_store::SandboxRow;
 
@@ -91,6 +91,30 @@ async fn the_half_made_and_half_ended_are_finished() {
 }
 
 #[tokio::test]
+async fn a_row_that_says_too_little_is_checked_against_the_agent() {
+    let world = World::new().await;
+    let (served, told) = (world.create(600).await, world.create(600).await);
+    until(async || world.row(&told.id).await.is_some_and(|row| row.state == State::Running)).await;
+    let row = world.row(&told.id).await.unwrap();
+    // Reserved and recorded, but the server died before it was started.
+    let spec = world.machine.guest(&told.id).unwrap().spec.clone();
+    let reserved = world.machine.engine().reserve(spec).await.unwrap();
+    let (id, record) = (reserved.id, Some(reserved.record.0));
+    let unstarted = SandboxRow { id, state: State::Creating, record, ..row };
+    world.store().await.insert_sandbox(&unstarted, None).await.unwrap();
+    // Started, and the server died before it noted so.
+    until(async || world.row(&served.id).await.is_some_and(|row| row.state == State::Running))
+        .await;
+    world.sql("UPDATE sandbox SET state = 'creating'", &served.id).await;
+
+    let world = world.crash().await;
+    assert!(world.control.is_running(&served.id) && world.control.is_running(&told.id));
+    assert_eq!(world.row(&served.id).await.unwrap().state, State::Running);
+    assert!(!world.control.is_running(&unstarted.id));
+    assert_eq!((world.machine.alive(), world.row(&unstarted.id).await), (2, None));
+}
+
+#[tokio::test]
 async fn what_belongs_to_no_row_is_swept() {
     let world = World::new().await;
     let made = world.create(600).await;
@@ -104,12 +128,7 @@ async fn a_row_that_cannot_be_read_does_not_stop_the_server() {
     let world = World::new().await;
     let (bad, good) = (world.create(600).await, world.create(600).await);
     world.control.close(false).await;
-    let database = world.dir.path().join("soulbox.db");
-    let damage = format!("UPDATE sandbox SET metadata = '{{' WHERE id = '{}'", bad.id);
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&database);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(damage)).execute(&pool).await.unwrap();
-    pool.close().await;
+    world.sql("UPDATE sandbox SET metadata = '{'", &bad.id).await;
     let world = world.crash().await;
     assert!(world.control.is_running(&good.id) && !world.control.is_running(&bad.id));
     assert_eq!(world.machine.alive(), 1);

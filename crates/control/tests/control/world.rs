@@ -50,6 +50,17 @@ impl World {
     }
 
     /// The state that the database has of a sandbox.
+    /// Does what no server would to the row of a sandbox.
+    pub async fn sql(&self, change: &str, id: &SandboxId) {
+        let statement = format!("{change} WHERE id = '{id}'");
+        let file = self.dir.path().join("soulbox.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let done = sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+        pool.close().await;
+    }
+
     pub async fn row(&self, id: &SandboxId) -> Option<soulbox_store::SandboxRow> {
         let loaded = self.store().await.sandboxes().await.unwrap();
         assert!(loaded.unreadable.is_empty());

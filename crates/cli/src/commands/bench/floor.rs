@@ -43,6 +43,7 @@ impl Floor {
             agent: AGENT,
             max_sandboxes: 64,
             pool: 0,
+            resources: Resources::default(),
             disk_rate: DiskRate::default(),
         };
         let engine = Native::open(options).map_err(soulbox_model::Error::from)?;
