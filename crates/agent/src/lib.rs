@@ -25,6 +25,7 @@ pub mod reply;
 pub mod server;
 pub mod state;
 pub mod users;
+mod warm;
 
 use std::{fmt, io, net::TcpListener, os::unix::net::UnixListener, sync::Arc};
 

@@ -48,6 +48,9 @@ fn start(command: args::Command, settings: &Settings) -> failure::Result<()> {
     let serving = matches!(command, args::Command::Serve(_));
     let filter = if serving { "info" } else { "warn" };
     logging::install(settings.log_format, filter).map_err(Failure::usage)?;
+    if serving && let Err(error) = soulbox_sys::sched::answer_quickly(true) {
+        tracing::debug!(%error, "the scheduler treats the server like any other process");
+    }
     // A client waits for one thing at a time; only the server has work for more threads.
     let mut builder = if serving {
         tokio::runtime::Builder::new_multi_thread()

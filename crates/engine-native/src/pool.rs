@@ -4,15 +4,16 @@
 //! has the same root already. Some are kept blank for whatever else comes; such a create only has
 //! to join one to its root.
 //!
-//! One thread keeps the pool full. It stands back while sandboxes are being created, since it would
-//! compete with them for processors; an empty pool only means that a create makes its own seat.
+//! One thread keeps the pool full. It stands back while sandboxes are being created and do their first
+//! work, since it would compete with them for processors, unless the pool is about to run dry; an
+//! empty pool only means that a create makes its own seat.
 
 use std::{
     collections::VecDeque,
     io,
     sync::{Arc, Weak},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -21,8 +22,10 @@ use soulbox_model::Resources;
 
 use crate::{Host, start::Seat};
 
-/// How long the pool stands back for creations under way before it makes one all the same.
-const STAND_BACK: Duration = Duration::from_millis(4);
+/// How long after the latest creation the pool stands back.
+const STAND_BACK: Duration = Duration::from_millis(12);
+/// How long it stands back when it is about to run dry.
+const HURRY: Duration = Duration::from_millis(4);
 /// How long it rests when no seat can be made.
 const REST: Duration = Duration::from_secs(1);
 
@@ -41,6 +44,8 @@ struct State {
     /// Roots that the next seats should have; those beyond stay blank.
     wanted: VecDeque<Rootfs>,
     creating: usize,
+    /// When the latest creation ended.
+    created: Option<Instant>,
     closed: bool,
 }
 
@@ -50,7 +55,10 @@ pub(crate) struct Creating<'a>(&'a Pool);
 
 impl Drop for Creating<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().creating -= 1;
+        let mut state = self.0.state.lock();
+        state.creating -= 1;
+        state.created = Some(Instant::now());
+        drop(state);
         self.0.changed.notify_one();
     }
 }
@@ -149,21 +157,24 @@ impl Pool {
     /// Waits for something to do; `false` when the pool is closed.
     fn wait(&self) -> bool {
         let mut state = self.state.lock();
-        loop {
-            if state.closed {
-                return false;
-            }
-            let done = state.ready.len() >= self.target && !self.may_furnish(&state);
-            if done {
+        let began = Instant::now();
+        while !state.closed {
+            if state.ready.len() >= self.target && !self.may_furnish(&state) {
                 self.changed.wait(&mut state);
                 continue;
             }
-            let stood_back =
-                state.creating > 0 && !self.changed.wait_for(&mut state, STAND_BACK).timed_out();
-            if !stood_back {
-                return !state.closed;
-            }
+            let low = state.ready.len() <= self.target / 4;
+            let patience = if low { HURRY } else { STAND_BACK };
+            let since = match state.created {
+                // However busy it is, there is always some progress.
+                _ if state.creating > 0 => began,
+                Some(created) => created,
+                None => return true,
+            };
+            let Some(left) = patience.checked_sub(since.elapsed()) else { return true };
+            self.changed.wait_for(&mut state, left);
         }
+        false
     }
 
     fn may_furnish(&self, state: &State) -> bool {

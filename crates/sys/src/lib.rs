@@ -17,6 +17,7 @@ pub mod mount;
 pub mod netns;
 pub mod pages;
 pub mod pty;
+pub mod sched;
 pub mod scm;
 pub mod seccomp;
 pub mod spawn;
