@@ -18,6 +18,7 @@ pub mod netns;
 pub mod pty;
 pub mod scm;
 pub mod seccomp;
+pub mod signals;
 pub mod spawn;
 pub mod userns;
 
