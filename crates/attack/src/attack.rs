@@ -139,7 +139,8 @@ pub enum Finding {
 /// Ends the attack as broken unless the condition holds.
 macro_rules! hold {
     ($condition:expr, $($text:tt)+) => {
-        if !$condition {
+        let held: bool = $condition;
+        if !held {
             return Err($crate::attack::Fault::Broken(format!($($text)+)));
         }
     };

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
+use super::strangers;
 use crate::{
     attack::{Attack, Fault, Group::Kernel, How, Outcome, Who, hold},
     field::Field,
@@ -92,16 +91,6 @@ pub(super) const ATTACKS: &[Attack] = &[
         how: How::Once(layers_on_disk),
     },
 ];
-
-/// The names among `found` that are not among `allowed`.
-fn strangers<'a>(found: &'a Value, allowed: &[&str]) -> Vec<&'a str> {
-    let every: Box<dyn Iterator<Item = &Value>> = match found {
-        Value::Array(values) => Box::new(values.iter()),
-        Value::Object(map) => Box::new(map.values()),
-        other => Box::new(std::iter::once(other)),
-    };
-    every.filter_map(Value::as_str).filter(|name| !allowed.contains(name)).collect()
-}
 
 fn namespaces(field: &Field<'_>, who: Who) -> Outcome {
     let program = include_str!("../../programs/namespaces.py");
@@ -256,7 +245,7 @@ fn setuid(field: &Field<'_>) -> Outcome {
     hold!(wrong.is_empty(), "ids outside of the range: {wrong:?}");
     let wrong = strangers(&found["attributes"], &["EPERM", "EOPNOTSUPP"]);
     hold!(wrong.is_empty(), "attributes of the host's: {wrong:?}");
-    Ok(format!("setuid root inside is {} outside", ids.split('\t').next().unwrap_or_default()))
+    Ok(format!("setuid root inside is {} outside", ids.split('\t').nth(1).unwrap_or_default()))
 }
 
 fn layers_on_disk(field: &Field<'_>) -> Outcome {

@@ -10,9 +10,7 @@ use std::{
 };
 
 pub(crate) use kmsg::KernelLog;
-pub(crate) use process::{
-    agent_of, command_lines, ids, is_there, link, named, resident_mib, status,
-};
+pub(crate) use process::{agent_of, is_there, link, named, resident_mib, status};
 use sha2::{Digest as _, Sha256};
 
 use crate::attack::Fault;

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Every process.
-pub(crate) fn ids() -> Vec<u32> {
+fn ids() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
@@ -32,7 +32,7 @@ pub(crate) fn link(pid: u32, name: &str) -> Option<String> {
 }
 
 /// Each process's command line, words parted by blanks.
-pub(crate) fn command_lines() -> impl Iterator<Item = (u32, String)> {
+fn command_lines() -> impl Iterator<Item = (u32, String)> {
     ids().into_iter().filter_map(|pid| {
         let line = text(format!("/proc/{pid}/cmdline")).replace('\0', " ");
         (!line.is_empty()).then(|| (pid, line.trim_end().to_owned()))
