@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compress, Compression, FlushCompress};
 use serde_json::{Value, json};
 
 use crate::{
@@ -93,16 +93,20 @@ impl Case {
     }
 }
 
-/// 200 MiB of one letter in a JSON string, compressed.
+/// 200 MiB of one letter in a JSON string, compressed: one MiB that stands by itself, repeated. What
+/// decompresses it sees all of it before the checksum, which is wrong.
 fn bomb() -> std::io::Result<Vec<u8>> {
-    let mut bomb = GzEncoder::new(Vec::new(), Compression::fast());
-    bomb.write_all(br#"{"path":""#)?;
-    let piece = vec![b'a'; 1 << 20];
-    for _ in 0..200 {
-        bomb.write_all(&piece)?;
-    }
-    bomb.write_all(br#""}"#)?;
-    bomb.finish()
+    let mut deflate = Compress::new(Compression::fast(), false);
+    let mut piece = |content: &[u8]| {
+        let mut out = Vec::with_capacity(content.len() + 1024);
+        deflate.compress_vec(content, &mut out, FlushCompress::Full).map(|_| out)
+    };
+    let start = piece(br#"{"path":""#).map_err(std::io::Error::other)?;
+    let letters = piece(&vec![b'a'; 1 << 20]).map_err(std::io::Error::other)?;
+    let end = piece(br#""}"#).map_err(std::io::Error::other)?;
+    let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    let last = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    Ok([&header[..], &start, &letters.repeat(200), &end, &last].concat())
 }
 
 fn cases() -> std::io::Result<Vec<Case>> {

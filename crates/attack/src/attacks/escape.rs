@@ -1,6 +1,7 @@
 //! Out of the namespaces: executables, descriptors, processes, directories.
 
 use std::{
+    fs,
     os::unix::fs::FileTypeExt as _,
     time::{Duration, Instant},
 };
@@ -26,8 +27,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         id: "kernel-exe-interpreter",
         group: Kernel,
         title: "the other half of CVE-2019-5736: a program whose interpreter is `/proc/self/exe`",
-        defence: "the child is no longer the agent when the kernel reads the script",
-        remains: "",
+        defence: "the agent's file is a sealed memfd of mode 0555, whose owner is nobody inside",
+        remains: "hostile code can run a copy of the agent, with its own rights",
         how: How::Once(exe_interpreter),
     },
     Attack {
@@ -172,8 +173,8 @@ fn exe_overwrite(field: &Field<'_>, who: Who) -> Outcome {
     let (shared, neighbour) = (field.shared()?, field.neighbour()?);
     let ours = format!("/proc/{}/exe", host::agent_of(&shared)?);
     let theirs = format!("/proc/{}/exe", host::agent_of(&neighbour)?);
-    let before = host::digest(&ours)?;
-    hold!(before == host::digest(&theirs)?, "agents of one server differ");
+    let before = fs::read(&ours)?;
+    hold!(before == fs::read(&theirs)?, "agents of one server differ");
     let limit = Duration::from_secs(20);
     let program = include_str!("../../programs/exe_overwrite.py");
     let running = shared.launch(program, &[], who, limit)?;
@@ -187,25 +188,37 @@ fn exe_overwrite(field: &Field<'_>, who: Who) -> Outcome {
     hold!(found["held"] == serde_json::json!([]), "the agent's file was open: {}", found["held"]);
     let seen = found["seen"].as_u64().unwrap_or(0);
     hold!(seen > 100, "the program saw {seen} processes only");
-    hold!(host::digest(&ours)? == before, "the agent's file changed");
-    hold!(host::digest(&theirs)? == before, "the neighbour's agent changed");
+    hold!(fs::read(&ours)? == before, "the agent's file changed");
+    hold!(fs::read(&theirs)? == before, "the neighbour's agent changed");
     Ok(format!("EACCES; {seen} looks at other processes, none at the agent's file"))
 }
 
 fn exe_interpreter(field: &Field<'_>) -> Outcome {
-    let shared = field.shared()?;
-    let line = "printf '#!/proc/self/exe\\n' > /tmp/evil && chmod 755 /tmp/evil; \
-                readlink /proc/self/exe; /tmp/evil 2>&1 | head -c 300; true";
-    let said = shared.says(line, Who::Root)?;
-    hold!(!said.contains("agent"), "{said}");
-    let direct = shared.start(&Launch::new("/tmp/evil", &[], Who::Root));
-    if let Ok(running) = direct {
-        let output = running.wait()?;
-        let all = format!("{}{}", output.stdout, output.stderr);
-        hold!(!all.contains("soulbox-agent"), "the agent ran as the script's interpreter: {all}");
+    let (shared, neighbour) = (field.shared()?, field.neighbour()?);
+    let theirs = format!("/proc/{}/exe", host::agent_of(&neighbour)?);
+    let before = fs::read(&theirs)?;
+    let line = "printf '#!/proc/self/exe\\n' > /tmp/evil && chmod 755 /tmp/evil";
+    shared.shell(line, Who::Root)?;
+    let program = include_str!("../../programs/exe_interpreter.py");
+    let watching = shared.launch(program, &[], Who::Root, Duration::from_secs(20))?;
+    let end = Instant::now() + Duration::from_millis(1500);
+    let mut started = 0;
+    while Instant::now() < end {
+        // The agent starts it by itself, so that the link means the agent.
+        if let Ok(running) = shared.start(&Launch::new("/tmp/evil", &[], Who::Root)) {
+            started += 1;
+            // It says that it does not know what to do.
+            let _ = running.wait();
+        }
     }
-    hold!(shared.is_well(), "the sandbox does not answer any more");
-    Ok("the script never meets the agent's file".into())
+    let found: serde_json::Value = serde_json::from_str(watching.wait()?.said())?;
+    let wrong = strangers(&found["opened"], &["EACCES", "EPERM", "ETXTBSY", "ENOENT", "ESRCH"]);
+    hold!(wrong.is_empty(), "the agent's file was opened for writing: {wrong:?}");
+    hold!(found["written"] == serde_json::json!([]), "the agent's file was written: {found}");
+    hold!(fs::read(&theirs)? == before, "the neighbour's agent changed");
+    hold!(shared.is_well() && neighbour.is_well(), "a sandbox does not answer any more");
+    let caught = found["caught"].as_u64().unwrap_or(0);
+    Ok(format!("started {started} times, caught {caught} times, never writable"))
 }
 
 fn leaked_directory(field: &Field<'_>, who: Who) -> Outcome {
@@ -290,7 +303,7 @@ fn settings(field: &Field<'_>, who: Who) -> Outcome {
 
 fn device_nodes(field: &Field<'_>, who: Who) -> Outcome {
     use std::os::unix::fs::MetadataExt as _;
-    let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let devices = fs::read_dir("/dev").into_iter().flatten().flatten();
     let disks = devices.filter_map(|entry| {
         let about = entry.metadata().ok()?;
         about.file_type().is_block_device().then(|| about.rdev().to_string())
@@ -477,7 +490,7 @@ fn core_files(field: &Field<'_>) -> Outcome {
 
 /// Core files where a kernel without a helper would put them.
 fn crashes() -> Vec<String> {
-    let entries = std::fs::read_dir("/").into_iter().flatten().flatten();
+    let entries = fs::read_dir("/").into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| name.starts_with("core")).collect()
 }

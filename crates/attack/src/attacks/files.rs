@@ -145,8 +145,6 @@ fn magic_links(field: &Field<'_>, who: Who) -> Outcome {
                     !answer.text().contains(shared.token()),
                     "{method} {path} shows the agent's inside"
                 );
-                let is_program = answer.body.starts_with(b"\x7fELF");
-                hold!(!is_program, "{method} {path} hands out the agent");
             }
         }
     }

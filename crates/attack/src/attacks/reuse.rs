@@ -97,7 +97,7 @@ fn limits(field: &Field<'_>) -> Outcome {
     let worn = field.fresh()?;
     let hog = "import time\na = []\nfor _ in range(400):\n    a.append(bytearray(1 << 20))\nprint('held')";
     worn.run(&Launch::new("python3", &["-c", hog], Who::Root))?;
-    worn.shell("for n in $(seq 100); do sleep 60 & done; true", Who::Root)?;
+    worn.shell("for n in $(seq 100); do sleep 60 >/dev/null 2>&1 & done; true", Who::Root)?;
     let expected = limits_of(&worn)?;
     field.kill(&worn)?;
     for number in 0..12 {
@@ -196,7 +196,10 @@ fn leftovers(field: &Field<'_>) -> Outcome {
     let before = footprint(field);
     for number in 0..KILLED {
         let sandbox = field.fresh()?;
-        sandbox.shell("sleep 60 & mkdir -p /tmp/a/b; echo x > /tmp/a/b/c", Who::User)?;
+        sandbox.shell(
+            "sleep 60 >/dev/null 2>&1 & mkdir -p /tmp/a/b; echo x > /tmp/a/b/c",
+            Who::User,
+        )?;
         if number % 3 == 0 {
             sandbox.start(&Launch::new("/bin/sh", &["-c", "sleep 60"], Who::Root))?.leave();
         }

@@ -11,7 +11,6 @@ use std::{
 
 pub(crate) use kmsg::KernelLog;
 pub(crate) use process::{agent_of, is_there, link, named, resident_mib, status};
-use sha2::{Digest as _, Sha256};
 
 use crate::attack::Fault;
 
@@ -31,11 +30,6 @@ pub(crate) fn counted(path: impl AsRef<Path>, word: &str) -> Option<u64> {
         let mut parts = line.split_whitespace();
         (parts.next()? == word).then(|| parts.next()?.parse().ok())?
     })
-}
-
-/// The SHA-256 of a file.
-pub(crate) fn digest(path: impl AsRef<Path>) -> Result<String, Fault> {
-    Ok(hex::encode(Sha256::digest(fs::read(path)?)))
 }
 
 /// Settings of the kernel that belong to the machine.

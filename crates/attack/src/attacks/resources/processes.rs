@@ -109,7 +109,7 @@ pub(super) fn command_limit(field: &Field<'_>) -> Outcome {
 
 pub(super) fn api_hoard(field: &Field<'_>) -> Outcome {
     let sandbox = field.fresh()?;
-    let server = field.ground.server;
+    let (server, agent) = (field.ground.server, host::agent_of(&sandbox)?);
     let before = host::resident_mib(server);
     let mut counts = Vec::new();
     let sleep = Launch::new("sleep", &["60"], Who::User);
@@ -144,6 +144,9 @@ pub(super) fn api_hoard(field: &Field<'_>) -> Outcome {
     counts.push(format!("{watchers} watchers (then {refused})"));
     let grown = host::resident_mib(server).saturating_sub(before);
     hold!(grown < 64, "the server grew by {grown} MiB");
+    hold!(host::is_there(agent), "the agent did not outlive it");
+    let read = sandbox.read("/etc/passwd", Who::User)?;
+    hold!(read.status == 200, "a file is answered {} {}", read.status, read.text());
     let about = field.about(&sandbox)?;
     hold!(about["state"] == "running", "the sandbox is {}", about["state"]);
     let began = Instant::now();
