@@ -33,12 +33,10 @@ found += [f"{n} of SysV {kind}" for kind, n in ipc.items() if n > 0]
 found += ["queue " + n for n in os.listdir("/dev/mqueue")]
 listening = [l.split()[1] for l in open("/proc/net/tcp").readlines()[1:] if l.split()[3] == "0A"]
 found += ["listening " + a for a in listening if not a.endswith(":C33F")]
-memory = attempt(lambda: libc.malloc)
 libc.malloc.restype = ctypes.c_void_p
 for _ in range(16):
     block = libc.malloc(ctypes.c_size_t(2 << 20))
     if block and mark in ctypes.string_at(block, 2 << 20):
         found.append("memory")
-stat = os.statvfs("/")
 modes = [oct(os.stat(p).st_mode & 0o7777) for p in ("/", "/tmp")]
-tell({"found": found, "used": (stat.f_blocks - stat.f_bfree) * stat.f_frsize, "modes": modes, "processes": sum(p.isdigit() for p in os.listdir("/proc")) - len(own), "environment": {k: v for k, v in os.environ.items() if mark.decode() in v}})
+tell({"found": found, "modes": modes, "processes": sum(p.isdigit() for p in os.listdir("/proc")) - len(own), "environment": {k: v for k, v in os.environ.items() if mark.decode() in v}})

@@ -61,6 +61,16 @@ pub struct Options {
     pub pool: usize,
 }
 
+/// Gives up what no server of this engine needs, such as loading modules or setting the clock.
+///
+/// For the process as a whole only before it starts threads.
+///
+/// # Errors
+/// What the kernel reports.
+pub fn confine_server() -> io::Result<()> {
+    soulbox_sys::caps::give_up(soulbox_sys::caps::NOT_OF_THE_SERVER)
+}
+
 /// What all sandboxes of this server share.
 #[derive(Debug)]
 pub(crate) struct Host {

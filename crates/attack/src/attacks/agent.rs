@@ -67,6 +67,14 @@ pub(super) const ATTACKS: &[Attack] = &[
         remains: "",
         how: How::Once(slow_clients),
     },
+    Attack {
+        id: "agent-server-rights",
+        group: Agent,
+        title: "what a child of the server would inherit, and what a server that was taken over could do",
+        defence: "every descriptor closes on exec; modules, raw I/O, clock, power and BPF are given up at the start",
+        remains: "the server keeps what makes namespaces, mounts and cgroups",
+        how: How::Once(server_rights),
+    },
 ];
 
 const JSON: &str = "application/json";
@@ -357,4 +365,41 @@ fn slow_clients(field: &Field<'_>) -> Outcome {
     hold!(grown < 64, "the server grew by {grown} MiB");
     drop(held);
     Ok(format!("beside {CLIENTS} of them the API answers within {} ms", longest.as_millis()))
+}
+
+fn server_rights(field: &Field<'_>) -> Outcome {
+    const CLOSE_ON_EXEC: u64 = 0o2_000_000;
+    let server = field.ground.server;
+    field.shared()?;
+    let mut descriptors = 0;
+    for entry in std::fs::read_dir(format!("/proc/{server}/fdinfo"))?.flatten() {
+        let number = entry.file_name().to_string_lossy().into_owned();
+        let text = host::text(entry.path());
+        // Gone meanwhile.
+        let Some(flags) = text.lines().find_map(|line| line.strip_prefix("flags:")) else {
+            continue;
+        };
+        let flags = u64::from_str_radix(flags.trim(), 8).unwrap_or(0);
+        descriptors += 1;
+        if !matches!(&*number, "0" | "1" | "2") {
+            let leads = host::link(server, &format!("fd/{number}")).unwrap_or_default();
+            hold!(flags & CLOSE_ON_EXEC != 0, "descriptor {number} ({leads}) outlives an exec");
+        }
+    }
+    hold!(descriptors > 3, "only {descriptors} descriptors are seen");
+    let status = host::status(server);
+    let mask = |name: &str| {
+        let text = status.get(name).map(String::as_str).unwrap_or_default();
+        u64::from_str_radix(text, 16).unwrap_or(u64::MAX)
+    };
+    // sys_module, sys_rawio, sys_pacct, sys_boot, sys_time, mac_*, syslog, perfmon, bpf.
+    let given_up = [16, 17, 20, 22, 25, 32, 33, 34, 38, 39];
+    for name in ["CapEff", "CapPrm", "CapBnd"] {
+        let held: Vec<_> = given_up.iter().filter(|bit| mask(name) >> **bit & 1 == 1).collect();
+        hold!(held.is_empty(), "{name} of the server has {held:?}");
+    }
+    Ok(format!(
+        "{descriptors} descriptors close on exec; {} capabilities are left",
+        mask("CapEff").count_ones()
+    ))
 }
