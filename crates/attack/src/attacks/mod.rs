@@ -9,6 +9,7 @@ mod later;
 mod network;
 mod resources;
 mod reuse;
+mod surroundings;
 
 use serde_json::Value;
 
@@ -19,6 +20,7 @@ pub fn all() -> impl Iterator<Item = &'static Attack> {
     let groups = [
         kernel::ATTACKS,
         escape::ATTACKS,
+        surroundings::ATTACKS,
         files::ATTACKS,
         agent::ATTACKS,
         identity::ATTACKS,
