@@ -32,6 +32,7 @@ use soulbox_sys::{
     mount::{self, Opt},
     netns, pages, sched, scm,
     seccomp::Filter,
+    signals,
 };
 
 use crate::{Sandbox, warm};
@@ -61,26 +62,38 @@ fn step<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> BootError {
 
 /// Files of `/proc` that tell of the host or reach into its kernel.
 const MASKED: &[&str] = &[
+    "buddyinfo",
     "cmdline",
     "config.gz",
+    "consoles",
+    "diskstats",
+    "dma",
+    "interrupts",
+    "iomem",
+    "ioports",
     "kallsyms",
     "kcore",
     "key-users",
     "keys",
     "kmsg",
     "latency_stats",
+    "misc",
     "modules",
+    "partitions",
     "sched_debug",
+    "schedstat",
+    "softirqs",
     "sysrq-trigger",
     "timer_list",
+    "zoneinfo",
 ];
 
 /// Directories of `/proc` that are shown empty. In `pressure` anybody may have the kernel watch the
-/// load of the whole machine.
-const EMPTIED: &[&str] = &["acpi", "asound", "pressure", "scsi"];
+/// load of the whole machine; the others name its devices.
+const EMPTIED: &[&str] = &["acpi", "asound", "bus", "driver", "fs", "irq", "pressure", "scsi"];
 
-/// Directories of `/proc` that cannot be written.
-const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys"];
+/// Directories of `/proc` that can be read alone.
+const READ_ONLY: &[&str] = &["sys"];
 
 /// How many terminals a sandbox may have open: all of a machine share some 3000 (`kernel.pty.max`).
 const MAX_TERMINALS: &str = "128";
@@ -106,6 +119,7 @@ impl Blank {
     /// The step that failed; the engine has been told if it still listens.
     pub fn prepare() -> Result<Self, BootError> {
         let socket = init::inherited_socket().map_err(|_| BootError::NotStartedByEngine)?;
+        signals::default_faults().map_err(step("reset the handlers of faults"))?;
         let listeners = prepare(&socket).inspect_err(|error| tell(&socket, error))?;
         // Only make answers quicker.
         let _ = pages::map_program();
@@ -240,11 +254,20 @@ fn mask_proc() -> io::Result<()> {
         let null = mount::clone_at(CWD, "/dev/null")?;
         mount::attach(null.as_fd(), target.as_fd())?;
     }
+    let mut emptied: Option<String> = None;
     for name in EMPTIED {
-        let Ok(target) = place(&format!("/proc/{name}")) else { continue };
-        let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
-        let empty = mount::new(c"tmpfs", &[Opt::Value("size", "4k")], read_only)?;
+        let path = format!("/proc/{name}");
+        let Ok(target) = place(&path) else { continue };
+        let empty = match &emptied {
+            // A copy of a mount costs less than a file system.
+            Some(first) => mount::clone_at(CWD, first)?,
+            None => {
+                let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+                mount::new(c"tmpfs", &[Opt::Value("size", "4k")], read_only)?
+            }
+        };
         mount::attach(empty.as_fd(), target.as_fd())?;
+        emptied.get_or_insert(path);
     }
     for name in READ_ONLY {
         let path = format!("/proc/{name}");

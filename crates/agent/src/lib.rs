@@ -82,6 +82,9 @@ pub async fn serve(server: Server, sandbox: Sandbox) -> io::Result<()> {
     let control = server::Listener::unix(control)?;
     let tcp = tcp.map(server::Listener::tcp).transpose()?;
     ready();
+    // The first of the threads for files, before anybody inside can take all that a sandbox may
+    // have: the runtime gives up where it cannot make one.
+    let _first = tokio::task::spawn_blocking(|| {});
     let inside = async {
         match tcp {
             Some(tcp) => tcp.serve(routers.clients.clone()).await,

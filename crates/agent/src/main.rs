@@ -8,6 +8,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -22,6 +23,11 @@ Without arguments, the engine of a SoulBox server must be the one who starts it.
   --default-user NAME    whom requests act for that name nobody (default: root)
   --version              print the version
 ";
+
+/// How many threads may wait for files at a time; more work waits for them.
+const BLOCKING_THREADS: usize = 16;
+/// Threads stay: where a sandbox may have no more of them, there would be none for the next file.
+const FOR_GOOD: Duration = Duration::from_secs(10 * 365 * 86400);
 
 enum Mode {
     Sandbox,
@@ -77,6 +83,8 @@ fn run(mode: Mode) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(FOR_GOOD)
         .build()
         .context("start the runtime")?;
     // New files are 0644 and directories 0755, whatever the umask of the engine is.

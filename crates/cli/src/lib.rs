@@ -48,8 +48,12 @@ fn start(command: args::Command, settings: &Settings) -> failure::Result<()> {
     let serving = matches!(command, args::Command::Serve(_));
     let filter = if serving { "info" } else { "warn" };
     logging::install(settings.log_format, filter).map_err(Failure::usage)?;
-    if serving && let Err(error) = soulbox_sys::sched::answer_quickly(true) {
-        tracing::debug!(%error, "the scheduler treats the server like any other process");
+    if serving {
+        // Capabilities belong to threads: before there are more of them.
+        soulbox_engine_native::confine_server().map_err(Failure::io("dropping capabilities"))?;
+        if let Err(error) = soulbox_sys::sched::answer_quickly(true) {
+            tracing::debug!(%error, "the scheduler treats the server like any other process");
+        }
     }
     // A client waits for one thing at a time; only the server has work for more threads.
     let mut builder = if serving {

@@ -66,6 +66,18 @@ pub struct Options {
     pub disk_rate: DiskRate,
 }
 
+/// Gives up what no server of this engine needs, such as loading modules or setting the clock, and
+/// keeps descriptors that whoever started it left open from its children.
+///
+/// For the process as a whole only before it starts threads.
+///
+/// # Errors
+/// What the kernel reports.
+pub fn confine_server() -> io::Result<()> {
+    soulbox_sys::spawn::close_all_on_exec()?;
+    soulbox_sys::caps::give_up(soulbox_sys::caps::NOT_OF_THE_SERVER)
+}
+
 /// What all sandboxes of this server share.
 #[derive(Debug)]
 pub(crate) struct Host {

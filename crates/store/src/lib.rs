@@ -10,6 +10,7 @@ mod error;
 mod idempotency;
 mod key;
 mod migrations;
+mod passing;
 mod sandboxes;
 mod secret;
 mod teams;

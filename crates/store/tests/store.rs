@@ -276,3 +276,19 @@ async fn writes_are_cheap_and_a_checkpoint_does_not_stop_them() {
     assert!(insert + update < Duration::from_millis(50), "{insert:?} {update:?}");
     assert!(store.sandboxes().await.unwrap().rows.is_empty());
 }
+
+#[tokio::test]
+async fn a_passing_team_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let team = store.make_passing_team("check").await.unwrap();
+    let made = store.create_key(team, "check", None).await.unwrap();
+    assert_ne!(team, store.default_team().id);
+    assert_eq!(store.list_keys(team).await.unwrap().len(), 1);
+    assert_eq!(store.list_keys(store.default_team().id).await.unwrap().len(), 0);
+
+    store.remove_passing_team(team).await.unwrap();
+    assert_eq!(store.teams().await.unwrap().len(), 1);
+    let hash = KeyHash::of(&made.plain).unwrap();
+    assert!(store.find_key(hash).await.unwrap().is_none());
+}

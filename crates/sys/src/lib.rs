@@ -20,6 +20,7 @@ pub mod pty;
 pub mod sched;
 pub mod scm;
 pub mod seccomp;
+pub mod signals;
 pub mod spawn;
 pub mod userns;
 

@@ -2,7 +2,7 @@
 
 use std::{ffi::CStr, io, io::Write, os::fd::OwnedFd};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fcntl_add_seals, memfd_create};
 
 /// An executable memory file with `content` that nobody can change any more.
 ///
@@ -16,6 +16,8 @@ pub fn sealed(name: &CStr, content: &[u8]) -> io::Result<OwnedFd> {
     let fd = memfd_create(name, flags | MemfdFlags::EXEC).or_else(|_| memfd_create(name, flags))?;
     let mut file = std::fs::File::from(fd);
     file.write_all(content)?;
+    // The seals suffice; with this mode it cannot even be opened for writing by who is not its owner.
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o555))?;
     let fd = OwnedFd::from(file);
     fcntl_add_seals(&fd, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(fd)
@@ -30,5 +32,6 @@ mod tests {
         let fd = sealed(c"test", b"content").unwrap();
         assert!(rustix::io::pwrite(&fd, b"x", 0).is_err());
         assert!(rustix::fs::ftruncate(&fd, 1).is_err());
+        assert_eq!(rustix::fs::fstat(&fd).unwrap().st_mode & 0o777, 0o555);
     }
 }

@@ -27,6 +27,7 @@ Exit codes:
   3    the sandbox, template, key or file does not exist
   4    not authenticated, or not allowed
   5    no server answers
+  6    `doctor --attack`: at least one attack was not held
   124  the command ran into its --timeout
   130  interrupted by Ctrl-C
   `sandbox exec` and `sandbox shell` return the exit code of the command itself.";
@@ -83,7 +84,7 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Say what this kernel and machine can do, what is missing, and what to do about it.
-    Doctor,
+    Doctor(Doctor),
     /// Run the server.
     Serve(Serve),
     /// Print the variables that point E2B SDKs and tools at the running server.
@@ -105,6 +106,32 @@ pub enum Command {
         after_help = "Examples:\n  soulbox completions bash > /etc/bash_completion.d/soulbox"
     )]
     Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  soulbox doctor
+  soulbox doctor --attack
+  soulbox doctor --attack --only res-fork-bomb --only kernel-clone3
+  soulbox doctor --attack --json | jq -r 'select(.result == \"broken\") | .why'
+
+--attack runs hostile programs in real sandboxes and hostile requests against the server that runs on
+the data directory, or a temporary one, and looks at this machine meanwhile. It needs root and takes a
+few minutes, during which commands of other sandboxes may wait. With --json it prints one object per
+attack: id, group, title, result (held, broken or skipped), why, defence, duration_ms.
+
+Exit codes: 0 all applicable attacks were held; 6 at least one was not; others as for every command.")]
+pub struct Doctor {
+    /// Carry out the attack battery and print a score.
+    #[arg(long)]
+    pub attack: bool,
+    /// Only the attack with this id; may be repeated.
+    #[arg(long, value_name = "ID", requires = "attack")]
+    pub only: Vec<String>,
+    /// Template of the attacked sandboxes; `base` where it is ready, `host` otherwise.
+    #[arg(short, long, requires = "attack")]
+    pub template: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -39,6 +39,11 @@ impl Server {
         self.http.endpoint().to_string()
     }
 
+    /// The API key that requests carry.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Makes a sandbox. Repeats a failed request only under an idempotency key.
     ///
     /// # Errors

@@ -4,9 +4,11 @@ mod bench;
 mod completions;
 mod doctor;
 mod env;
+mod interrupt;
 mod key;
 mod sandbox;
 mod serve;
+mod subject;
 mod template;
 
 use crate::{args::Command, failure::Result, settings::Settings};
@@ -17,7 +19,7 @@ use crate::{args::Command, failure::Result, settings::Settings};
 /// What the user is told, with the exit code.
 pub async fn run(command: Command, settings: &Settings) -> Result<()> {
     match command {
-        Command::Doctor => doctor::run(settings).await,
+        Command::Doctor(args) => doctor::run(settings, args).await,
         Command::Serve(args) => serve::run(settings, args).await,
         Command::Env(args) => env::run(settings, args),
         Command::Sandbox(command) => sandbox::run(settings, command).await,

@@ -1,14 +1,196 @@
 //! The readable side of the filter: which system calls a sandbox may make, by number on x86_64.
 //!
-//! Left out on purpose: mounts and new namespaces, kernel modules, keys, BPF, perf, io_uring,
-//! userfaultfd, file handles, clocks, swap, quotas, and what is obsolete. Asynchronous I/O of old
-//! (`io_setup`) too: all its contexts come out of one pool of the whole machine (`fs.aio-max-nr`),
-//! which one sandbox could empty.
+//! Each call that Linux knows is decided here: those that are looked at more closely, those that are
+//! [`ALLOWED`], and those that are [`REFUSED`] for a reason. A test holds the table against the kernel
+//! that it runs on, so that a new call is decided on purpose; until then it answers `ENOSYS`.
 
-use libc::c_long;
+use libc::{ENOSYS, EPERM, c_long};
 
-/// The newest call that this table has an opinion on (Linux 6.10, `mseal`). Newer ones answer `ENOSYS`.
-pub const NEWEST: c_long = 462;
+/// The newest call that this table decides (Linux 6.17, `file_setattr`).
+pub const NEWEST: c_long = 469;
+
+/// Calls that are refused for one reason.
+#[derive(Debug)]
+pub struct Refusal {
+    pub why: &'static str,
+    /// `ENOSYS` where programs then fall back to something else.
+    pub answer: libc::c_int,
+    pub calls: &'static [c_long],
+}
+
+const fn refusal(why: &'static str, answer: libc::c_int, calls: &'static [c_long]) -> Refusal {
+    Refusal { why, answer, calls }
+}
+
+/// Refused whatever the arguments are. Numbers stand for calls that the C library's crate lacks.
+pub const REFUSED: &[Refusal] = &[
+    refusal(
+        "its flags lie in memory, where no filter sees them: libraries use clone",
+        ENOSYS,
+        &[libc::SYS_clone3],
+    ),
+    refusal(
+        "mounts and roots",
+        EPERM,
+        &[
+            libc::SYS_pivot_root,
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_open_tree,
+            libc::SYS_move_mount,
+            libc::SYS_fsopen,
+            libc::SYS_fsconfig,
+            libc::SYS_fsmount,
+            libc::SYS_fspick,
+            libc::SYS_mount_setattr,
+        ],
+    ),
+    refusal("new namespaces, and those of others", EPERM, &[libc::SYS_unshare, libc::SYS_setns]),
+    refusal(
+        "code of the kernel: modules, other kernels, BPF",
+        EPERM,
+        &[
+            174, // create_module
+            libc::SYS_init_module,
+            libc::SYS_delete_module,
+            177, // get_kernel_syms
+            178, // query_module
+            libc::SYS_kexec_load,
+            libc::SYS_finit_module,
+            libc::SYS_kexec_file_load,
+            libc::SYS_bpf,
+        ],
+    ),
+    refusal(
+        "keys, which no namespace tells apart",
+        EPERM,
+        &[libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl],
+    ),
+    refusal(
+        "calls in a ring pass by the filter",
+        EPERM,
+        &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register],
+    ),
+    refusal(
+        "all contexts come out of one pool of the machine (`fs.aio-max-nr`)",
+        ENOSYS,
+        &[
+            libc::SYS_io_setup,
+            libc::SYS_io_destroy,
+            libc::SYS_io_getevents,
+            libc::SYS_io_submit,
+            libc::SYS_io_cancel,
+            333, // io_pgetevents
+        ],
+    ),
+    refusal(
+        "watching the kernel or holding it up; known from exploits",
+        EPERM,
+        &[
+            libc::SYS_lookup_dcookie,
+            libc::SYS_vmsplice,
+            libc::SYS_perf_event_open,
+            libc::SYS_fanotify_init,
+            libc::SYS_fanotify_mark,
+            libc::SYS_userfaultfd,
+            335, // uretprobe
+            336, // uprobe
+        ],
+    ),
+    refusal("files by handle, past every directory", EPERM, &[libc::SYS_open_by_handle_at]),
+    refusal(
+        "the clock of the machine",
+        EPERM,
+        &[
+            libc::SYS_adjtimex,
+            libc::SYS_settimeofday,
+            libc::SYS_clock_settime,
+            libc::SYS_clock_adjtime,
+        ],
+    ),
+    refusal(
+        "switches of the machine: power, log, swap, quotas, ports, names",
+        EPERM,
+        &[
+            libc::SYS_syslog,
+            libc::SYS_vhangup,
+            libc::SYS_acct,
+            libc::SYS_swapon,
+            libc::SYS_swapoff,
+            libc::SYS_reboot,
+            libc::SYS_sethostname,
+            libc::SYS_setdomainname,
+            libc::SYS_iopl,
+            libc::SYS_ioperm,
+            libc::SYS_quotactl,
+            libc::SYS_quotactl_fd,
+        ],
+    ),
+    refusal(
+        "where memory lies in the machine",
+        EPERM,
+        &[
+            libc::SYS_mbind,
+            libc::SYS_set_mempolicy,
+            libc::SYS_get_mempolicy,
+            libc::SYS_migrate_pages,
+            libc::SYS_move_pages,
+            libc::SYS_set_mempolicy_home_node,
+        ],
+    ),
+    refusal(
+        "obsolete, or never there",
+        EPERM,
+        &[
+            libc::SYS_uselib,
+            libc::SYS_ustat,
+            libc::SYS_sysfs,
+            libc::SYS_modify_ldt,
+            libc::SYS__sysctl,
+            libc::SYS_nfsservctl,
+            libc::SYS_getpmsg,
+            libc::SYS_putpmsg,
+            libc::SYS_afs_syscall,
+            libc::SYS_tuxcall,
+            libc::SYS_security,
+            libc::SYS_set_thread_area,
+            libc::SYS_get_thread_area,
+            libc::SYS_epoll_ctl_old,
+            libc::SYS_epoll_wait_old,
+            libc::SYS_vserver,
+        ],
+    ),
+    refusal(
+        "tells which pages of a shared file are in memory, that is, what others read",
+        ENOSYS,
+        &[
+            451, // cachestat
+        ],
+    ),
+    refusal(
+        "newer than most programs, which fall back",
+        ENOSYS,
+        &[
+            453, // map_shadow_stack
+            454, // futex_wake
+            455, // futex_wait
+            456, // futex_requeue
+            457, // statmount
+            458, // listmount
+            459, // lsm_get_self_attr
+            460, // lsm_set_self_attr
+            461, // lsm_list_modules
+            libc::SYS_mseal,
+            463, // setxattrat
+            464, // getxattrat
+            465, // listxattrat
+            466, // removexattrat
+            467, // open_tree_attr
+            468, // file_getattr
+            469, // file_setattr
+        ],
+    ),
+];
 
 /// Allowed unless a flag asks for a new namespace.
 pub const CLONE: c_long = libc::SYS_clone;

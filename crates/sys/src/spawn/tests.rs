@@ -198,3 +198,12 @@ fn a_terminal_becomes_the_controlling_one() {
     let read = rustix::io::read(&pty.master, &mut buffer).unwrap();
     assert_eq!(&buffer[..read], b"through the name\r\n");
 }
+
+#[test]
+fn descriptors_of_whoever_started_us_close_on_exec() {
+    use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+    let file = std::fs::File::open("/dev/null").unwrap();
+    fcntl_setfd(&file, FdFlags::empty()).unwrap();
+    close_all_on_exec().unwrap();
+    assert_eq!(fcntl_getfd(&file).unwrap(), FdFlags::CLOEXEC);
+}

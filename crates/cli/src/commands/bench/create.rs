@@ -5,11 +5,12 @@ use std::time::Instant;
 use soulbox_model::SandboxId;
 
 use super::{
-    Interrupt, Machine, Report, Row,
+    Machine, Report, Row,
     floor::Floor,
-    subject::{Subject, nothing, run as run_command, settle},
+    trip::{nothing, request, run as run_command, settle},
 };
 use crate::{
+    commands::{interrupt::Interrupt, subject::Subject},
     failure::{Failure, Result},
     progress::Step,
     settings::Settings,
@@ -38,7 +39,7 @@ async fn measure(
     interrupt: &Interrupt,
 ) -> Result<Report> {
     let step = Step::count(&settings.output, u64::from(number), "creating sandboxes");
-    let (request, command) = (subject.request(), nothing());
+    let (request, command) = (request(&subject.template), nothing());
     let (mut floors, mut requests, mut totals) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..WARM_UP + number {
         interrupt.check()?;

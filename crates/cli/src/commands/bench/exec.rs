@@ -5,11 +5,12 @@ use std::time::Instant;
 use soulbox_model::SandboxId;
 
 use super::{
-    Interrupt, Machine, Report, Row, floor,
-    subject::{Subject, nothing, run as run_command},
+    Machine, Report, Row, floor,
+    trip::{nothing, request, run as run_command},
 };
 use crate::{
     client::Remote,
+    commands::{interrupt::Interrupt, subject::Subject},
     failure::{Failure, Result},
     progress::Step,
     settings::Settings,
@@ -24,7 +25,7 @@ pub(super) async fn run(
     number: u32,
     interrupt: &Interrupt,
 ) -> Result<Report> {
-    let made = subject.server.create(&subject.request(), None).await?;
+    let made = subject.server.create(&request(&subject.template), None).await?;
     let id: SandboxId = made
         .sandbox_id
         .parse()

@@ -8,8 +8,8 @@ use soulbox_image::{HOST, Template, Templates};
 use soulbox_model::{DiskRate, Resources};
 use tokio::task::spawn_blocking;
 
-use super::subject::{Subject, fresh_dir, remove};
 use crate::{
+    commands::subject::{Subject, fresh_dir, remove},
     failure::{Failure, Result},
     server::AGENT,
 };
@@ -49,8 +49,8 @@ impl Floor {
         let engine = Native::open(options).map_err(soulbox_model::Error::from)?;
         let made = async {
             // The same root as the measured sandboxes have, where it is on this machine.
-            let template = match &subject.templates {
-                Some(templates) => find(templates, &subject.template).await?,
+            let template = match &subject.data_dir {
+                Some(dir) => find(&dir.join("store/templates"), &subject.template).await?,
                 None => own(&engine).await?,
             };
             floor::Floor::new(&engine, rootfs(&template), Resources::default())

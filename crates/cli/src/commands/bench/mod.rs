@@ -4,19 +4,14 @@ mod create;
 mod exec;
 mod floor;
 mod stats;
-mod subject;
-
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+mod trip;
 
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::{interrupt::Interrupt, subject::Subject};
 use crate::{
     args::Bench,
-    failure::{Failure, Result},
+    failure::Result,
     output::{Output, Tone},
     settings::Settings,
 };
@@ -63,38 +58,13 @@ struct Machine {
     kernel: String,
 }
 
-/// Whether somebody asked to stop. What a run made is cleaned up before it does.
-#[derive(Debug, Clone)]
-struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    fn listen() -> Result<Self> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::io("signals"))?;
-        let interrupt = Self(Arc::default());
-        let flag = Arc::clone(&interrupt.0);
-        // Ends with the process.
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            flag.store(true, Ordering::Relaxed);
-        });
-        Ok(interrupt)
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
-    }
-}
-
 pub(super) async fn run(settings: &Settings, command: Bench) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     let wanted = match &command {
         Bench::Create(args) => args.template.clone(),
         Bench::Exec(args) => args.template.clone(),
     };
-    let subject = subject::Subject::find(settings, wanted, &interrupt).await?;
+    let subject = Subject::find(settings, wanted, &interrupt).await?;
     let report = match command {
         Bench::Create(args) => create::run(settings, &subject, args.number, &interrupt).await,
         Bench::Exec(args) => exec::run(settings, &subject, args.number, &interrupt).await,

@@ -1,20 +1,22 @@
-//! The server that is measured: the one that runs, or one started for it.
+//! The server that a command examines: the one that runs, or one started for it.
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use soulbox_wire::rest::{NewSandboxV2, TemplateState};
+use soulbox_wire::rest::TemplateState;
 use tokio::process::{Child, Command};
 
-use super::Interrupt;
+use super::interrupt::Interrupt;
 use crate::{
-    client::{Remote, Server, locate, process::Config, remote::Launch},
+    client::{Server, locate},
     data_dir::DataDir,
     failure::{Failure, Result},
+    output::plain,
     progress::Step,
     settings::Settings,
 };
@@ -22,17 +24,14 @@ use crate::{
 /// How long a temporary server may take to start: it formats a file system.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(30);
-const SETTLE: Duration = Duration::from_millis(5);
-/// Sandboxes of a run end by themselves soon after it, whatever happens to it.
-const LIFE_SECONDS: i32 = 600;
 
-/// What is measured.
+/// What is examined.
 #[derive(Debug)]
 pub(super) struct Subject {
     pub server: Server,
     pub template: String,
-    /// Where the server keeps its templates, if it runs on this machine.
-    pub templates: Option<PathBuf>,
+    /// The server's data directory, if it runs on this machine.
+    pub data_dir: Option<PathBuf>,
     temporary: Option<Temporary>,
 }
 
@@ -67,53 +66,17 @@ impl Subject {
             Some(template) => template,
             None => best_template(&server).await?,
         };
-        let templates = data_dir.map(|dir| dir.join("store/templates"));
-        Ok(Self { server, template, templates, temporary })
+        Ok(Self { server, template, data_dir, temporary })
     }
 
     pub(super) fn is_temporary(&self) -> bool {
         self.temporary.is_some()
     }
 
-    pub(super) fn request(&self) -> NewSandboxV2 {
-        NewSandboxV2 {
-            template_id: self.template.clone(),
-            timeout: Some(LIFE_SECONDS),
-            ..NewSandboxV2::default()
-        }
-    }
-
     pub(super) async fn end(self) {
         if let Some(temporary) = self.temporary {
             temporary.end().await;
         }
-    }
-}
-
-/// Lets what the sample before left be cleaned up outside of the next one's time.
-pub(super) async fn settle() {
-    tokio::time::sleep(SETTLE).await;
-}
-
-/// The smallest command: what it costs is the platform's.
-pub(super) fn nothing() -> Launch {
-    let process = Config { cmd: super::floor::COMMAND.into(), ..Config::default() };
-    Launch { process, ..Launch::default() }
-}
-
-/// Runs a command to its exit code.
-pub(super) async fn run(remote: &Remote, launch: &Launch) -> Result<()> {
-    use crate::client::process::Event;
-    let mut running = remote.start(launch).await?;
-    let mut code = None;
-    while let Some(event) = running.next().await? {
-        if let Event::End(end) = event {
-            code = Some(end.code());
-        }
-    }
-    match code {
-        Some(0) => Ok(()),
-        code => Err(Failure::Protocol(format!("the measured command ended with {code:?}"))),
     }
 }
 
@@ -146,7 +109,10 @@ async fn best_template(server: &Server) -> Result<String> {
 impl Temporary {
     async fn start(settings: &Settings, interrupt: &Interrupt) -> Result<Self> {
         let _step = Step::spin(&settings.output, "no server runs: starting a temporary one");
-        let data_dir = fresh_dir("bench")?;
+        let data_dir = fresh_dir("temporary")?;
+        // What it says is worth reading if it does not start, and is read by the attack battery.
+        let log = data_dir.join("server.log");
+        let log = File::create(&log).map_err(Failure::io(log.display().to_string()))?;
         let program = std::env::current_exe().map_err(Failure::io("finding this program"))?;
         let child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--kill-sandboxes", "--no-base"])
@@ -156,6 +122,7 @@ impl Temporary {
             .env_remove("SOULBOX_DOMAIN")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(log)
             // Ctrl-C is for us: we end it in order.
             .process_group(0)
             .kill_on_drop(true)
@@ -184,7 +151,9 @@ impl Temporary {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(failed(format!("the temporary server ended with {status}")));
+                let log = std::fs::read_to_string(self.data_dir.join("server.log"));
+                let last = log.unwrap_or_default().lines().last().map(plain).unwrap_or_default();
+                return Err(failed(format!("the temporary server ended with {status}: {last}")));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

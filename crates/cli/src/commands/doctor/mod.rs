@@ -1,4 +1,7 @@
-//! `soulbox doctor`.
+//! `soulbox doctor`: what this machine can do, and with `--attack`, what it withstands.
+
+mod attack;
+mod stranger;
 
 use std::{io, net::TcpListener, path::Path, process::Command};
 
@@ -6,6 +9,7 @@ use serde::Serialize;
 use soulbox_engine::{Check, CheckStatus};
 
 use crate::{
+    args::Doctor,
     failure::{Failure, Result},
     output::{Output, Tone, bytes, plain},
     settings::Settings,
@@ -14,7 +18,10 @@ use crate::{
 /// Below it a template and a few sandboxes do not fit.
 const ENOUGH_SPACE: u64 = 4 << 30;
 
-pub(super) async fn run(settings: &Settings) -> Result<()> {
+pub(super) async fn run(settings: &Settings, args: Doctor) -> Result<()> {
+    if args.attack {
+        return attack::run(settings, args).await;
+    }
     let owned = settings.clone();
     let checks = tokio::task::spawn_blocking(move || {
         let mut checks = soulbox_engine_native::doctor::checks(owned.data_dir.path());
