@@ -88,8 +88,8 @@ def kernel(source, work):
         for name in apt.parts(package):
             apt.unpack(name, directory)
         (directory / f"{package}.complete").touch()
-    [image] = directory.glob("boot/vmlinuz-*")
     [modules] = [*directory.glob("lib/modules/*"), *directory.glob("usr/lib/modules/*")]
+    [image] = [*directory.glob("boot/vmlinuz-*"), *modules.glob("vmlinuz")]
     subprocess.run(["depmod", "--basedir", modules.parents[2], modules.name], check=True)
     return Kernel(source.name, package, image, modules)
 
@@ -111,10 +111,10 @@ class Apt:
 
     def depends(self, package):
         shown = subprocess.run(["apt-cache", *self.options, "show", "--no-all-versions", package], capture_output=True, text=True)
-        found = re.search(r"^Depends: (.*)$", shown.stdout, re.M)
-        if shown.returncode != 0 or not found:
+        if shown.returncode != 0 or not shown.stdout.strip():
             raise Unavailable(f"no package {package}")
-        return [re.split(r"[ :|]", entry.strip())[0] for entry in found[1].split(",")]
+        found = re.search(r"^Depends: (.*)$", shown.stdout, re.M)
+        return [re.split(r"[ :|]", entry.strip())[0] for entry in found[1].split(",")] if found else []
 
     def real_image(self, package):
         """The package with the files behind a name such as `linux-image-cloud-amd64`."""
@@ -129,7 +129,7 @@ class Apt:
         while open_:
             name = open_.pop()
             found.append(name)
-            open_ += [d for d in self.depends(name) if re.match(r"linux-(modules|binary|image)-\d", d) and d not in found]
+            open_ += [d for d in self.depends(name) if re.match(r"linux-(base|binary|image|modules)-\d", d) and d not in found]
         return found
 
     def unpack(self, package, to):

@@ -8,12 +8,12 @@ import time
 CONSOLE = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic rdinit=/init"
 
 
-def boot(kernel, initramfs, disks, work, memory="2G", within=1800, cmdline=""):
+def boot(kernel, initramfs, disks, work, memory="4G", within=1800, cmdline=""):
     """Boots until the guest turns itself off. Returns the bytes that it wrote to its second serial line."""
     console, results = work / "console.log", work / "results.jsonl"
     for file in (console, results):
         file.unlink(missing_ok=True)
-    command = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", memory]
+    command = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "4", "-m", memory]
     command += ["-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot", "-nic", "none"]
     command += ["-serial", f"file:{console}", "-serial", f"file:{results}"]
     command += ["-kernel", kernel.image, "-initrd", initramfs, "-append", f"{CONSOLE} {cmdline}"]

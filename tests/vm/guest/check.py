@@ -66,6 +66,8 @@ def main():
             traceback.print_exc()
         record["seconds"] = round(time.monotonic() - started, 1)
         tell(record)
+        if check is checks.start and record["result"] == "failed":
+            break
     print(world.server.tail(200))
     print(subprocess.run(["dmesg"], capture_output=True, text=True).stdout[-4000:])
     tell({"id": "end"})
