@@ -1,0 +1,3 @@
+//! The targets, by the crate that they try.
+
+pub mod gateway;
