@@ -1,6 +1,7 @@
 //! Layers as btrfs subvolumes on a loop image: 45 µs each, limit included.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions},
     io,
     os::{
@@ -11,6 +12,7 @@ use std::{
     process::Command,
 };
 
+use parking_lot::Mutex;
 use rustix::{
     fs::{Mode, OFlags, openat},
     mount::{MountFlags, mount},
@@ -25,6 +27,8 @@ use super::{Ids, Layer, Layers, furnish};
 
 /// `BTRFS_SUPER_MAGIC`
 const MAGIC: u64 = 0x9123_683E;
+/// How many stale quota groups to try at each deletion.
+const FORGET_AT_ONCE: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Btrfs {
@@ -33,6 +37,8 @@ pub(crate) struct Btrfs {
     quota: Quota,
     /// `/sys/fs/btrfs/<uuid>/qgroups`
     qgroups: PathBuf,
+    /// Quota groups of deleted subvolumes, to be removed.
+    stale: Mutex<VecDeque<u64>>,
 }
 
 fn unsupported(text: impl Into<String>) -> io::Error {
@@ -54,7 +60,7 @@ impl Btrfs {
         let layers = File::open(&path)?;
         let quota = enable_quota(layers.as_fd())?;
         let qgroups = qgroups_of(&store)?;
-        Ok(Self { layers: layers.into(), path, quota, qgroups })
+        Ok(Self { layers: layers.into(), path, quota, qgroups, stale: Mutex::default() })
     }
 }
 
@@ -150,6 +156,22 @@ impl Btrfs {
         let layer = openat(&self.layers, id.as_str(), flags, Mode::empty())?;
         btrfs::subvolume_id(layer.as_fd())
     }
+
+    /// Removes quota groups of deleted subvolumes, which kernels with full quotas keep, and refuse to
+    /// remove until the space is free: half a minute later, so those of before. What the server's
+    /// end finds waiting stays: the file system may be shared, and groups do not say whose they are.
+    fn forget(&self, subvolume: Option<u64>) {
+        let mut stale = self.stale.lock();
+        stale.extend(subvolume);
+        for _ in 0..stale.len().min(FORGET_AT_ONCE) {
+            let Some(group) = stale.pop_front() else { break };
+            match btrfs::remove_quota_group(self.layers.as_fd(), group) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => stale.push_back(group),
+                Err(error) => tracing::debug!(group, %error, "quota group not removed"),
+                Ok(()) => {}
+            }
+        }
+    }
 }
 
 impl Layers for Btrfs {
@@ -174,15 +196,13 @@ impl Layers for Btrfs {
     }
 
     fn delete(&self, id: &SandboxId) -> io::Result<()> {
-        // Kernels with simple quotas alone keep the group while its space is being freed, and those
-        // that need it removed by hand have full quotas, but for a few in between.
         let subvolume = self.subvolume(id);
         match btrfs::delete_subvolume(self.layers.as_fd(), id.as_str()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             done => done?,
         }
         if self.quota == Quota::Full {
-            let _ = subvolume.and_then(|s| btrfs::remove_quota_group(self.layers.as_fd(), s));
+            self.forget(subvolume.ok());
         }
         Ok(())
     }
