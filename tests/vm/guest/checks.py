@@ -231,7 +231,7 @@ def kernel_surface(world):
     """Mounts, namespaces, devices and the kernel's own tools are out of reach for root inside"""
     sandbox = world.create()
     program = """
-import ctypes, errno
+import ctypes, errno, os
 libc = ctypes.CDLL(None, use_errno=True)
 calls = {"mount": (165, b"none", b"/mnt", b"tmpfs", 0, 0), "cgroup mount": (165, b"none", b"/mnt", b"cgroup2", 0, 0), "fsopen": (430, b"tmpfs", 0), "open_tree": (428, -100, b"/", 1), "umount": (166, b"/proc", 2), "pivot_root": (155, b"/", b"/"), "unshare user": (272, 0x10000000), "unshare mount": (272, 0x20000), "setns": (308, 0, 0), "bpf": (321, 0, 0, 0), "keyctl": (250, 0, -3, 0, 0, 0), "perf_event_open": (298, 0, 0, -1, -1, 0), "userfaultfd": (323, 0), "io_uring_setup": (425, 1, 0), "init_module": (175, 0, 0, 0), "kexec_load": (246, 0, 0, 0, 0), "reboot": (169, 0xfee1dead, 672274793, 0, 0), "open_by_handle_at": (304, -100, 0, 0), "syslog": (103, 3, 0, 0), "mknod block": (133, b"/tmp/disk", 0o60666, 0xfe00), "mknod kmsg": (133, b"/tmp/kmsg", 0o20666, 0x10b)}
 for name, (number, *arguments) in calls.items():
@@ -248,6 +248,8 @@ for path in ("/dev/mem", "/dev/vda", "/dev/kmsg", "/dev/fuse", "/dev/loop-contro
         pass
 for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/sys/kernel/uevent_helper", "/sys/fs/cgroup/cgroup.procs", "/proc/sys/vm/drop_caches"):
     try:
+        if os.stat(path).st_rdev == os.makedev(1, 3):
+            continue  # /dev/null lies over it
         with open(path, "w") as file:
             file.write("1")
             file.flush()

@@ -5,7 +5,7 @@ mod completions;
 mod doctor;
 mod env;
 mod key;
-mod sandbox;
+pub(crate) mod sandbox;
 mod serve;
 mod template;
 
