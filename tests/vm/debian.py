@@ -11,6 +11,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # Of the suite that the guest is made of; what the server, its tests and `host` sandboxes use.
 SUITE = "bookworm"
+PYTHON = "3.11"
 PACKAGES = ["busybox-static", "btrfs-progs", "iproute2", "kmod", "procps", "python3"]
 
 

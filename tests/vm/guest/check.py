@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 PAYLOAD = Path("/mnt")
-sys.path.insert(0, str(PAYLOAD))
+sys.path.insert(0, str(PAYLOAD / "tests"))
 sys.path.insert(0, str(PAYLOAD / "guest"))
 
 from harness.server import Server  # noqa: E402
@@ -47,27 +47,41 @@ def facts():
     }
 
 
-def main():
-    tell(facts())
-    serve_as_a_service()
+def run(all_checks, world):
+    """Tells what came of each check; false if the server cannot even start."""
     import checks
 
-    world = checks.World(Server(PAYLOAD / "soulbox", DATA, arguments=["--no-base"]))
-    for check in checks.ALL:
-        started = time.monotonic()
+    for check in all_checks:
+        began = time.monotonic()
         record = {"id": check.__name__, "title": (check.__doc__ or "").strip()}
         try:
             record |= {"result": "passed", "why": check(world) or ""}
         except checks.Skip as skip:
             record |= {"result": "skipped", "why": str(skip)}
         except BaseException as error:  # noqa: BLE001: whatever goes wrong is a result
-            why = f"{type(error).__name__}: {error}".strip()
-            record |= {"result": "failed", "why": why[:3000]}
+            record |= {"result": "failed", "why": f"{type(error).__name__}: {error}".strip()[:3000]}
             traceback.print_exc()
-        record["seconds"] = round(time.monotonic() - started, 1)
+        record["seconds"] = round(time.monotonic() - began, 1)
         tell(record)
         if check is checks.start and record["result"] == "failed":
-            break
+            return False
+    return True
+
+
+def main():
+    tell(facts())
+    serve_as_a_service()
+    import checks
+
+    import suites
+
+    world = checks.World(Server(PAYLOAD / "soulbox", DATA, arguments=["--no-base"]))
+    started = run(checks.FIRST, world)
+    if started and suites.present():
+        for suite in suites.ALL:
+            tell(suites.run(suite, world.server))
+    if started:
+        run(checks.LAST, world)
     print(world.server.tail(200))
     print(subprocess.run(["dmesg"], capture_output=True, text=True).stdout[-4000:])
     tell({"id": "end"})

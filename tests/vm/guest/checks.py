@@ -358,6 +358,36 @@ def restart(world):
     until(lambda: not group.exists(), 60, "its cgroup is still there")
 
 
+def container(world):
+    """In a container, whose root group holds processes, the server makes room below it"""
+    group = GROUPS / "container"
+    group.mkdir()
+    data, port = "/var/tmp/container", 8123
+    inner = "mount -t cgroup2 none /sys/fs/cgroup && exec {0} serve --data-dir {1} --listen 127.0.0.1:{2} --no-base --kill-sandboxes"
+    enter = f"echo $$ > {group}/cgroup.procs && exec unshare --cgroup --mount sh -c '{inner.format(world.server.binary, data, port)}'"
+    with Path("/var/tmp/container.log").open("w") as log:
+        server = subprocess.Popen(["sh", "-c", enter], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        at = ["--data-dir", data]
+
+        def soulbox(*arguments):
+            return subprocess.run([world.server.binary, *arguments, *at], capture_output=True, text=True, timeout=180)
+
+        until(lambda: soulbox("sandbox", "list").returncode == 0, 120, lambda: read("/var/tmp/container.log")[-2000:])
+        made = soulbox("sandbox", "create", "--template", "host")
+        assert made.returncode == 0, made.stderr
+        said = soulbox("sandbox", "exec", made.stdout.strip(), "--", "echo", "inside")
+        assert said.stdout == "inside\n", said
+        assert str(server.pid) in read(group / "init/cgroup.procs").split()
+        assert [d for d in (group / "soulbox").glob("*/*") if d.is_dir()], "its sandboxes are elsewhere"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+    until(lambda: not (group / "soulbox").exists(), 60, "its cgroups are still there")
+    (group / "init").rmdir()
+    group.rmdir()
+
+
 def leftovers(world):
     """A server that ends leaves no mount, cgroup, loop device or process"""
     world.server.run("sandbox", "kill", "--all", timeout=300)
@@ -387,7 +417,7 @@ def keyed(path, key):
     return 0
 
 
-ALL = [
+FIRST = [
     doctor,
     start,
     life,
@@ -405,5 +435,7 @@ ALL = [
     many,
     timeout,
     restart,
-    leftovers,
+    container,
 ]
+
+LAST = [leftovers]
