@@ -363,7 +363,7 @@ def container(world):
     group = GROUPS / "container"
     group.mkdir()
     data, port = "/var/tmp/container", 8123
-    inner = "mount -t cgroup2 none /sys/fs/cgroup && exec {0} serve --data-dir {1} --listen 127.0.0.1:{2} --no-base --kill-sandboxes"
+    inner = "umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec {0} serve --data-dir {1} --listen 127.0.0.1:{2} --no-base --kill-sandboxes"
     enter = f"echo $$ > {group}/cgroup.procs && exec unshare --cgroup --mount sh -c '{inner.format(world.server.binary, data, port)}'"
     with Path("/var/tmp/container.log").open("w") as log:
         server = subprocess.Popen(["sh", "-c", enter], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
