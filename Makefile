@@ -6,7 +6,7 @@ ifneq ($(shell cargo --version >/dev/null 2>&1 && echo found),found)
 export RUSTUP_TOOLCHAIN := stable
 endif
 
-.PHONY: demo test build check clean
+.PHONY: demo test build check fuzz test-vm clean
 
 demo: ## Build, start a server, run the PyPI e2b package on it, stop the server.
 	@scripts/demo
@@ -20,6 +20,12 @@ build: ## target/release/soulbox and target/release/soulbox-agent.
 
 check: ## The quick part of `test`: format, lints, licences, no sandbox.
 	@scripts/test --quick
+
+fuzz: ## A minute of libFuzzer for each parser of hostile bytes.
+	@scripts/fuzz
+
+test-vm: ## Other kernels, with version 2 of control groups, under emulation; twenty minutes.
+	@scripts/test-vm
 
 clean:
 	cargo clean

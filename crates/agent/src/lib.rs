@@ -15,6 +15,8 @@ pub mod auth;
 pub mod boot;
 pub mod files;
 pub mod fs;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod init;
 pub mod linger;
 pub mod log;

@@ -66,7 +66,7 @@ async fn authenticate(control: &Control, key: &str) -> Result<Caller> {
     Ok(caller)
 }
 
-fn well_formed(key: &str) -> bool {
+pub(crate) fn well_formed(key: &str) -> bool {
     key.len() <= MAX_KEY
         && key.strip_prefix("e2b_").is_some_and(|digits| {
             !digits.is_empty() && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -80,7 +80,7 @@ fn missing() -> Problem {
     )
 }
 
-fn api_key(headers: &HeaderMap) -> Result<Option<&str>> {
+pub(crate) fn api_key(headers: &HeaderMap) -> Result<Option<&str>> {
     let mut values = headers.get_all(API_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -92,7 +92,7 @@ fn api_key(headers: &HeaderMap) -> Result<Option<&str>> {
         .map_err(|_| Problem::unauthorized("API key", "invalid API key format: not ASCII text"))
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let token = value.to_str().ok().and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;

@@ -86,7 +86,7 @@ async fn drain(mut body: axum::body::Body) {
 }
 
 /// The message names the field: axum tracks the path while it deserializes.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     // Serde would take an array for a struct, field by field.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(Problem::invalid("validation error", "the body must be a JSON object"));

@@ -8,6 +8,8 @@
 mod auth;
 mod body;
 mod builds;
+#[doc(hidden)]
+pub mod fuzzing;
 mod openapi;
 mod path;
 mod problem;

@@ -10,6 +10,8 @@ pub mod client;
 pub mod commands;
 pub mod data_dir;
 pub mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod logging;
 pub mod output;
 pub mod progress;

@@ -9,6 +9,8 @@ mod admit;
 mod archive;
 mod core;
 mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod life;
 mod listing;

@@ -1,7 +1,7 @@
 //! What happened in a sandbox: lines of its life, and lines that its agent noted.
 
-mod journal;
-mod pull;
+pub(crate) mod journal;
+pub(crate) mod pull;
 
 use std::sync::Arc;
 

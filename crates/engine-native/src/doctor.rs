@@ -8,7 +8,8 @@ use soulbox_sys::{mount, userns};
 
 use crate::cgroup;
 
-/// Looks at everything that the native engine needs; changes nothing that stays.
+/// Looks at everything that the native engine needs; changes nothing that stays, except that it loads
+/// modules of the kernel that the engine would load.
 pub fn checks(data_dir: &Path) -> Vec<Check> {
     vec![
         kernel(),
@@ -29,10 +30,16 @@ fn check(name: &str, status: CheckStatus, detail: impl Into<String>, advice: &st
     Check { name: name.into(), status, detail: detail.into(), advice }
 }
 
-fn kernel() -> Check {
+/// The kernel's release, and its first two numbers.
+fn release() -> (String, (u32, u32)) {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (release, version)
+}
+
+fn kernel() -> Check {
+    let (release, version) = release();
     let status = if version >= (5, 19) { CheckStatus::Ok } else { CheckStatus::Missing };
     check(
         "kernel",
@@ -79,14 +86,14 @@ fn cgroups() -> Check {
     }
 }
 
-fn knows_filesystem(name: &str) -> bool {
-    fs::read_to_string("/proc/filesystems")
-        .is_ok_and(|all| all.lines().any(|line| line.split_whitespace().next_back() == Some(name)))
-}
-
 fn overlay() -> Check {
-    let status = if knows_filesystem("overlay") { CheckStatus::Ok } else { CheckStatus::Missing };
-    check("overlayfs", status, "joins templates and writable layers", "load it: modprobe overlay")
+    let status = if mount::knows(c"overlay") { CheckStatus::Ok } else { CheckStatus::Missing };
+    check(
+        "overlayfs",
+        status,
+        "joins templates and writable layers",
+        "use a kernel with overlayfs and its module installed: modprobe overlay says what is wrong",
+    )
 }
 
 fn idmapped_mounts(data_dir: &Path) -> Check {
@@ -111,12 +118,16 @@ fn idmapped_mounts(data_dir: &Path) -> Check {
 
 fn store() -> Check {
     const NAME: &str = "sandbox store";
-    if !knows_filesystem("btrfs") {
+    if !mount::knows(c"btrfs") {
         let advice = "a kernel with btrfs keeps on disk what sandboxes write";
         return check(NAME, CheckStatus::Degraded, "no btrfs: sandboxes write to memory", advice);
     }
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    check(NAME, CheckStatus::Ok, format!("btrfs on Linux {release}; simple quotas need 6.7"), "")
+    let quota = if release().1 < (6, 7) {
+        "full quotas; simple ones need Linux 6.7"
+    } else {
+        "simple quotas"
+    };
+    check(NAME, CheckStatus::Ok, format!("btrfs with {quota}"), "")
 }
 
 fn mkfs() -> Check {

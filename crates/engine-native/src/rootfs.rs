@@ -1,6 +1,6 @@
 //! The root file system: shared read-only layers and a private writable one, joined by overlayfs.
 //!
-//! All layers are idmapped mounts, so files keep the ids 0 to 65535 on disk while each sandbox sees
+//! Layers on disk are idmapped mounts, so files keep the ids 0 to 65535 there while each sandbox sees
 //! them as its own range. Nothing here looks up a path that a sandbox could have made: layers are
 //! opened by the server's own paths, the private one before the sandbox exists.
 
@@ -8,17 +8,18 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
+    fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, openat},
     mount::MountAttrFlags,
 };
 use soulbox_engine::Rootfs;
 use soulbox_sys::mount::{self, Opt};
 
 use crate::{
-    layer::{Layer, UPPER, WORK},
+    layer::{Ids, Layer, UPPER, WORK},
     slots::Slot,
 };
 
@@ -36,10 +37,16 @@ pub(crate) fn prepare(
     slot: &Slot,
     write: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
-    // Before anything is written through it: a file that is open for writing would forbid the
-    // change, and another thread's child may hold one open for the moment until it executes.
-    let (mount, userns) = (layer.mount.as_fd(), slot.userns.as_fd());
-    mount::set_attributes(mount, MountAttrFlags::empty(), Some(userns))?;
+    let mount = layer.mount.as_fd();
+    match layer.ids {
+        // Before anything is written through it: a file that is open for writing would forbid the
+        // change, and another thread's child may hold one open for the moment until it executes.
+        Ids::FromZero => {
+            let userns = slot.userns.as_fd();
+            mount::set_attributes(mount, MountAttrFlags::empty(), Some(userns))?;
+        }
+        Ids::Own => give(mount, slot.first_id)?,
+    }
     mount::with_fs_ids(slot.first_id, || write(mount))
 }
 
@@ -53,8 +60,41 @@ pub(crate) fn assemble(rootfs: &Rootfs, layer: &Layer, slot: &Slot) -> io::Resul
     }
     let lower: Vec<OwnedFd> =
         rootfs.layers.iter().map(|path| read_only(path, userns)).collect::<io::Result<_>>()?;
-    let root = mount::with_fs_ids(slot.first_id, || overlay(&lower, &layer.mount))?;
+    let root = join(&lower, &layer.mount, slot.first_id)?;
     Ok(Assembled { root, mounts })
+}
+
+/// Before Linux 6.15 overlayfs takes layers only from mounts that are attached where its maker is.
+static DETACHED_LAYERS_FAIL: AtomicBool = AtomicBool::new(false);
+
+/// Joins the layers as they are, or attached for the moment where the kernel wants that.
+fn join(lower: &[OwnedFd], layer: &OwnedFd, first_id: u32) -> io::Result<OwnedFd> {
+    let make = || mount::with_fs_ids(first_id, || overlay(lower, layer));
+    if !DETACHED_LAYERS_FAIL.load(Ordering::Relaxed) {
+        match make() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            made => return made,
+        }
+    }
+    let root = mount::in_private_namespace(|| {
+        // One on top of the other: descriptors lead to those below, too.
+        let place = openat(CWD, "/tmp", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        for mount in lower.iter().chain([layer]) {
+            mount::attach(mount.as_fd(), place.as_fd())?;
+        }
+        make()
+    })?;
+    DETACHED_LAYERS_FAIL.store(true, Ordering::Relaxed);
+    Ok(root)
+}
+
+/// Makes root of the range that begins with `first_id` the owner of a fresh layer's directories.
+fn give(layer: BorrowedFd<'_>, first_id: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(first_id), Gid::from_raw(first_id));
+    for name in [UPPER, WORK] {
+        chownat(layer, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
 }
 
 fn read_only(path: &Path, userns: BorrowedFd<'_>) -> io::Result<OwnedFd> {

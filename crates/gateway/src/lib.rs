@@ -10,6 +10,8 @@
 mod answer;
 mod body;
 mod control;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod headers;
 mod listener;

@@ -108,7 +108,7 @@ fn host_of(parts: &Parts) -> Result<Option<Host>, Misrouted> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Host {
+pub(crate) struct Host {
     /// Lower case, without a final dot.
     name: String,
     port: Option<u16>,
@@ -116,7 +116,7 @@ struct Host {
 
 impl Host {
     /// `name`, `name:port`, `[v6]` or `[v6]:port`; no user info, nothing but ASCII.
-    fn parse(text: &[u8]) -> Result<Self, Misrouted> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, Misrouted> {
         let text = std::str::from_utf8(text).map_err(|_| Misrouted::Host)?;
         let (name, port) = if text.starts_with('[') {
             let end = text.find(']').ok_or(Misrouted::Host)?;
@@ -147,6 +147,10 @@ impl Host {
             None => is_host_name(&name),
         };
         if valid { Ok(Self { name, port }) } else { Err(Misrouted::Host) }
+    }
+
+    pub(crate) fn into_parts(self) -> (String, Option<u16>) {
+        (self.name, self.port)
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 use crate::check;
 
 const MAGIC: u8 = 0x94;
+const QUOTA_CTL_ENABLE: u64 = 1;
 const QUOTA_CTL_ENABLE_SIMPLE: u64 = 4;
 const SUBVOL_QGROUP_INHERIT: u64 = 1 << 2;
 const QGROUP_INHERIT_SET_LIMITS: u64 = 1;
@@ -63,6 +64,12 @@ struct QuotaCtl {
 }
 
 #[repr(C)]
+struct QgroupCreate {
+    create: u64,
+    qgroupid: u64,
+}
+
+#[repr(C)]
 struct InoLookup {
     treeid: u64,
     objectid: u64,
@@ -74,6 +81,8 @@ const INO_LOOKUP: libc::c_ulong = ioc(WRITE | READ, 18, size_of::<InoLookup>());
 const SUBVOL_CREATE_V2: libc::c_ulong = ioc(WRITE, 24, size_of::<VolArgsV2>());
 const QUOTA_CTL: libc::c_ulong = ioc(WRITE | READ, 40, size_of::<QuotaCtl>());
 
+const QGROUP_CREATE: libc::c_ulong = ioc(WRITE, 42, size_of::<QgroupCreate>());
+
 fn put_name(to: &mut [u8], name: &str) -> io::Result<()> {
     let fits = name.len() < to.len() && !name.contains(['/', '\0']) && !name.is_empty();
     if !fits {
@@ -83,12 +92,25 @@ fn put_name(to: &mut [u8], name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Turns on simple quotas (Linux 6.7): cheap accounting by who wrote an extent first.
+/// How a file system counts what its subvolumes hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quota {
+    /// By who wrote an extent first: cheap (Linux 6.7).
+    Simple,
+    /// By who refers to an extent now: every transaction looks up what has changed.
+    Full,
+}
+
+/// Turns on quotas; success if they are on, whichever kind they are of.
 ///
 /// # Errors
 /// `EINVAL` on kernels that lack them.
-pub fn enable_simple_quota(fs: BorrowedFd<'_>) -> io::Result<()> {
-    let mut args = QuotaCtl { cmd: QUOTA_CTL_ENABLE_SIMPLE, status: 0 };
+pub fn enable_quota(fs: BorrowedFd<'_>, quota: Quota) -> io::Result<()> {
+    let cmd = match quota {
+        Quota::Simple => QUOTA_CTL_ENABLE_SIMPLE,
+        Quota::Full => QUOTA_CTL_ENABLE,
+    };
+    let mut args = QuotaCtl { cmd, status: 0 };
     // SAFETY: the ioctl reads and writes one `QuotaCtl` that lives through the call.
     check(unsafe { libc::ioctl(fs.as_raw_fd(), QUOTA_CTL, &mut args) }.into())?;
     Ok(())
@@ -135,6 +157,17 @@ pub fn delete_subvolume(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     put_name(&mut args.name, name)?;
     // SAFETY: the ioctl reads one `VolArgs` that lives through the call.
     check(unsafe { libc::ioctl(dir.as_raw_fd(), SNAP_DESTROY, &*args) }.into())?;
+    Ok(())
+}
+
+/// Removes the quota group of a subvolume that is deleted; Linux does it by itself since 6.11.
+///
+/// # Errors
+/// What `BTRFS_IOC_QGROUP_CREATE` reports; `NotFound` if there is none.
+pub fn remove_quota_group(fs: BorrowedFd<'_>, subvolume: u64) -> io::Result<()> {
+    let args = QgroupCreate { create: 0, qgroupid: subvolume };
+    // SAFETY: the ioctl reads one `QgroupCreate` that lives through the call.
+    check(unsafe { libc::ioctl(fs.as_raw_fd(), QGROUP_CREATE, &args) }.into())?;
     Ok(())
 }
 

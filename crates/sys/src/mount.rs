@@ -13,12 +13,20 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, openat2},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+        OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+        mount_change, move_mount, open_tree,
     },
 };
 
 use crate::check;
+
+/// Whether the kernel has the file system `fs`; loads it where it is a module.
+///
+/// `/proc/filesystems` does not show modules that nothing has used since the machine started.
+pub fn knows(fs: &CStr) -> bool {
+    fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC).is_ok()
+}
 
 /// A value for [`new`]: a key alone or a key with a string.
 #[derive(Debug, Clone, Copy)]
@@ -133,6 +141,26 @@ pub fn set_attributes(
     Ok(())
 }
 
+/// Runs `body` on a thread of its own, in a copy of the mount namespace that ends with it: what it
+/// attaches is seen by nobody else, and is gone even if the process is killed in the middle of it.
+///
+/// # Errors
+/// What `unshare(2)` and `mount(2)` report, and the error of `body`.
+pub fn in_private_namespace<T: Send>(body: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let enter = || -> io::Result<()> {
+        // SAFETY: no memory is passed; the root and working directory that this takes from the other
+        // threads are those of a thread that ends with the call.
+        check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into())?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        Ok(mount_change("/", private)?)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("mounts".into());
+        let running = thread.spawn_scoped(scope, || enter().and_then(|()| body()))?;
+        running.join().unwrap_or_else(|_| Err(io::Error::other("the thread for mounts panicked")))
+    })
+}
+
 /// Runs `body` with the file system ids `id:id` on this thread and gives root its own back.
 ///
 /// An overlay remembers who made it and acts on its layers as that user: on idmapped layers it
@@ -163,5 +191,37 @@ fn set_ids(id: u32) {
     unsafe {
         libc::syscall(libc::SYS_setfsgid, id);
         libc::syscall(libc::SYS_setfsuid, id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_are_known_by_name() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        assert!(knows(c"tmpfs"));
+        assert!(!knows(c"no-such-file-system"));
+    }
+
+    #[test]
+    fn a_private_namespace_shows_its_mounts_to_nobody() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let inside = || {
+            let tmpfs = new(c"tmpfs", &[], MountAttrFlags::empty())?;
+            attach(tmpfs.as_fd(), std::fs::File::open(directory.path())?.as_fd())?;
+            std::fs::write(directory.path().join("seen"), "inside")?;
+            Ok(tmpfs)
+        };
+        let tmpfs = in_private_namespace(inside).unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        // Whoever holds a descriptor keeps the file system.
+        rustix::fs::statat(&tmpfs, "seen", rustix::fs::AtFlags::empty()).unwrap();
     }
 }

@@ -97,6 +97,7 @@ impl Splitter {
     }
 
     /// What comes next; `None` until there is more input.
+    #[expect(clippy::should_implement_trait, reason = "`None` does not mean the end")]
     pub fn next(&mut self) -> Result<Option<Event>, Malformed> {
         loop {
             if self.input.is_empty() {

@@ -86,13 +86,13 @@ fn parse(range: &str, size: u64) -> Selection {
             return Selection::Whole;
         }
     }
-    let wanted = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.length));
+    let wanted = spans.iter().try_fold(0_u64, |sum, span| sum.checked_add(span.length));
     match spans.is_empty() {
         // Nothing of an empty file is everything of it.
         true if outside && size > 0 => Selection::Unsatisfiable,
         true => Selection::Whole,
         // Overlapping ranges would make a small request cost much.
-        false if wanted > size => Selection::Whole,
+        false if wanted.is_none_or(|wanted| wanted > size) => Selection::Whole,
         false => Selection::Parts(spans),
     }
 }

@@ -59,7 +59,8 @@ pub fn check(
     }
 }
 
-fn sign(token: &str, claim: &Claim<'_>) -> String {
+/// The signature that gives what `claim` says to whoever has it.
+pub fn sign(token: &str, claim: &Claim<'_>) -> String {
     let operation = match claim.operation {
         Operation::Read => "read",
         Operation::Write => "write",

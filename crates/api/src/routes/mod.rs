@@ -6,7 +6,7 @@ mod later;
 mod listing;
 mod observe;
 mod render;
-mod sandboxes;
+pub(crate) mod sandboxes;
 mod soulbox;
 mod templates;
 

@@ -1,6 +1,6 @@
 //! The life of one sandbox: create, get, kill, and the requests that move its end.
 
-mod create;
+pub(crate) mod create;
 
 use std::time::Duration;
 

@@ -45,8 +45,8 @@ async fn v1_answers_what_every_client_reads() {
     assert!(sandbox["domain"].is_null() && sandbox["trafficAccessToken"].is_null());
     let id: soulbox_model::SandboxId = sandbox["sandboxID"].as_str().unwrap().parse().unwrap();
     let guest = server.machine.guest(&id).unwrap();
-    assert_eq!(guest.spec.agent.env["A"], "1");
-    assert_eq!(guest.spec.agent.access_token.as_deref(), sandbox["envdAccessToken"].as_str());
+    assert_eq!(guest.agent().env["A"], "1");
+    assert_eq!(guest.agent().access_token.as_deref(), sandbox["envdAccessToken"].as_str());
 }
 
 #[tokio::test]

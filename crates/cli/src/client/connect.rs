@@ -71,7 +71,7 @@ impl<'a> Messages<'a> {
     /// The error that ends the stream, or the loss of the connection.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         loop {
-            if let Some((flags, payload)) = self.take()? {
+            if let Some((flags, payload)) = take(&mut self.buffer)? {
                 if flags & END == 0 {
                     return serde_json::from_slice(&payload)
                         .map(Some)
@@ -88,23 +88,6 @@ impl<'a> Messages<'a> {
                 return Err(self.http.unreachable("the connection was closed in the middle"));
             }
         }
-    }
-
-    fn take(&mut self) -> Result<Option<(u8, Bytes)>> {
-        let Some(mut head) = self.buffer.get(..HEADER) else { return Ok(None) };
-        let flags = head.get_u8();
-        let length = head.get_u32() as usize;
-        if length > MAX_MESSAGE {
-            return Err(Failure::Protocol(format!("a message of {length} bytes")));
-        }
-        if flags & COMPRESSED != 0 {
-            return Err(Failure::Protocol("a compressed message, which nobody asked for".into()));
-        }
-        if self.buffer.len() < HEADER + length {
-            return Ok(None);
-        }
-        self.buffer.advance(HEADER);
-        Ok(Some((flags, self.buffer.split_to(length).freeze())))
     }
 
     /// More bytes; false at the end of the body.
@@ -133,6 +116,27 @@ impl<'a> Messages<'a> {
         }
         Ok(())
     }
+}
+
+/// Takes the first envelope off the front of `buffer`, if all of it is there.
+///
+/// # Errors
+/// One that is too large, or compressed.
+pub(crate) fn take(buffer: &mut BytesMut) -> Result<Option<(u8, Bytes)>> {
+    let Some(mut head) = buffer.get(..HEADER) else { return Ok(None) };
+    let flags = head.get_u8();
+    let length = head.get_u32() as usize;
+    if length > MAX_MESSAGE {
+        return Err(Failure::Protocol(format!("a message of {length} bytes")));
+    }
+    if flags & COMPRESSED != 0 {
+        return Err(Failure::Protocol("a compressed message, which nobody asked for".into()));
+    }
+    if buffer.len() < HEADER + length {
+        return Ok(None);
+    }
+    buffer.advance(HEADER);
+    Ok(Some((flags, buffer.split_to(length).freeze())))
 }
 
 #[derive(Deserialize)]

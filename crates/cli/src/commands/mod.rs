@@ -6,7 +6,7 @@ mod doctor;
 mod env;
 mod interrupt;
 mod key;
-mod sandbox;
+pub(crate) mod sandbox;
 mod serve;
 mod subject;
 mod template;

@@ -46,7 +46,7 @@ impl Journal {
     }
 
     /// Takes over lines of the agent.
-    pub(super) fn extend(&self, new: impl IntoIterator<Item = LogLine>) {
+    pub(crate) fn extend(&self, new: impl IntoIterator<Item = LogLine>) {
         let mut lines = self.lines.lock();
         for line in new {
             lines.agent_bytes += size(&line);
@@ -59,7 +59,7 @@ impl Journal {
     }
 
     /// All lines, oldest first.
-    pub(super) fn lines(&self) -> Vec<LogLine> {
+    pub(crate) fn lines(&self) -> Vec<LogLine> {
         let lines = self.lines.lock();
         let mut all: Vec<_> = lines.life.iter().chain(&lines.agent).cloned().collect();
         drop(lines);

@@ -50,16 +50,9 @@ impl Core {
         let mut next = live.journal.next.lock().await;
         let stream = self.engine.connect(&live.id, Target::Control).await?;
         let answer = ask(stream, *next).await?;
-        let since = *next;
-        live.journal.extend(
-            answer
-                .lines
-                .into_iter()
-                .filter(|line| line.seq >= since)
-                .take(LINES_AT_ONCE)
-                .filter_map(Line::into_log_line),
-        );
-        *next = answer.next.max(since);
+        let (lines, after) = read(&answer, *next)?;
+        live.journal.extend(lines);
+        *next = after;
         Ok(())
     }
 
@@ -69,7 +62,17 @@ impl Core {
     }
 }
 
-async fn ask(stream: Conduit, since: u64) -> Result<Answer, BoxError> {
+/// The lines of an answer from number `since` on, and the number of the next.
+pub(crate) fn read(
+    answer: &[u8],
+    since: u64,
+) -> serde_json::Result<(impl Iterator<Item = LogLine> + use<>, u64)> {
+    let Answer { next, lines } = serde_json::from_slice(answer)?;
+    let new = lines.into_iter().filter(move |line| line.seq >= since);
+    Ok((new.take(LINES_AT_ONCE).filter_map(Line::into_log_line), next.max(since)))
+}
+
+async fn ask(stream: Conduit, since: u64) -> Result<Bytes, BoxError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let request = Request::get(format!("/soulbox/logs?since={since}&limit={LINES_AT_ONCE}"))
@@ -80,7 +83,7 @@ async fn ask(stream: Conduit, since: u64) -> Result<Answer, BoxError> {
             return Err(format!("the agent answered {}", response.status()).into());
         }
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await?;
-        Ok::<_, BoxError>(serde_json::from_slice(&body.to_bytes())?)
+        Ok::<_, BoxError>(body.to_bytes())
     };
     // Both in this task: nothing of the connection outlives the call.
     tokio::pin!(exchange);

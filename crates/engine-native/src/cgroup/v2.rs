@@ -13,6 +13,9 @@ use super::{
     read, read_number, rmdir, write,
 };
 
+/// How often to move what is in a container's own group before giving up.
+const MOVE_ROUNDS: usize = 8;
+
 const CONTROLLERS: &[&str] = &["cpu", "memory", "pids"];
 const THROTTLING: &str = "io";
 
@@ -42,13 +45,39 @@ impl V2 {
         let enable: Vec<String> =
             CONTROLLERS.iter().chain(optional).map(|name| format!("+{name}")).collect();
         let enable = enable.join(" ");
-        write(&root.join("cgroup.subtree_control"), &enable)?;
+        enable_at_root(root, &enable)?;
         mkdir(&soulbox)?;
         write(&soulbox.join("cgroup.subtree_control"), &enable)?;
         mkdir(&parent)?;
         write(&parent.join("cgroup.subtree_control"), &enable)?;
         Ok(Self { parent, throttle })
     }
+}
+
+/// Enables controllers for the groups below `root`.
+///
+/// In a container `root` is an ordinary group, and one that holds processes cannot have controllers
+/// below it: they go down into a group of their own, as nested container engines do it.
+fn enable_at_root(root: &Path, controllers: &str) -> io::Result<()> {
+    let control = root.join("cgroup.subtree_control");
+    match write(&control, controllers) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+        done => return done,
+    }
+    let leaf = root.join("init");
+    mkdir(&leaf)?;
+    // Processes may start others meanwhile.
+    for _ in 0..MOVE_ROUNDS {
+        for pid in fs::read_to_string(root.join("cgroup.procs"))?.lines() {
+            // It may have ended, or be a thread of the kernel.
+            let _ = write(&leaf.join("cgroup.procs"), pid);
+        }
+        match write(&control, controllers) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+            done => return done,
+        }
+    }
+    write(&control, controllers)
 }
 
 impl Cgroups for V2 {

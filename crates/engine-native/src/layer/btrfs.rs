@@ -1,35 +1,45 @@
 //! Layers as btrfs subvolumes on a loop image: 45 µs each, limit included.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     process::Command,
 };
 
+use parking_lot::Mutex;
 use rustix::{
     fs::{Mode, OFlags, openat},
     mount::{MountFlags, mount},
 };
 use soulbox_model::{SandboxId, resources::GIB};
-use soulbox_sys::{btrfs, loopdev, mount as detached};
+use soulbox_sys::{
+    btrfs::{self, Quota},
+    loopdev, mount as detached,
+};
 
-use super::{Layer, Layers, furnish};
+use super::{Ids, Layer, Layers, furnish};
 
 /// `BTRFS_SUPER_MAGIC`
 const MAGIC: u64 = 0x9123_683E;
+/// How many stale quota groups to try at each deletion.
+const FORGET_AT_ONCE: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Btrfs {
     layers: OwnedFd,
     path: PathBuf,
+    quota: Quota,
     /// `/sys/fs/btrfs/<uuid>/qgroups`
     qgroups: PathBuf,
     device: PathBuf,
+    /// Quota groups of deleted subvolumes, to be removed.
+    stale: Mutex<VecDeque<u64>>,
 }
 
 fn unsupported(text: impl Into<String>) -> io::Error {
@@ -38,9 +48,7 @@ fn unsupported(text: impl Into<String>) -> io::Error {
 
 impl Btrfs {
     pub(super) fn open(data_dir: &Path) -> io::Result<Self> {
-        let known =
-            fs::read_to_string("/proc/filesystems")?.lines().any(|l| l.ends_with("\tbtrfs"));
-        if !known {
+        if !detached::knows(c"btrfs") {
             return Err(unsupported("this kernel has no btrfs"));
         }
         let store = data_dir.join("store");
@@ -51,12 +59,22 @@ impl Btrfs {
         let path = store.join("layers");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         let layers = File::open(&path)?;
-        btrfs::enable_simple_quota(layers.as_fd())
-            .map_err(|e| unsupported(format!("btrfs simple quotas (Linux 6.7): {e}")))?;
+        let quota = enable_quota(layers.as_fd())?;
         let device = device_of(&store)?;
         let qgroups = qgroups_on(&device)?;
-        Ok(Self { layers: layers.into(), path, qgroups, device })
+        let stale = Mutex::default();
+        Ok(Self { layers: layers.into(), path, quota, qgroups, device, stale })
     }
+}
+
+fn enable_quota(layers: BorrowedFd<'_>) -> io::Result<Quota> {
+    match btrfs::enable_quota(layers, Quota::Simple) {
+        Ok(()) => return Ok(Quota::Simple),
+        Err(error) => tracing::debug!(%error, "no simple quotas (Linux 6.7)"),
+    }
+    btrfs::enable_quota(layers, Quota::Full)
+        .map_err(|e| unsupported(format!("quotas of btrfs: {e}")))?;
+    Ok(Quota::Full)
 }
 
 fn is_btrfs(path: &Path) -> io::Result<bool> {
@@ -75,7 +93,11 @@ fn mount_image(image: &Path, at: &Path) -> io::Result<()> {
     }
     let file = OpenOptions::new().read(true).write(true).open(image)?;
     let device = loopdev::attach(&file).map_err(|e| {
-        io::Error::new(e.kind(), format!("loop device for {}: {e}", image.display()))
+        let advice = match e.kind() {
+            io::ErrorKind::NotFound => " (does `modprobe loop` help?)",
+            _ => "",
+        };
+        io::Error::new(e.kind(), format!("loop device for {}: {e}{advice}", image.display()))
     })?;
     let flags = MountFlags::NOATIME | MountFlags::NODEV;
     mount(&device.path, at, "btrfs", flags, c"discard=async").map_err(|e| {
@@ -137,9 +159,36 @@ fn qgroups_on(device: &Path) -> io::Result<PathBuf> {
     Err(unknown())
 }
 
+impl Btrfs {
+    fn subvolume(&self, id: &SandboxId) -> io::Result<u64> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let layer = openat(&self.layers, id.as_str(), flags, Mode::empty())?;
+        btrfs::subvolume_id(layer.as_fd())
+    }
+
+    /// Removes quota groups of deleted subvolumes, which kernels with full quotas keep, and refuse to
+    /// remove until the space is free: half a minute later, so those of before. What the server's
+    /// end finds waiting stays: the file system may be shared, and groups do not say whose they are.
+    fn forget(&self, subvolume: Option<u64>) {
+        let mut stale = self.stale.lock();
+        stale.extend(subvolume);
+        for _ in 0..stale.len().min(FORGET_AT_ONCE) {
+            let Some(group) = stale.pop_front() else { break };
+            match btrfs::remove_quota_group(self.layers.as_fd(), group) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => stale.push_back(group),
+                Err(error) => tracing::debug!(group, %error, "quota group not removed"),
+                Ok(()) => {}
+            }
+        }
+    }
+}
+
 impl Layers for Btrfs {
     fn name(&self) -> &'static str {
-        "btrfs"
+        match self.quota {
+            Quota::Simple => "btrfs",
+            Quota::Full => "btrfs with full quotas",
+        }
     }
 
     fn device(&self) -> Option<&Path> {
@@ -150,22 +199,25 @@ impl Layers for Btrfs {
         btrfs::create_subvolume(self.layers.as_fd(), id.as_str(), Some(bytes))?;
         let mount = detached::clone_at(self.layers.as_fd(), id.as_str())?;
         furnish(mount.as_fd())?;
-        Ok(Layer { mount })
+        Ok(Layer { mount, ids: Ids::FromZero })
     }
 
     fn usage(&self, id: &SandboxId) -> io::Result<u64> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let layer = openat(&self.layers, id.as_str(), flags, Mode::empty())?;
-        let subvolume = btrfs::subvolume_id(layer.as_fd())?;
+        let subvolume = self.subvolume(id)?;
         let text = fs::read_to_string(self.qgroups.join(format!("0_{subvolume}/referenced")))?;
         text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
     fn delete(&self, id: &SandboxId) -> io::Result<()> {
+        let subvolume = self.subvolume(id);
         match btrfs::delete_subvolume(self.layers.as_fd(), id.as_str()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            done => done?,
         }
+        if self.quota == Quota::Full {
+            self.forget(subvolume.ok());
+        }
+        Ok(())
     }
 
     fn ids(&self) -> io::Result<Vec<SandboxId>> {

@@ -1,7 +1,7 @@
 //! Writable layers: the private part of a sandbox's root file system, with a hard size limit.
 //!
-//! [`open`] chooses the store by a probe: btrfs with simple quotas on a loop image that the server
-//! owns, or memory (tmpfs) where the kernel lacks those.
+//! [`open`] chooses the store by a probe: btrfs with quotas on a loop image that the server owns, or
+//! memory (tmpfs) where the kernel lacks those.
 
 mod btrfs;
 mod tmpfs;
@@ -17,8 +17,18 @@ use soulbox_model::SandboxId;
 /// A new, empty layer.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// Detached, not yet idmapped mount of a directory that holds `upper` and `work`.
+    /// Detached mount, not idmapped yet, of a directory that holds `upper` and `work`.
     pub(crate) mount: OwnedFd,
+    pub(crate) ids: Ids,
+}
+
+/// What the owners of a layer's files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// 0 to 65535; the mount must be idmapped.
+    FromZero,
+    /// Those of the one sandbox that ever uses it: for file systems that cannot be idmapped.
+    Own,
 }
 
 pub(crate) const UPPER: &str = "upper";
@@ -49,7 +59,7 @@ pub(crate) trait Layers: Send + Sync + std::fmt::Debug {
 /// Opens the store below `data_dir`, mounted at `data_dir/store`; makes it at the first start.
 ///
 /// # Errors
-/// What the kernel reports; a kernel without btrfs or simple quotas is no error.
+/// What the kernel reports; a kernel without btrfs or its quotas is no error.
 pub(crate) fn open(data_dir: &Path) -> io::Result<Box<dyn Layers>> {
     match btrfs::Btrfs::open(data_dir) {
         Ok(store) => Ok(Box::new(store)),

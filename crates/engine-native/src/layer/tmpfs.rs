@@ -1,4 +1,7 @@
 //! Layers in memory: for kernels without btrfs. What a sandbox writes counts as its memory.
+//!
+//! Their files carry the ids of their sandbox: tmpfs can be idmapped since Linux 6.3 only, and no
+//! other sandbox ever sees them.
 
 use std::{
     collections::HashMap,
@@ -11,7 +14,7 @@ use rustix::mount::MountAttrFlags;
 use soulbox_model::SandboxId;
 use soulbox_sys::mount::{self, Opt};
 
-use super::{Layer, Layers, furnish};
+use super::{Ids, Layer, Layers, furnish};
 
 #[derive(Debug, Default)]
 pub(crate) struct Tmpfs {
@@ -31,7 +34,7 @@ impl Layers for Tmpfs {
         let mount = mount::new(c"tmpfs", &options, MountAttrFlags::empty())?;
         furnish(mount.as_fd())?;
         self.open.lock().insert(id.clone(), mount.try_clone()?);
-        Ok(Layer { mount })
+        Ok(Layer { mount, ids: Ids::Own })
     }
 
     fn usage(&self, id: &SandboxId) -> io::Result<u64> {

@@ -95,7 +95,7 @@ fn refused(error: Error) -> Problem {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
@@ -115,7 +115,7 @@ fn positive(seconds: i32) -> Result<Duration> {
     }
 }
 
-fn parse(
+pub(crate) fn parse(
     request: NewSandbox,
     timeout: Duration,
     idempotency_key: Option<String>,

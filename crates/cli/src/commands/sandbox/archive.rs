@@ -130,10 +130,10 @@ fn pack(from: &Path, pipe: Pipe) -> Result<()> {
     archive.into_inner().and_then(|mut pipe| io::Write::flush(&mut pipe)).map_err(context())
 }
 
-fn unpack(to: &Path, chunks: Chunks) -> Result<()> {
+pub(crate) fn unpack(to: &Path, stream: impl io::Read) -> Result<()> {
     let context = || Failure::io(to.display().to_string());
     std::fs::create_dir_all(to).map_err(context())?;
-    let mut archive = tar::Archive::new(chunks);
+    let mut archive = tar::Archive::new(stream);
     archive.set_preserve_permissions(false);
     archive.set_preserve_ownerships(false);
     archive.set_unpack_xattrs(false);

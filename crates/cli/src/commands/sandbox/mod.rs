@@ -1,6 +1,6 @@
 //! `soulbox sandbox …`.
 
-mod archive;
+pub(crate) mod archive;
 mod cp;
 mod exec;
 mod lifecycle;

@@ -1,0 +1,10 @@
+//! The targets, by what they try.
+
+pub mod api;
+pub mod archive;
+pub mod boot;
+pub mod files;
+pub mod gateway;
+pub mod messages;
+pub mod rpc;
+pub mod users;
