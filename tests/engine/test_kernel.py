@@ -135,7 +135,9 @@ print("done")
     ],
 )
 def test_what_must_not_be_written(shared, path):
-    said = output(shared, f"echo 1 2>/dev/null > {path} && echo WRITTEN; true", user="root")
+    # What is masked has /dev/null over it, which takes everything and does nothing.
+    unmasked = f'[ "$(stat -c %t:%T {path} 2>/dev/null)" != 1:3 ]'
+    said = output(shared, f"{unmasked} && echo 1 2>/dev/null > {path} && echo WRITTEN; true", user="root")
     assert "WRITTEN" not in said
 
 
@@ -187,7 +189,7 @@ def test_capabilities_are_bounded(shared):
 
 
 def test_sudo_works_without_power_outside(shared):
-    if "not found" in output(shared, "sudo -V | head -1"):
+    if not output(shared, "command -v sudo"):
         pytest.skip("this template has no sudo")
     assert output(shared, "sudo id -u") == "0"
     assert output(shared, "sudo sh -c 'echo x > /etc/by-sudo && cat /etc/by-sudo'") == "x"

@@ -371,7 +371,7 @@ def container(world):
         at = ["--data-dir", data]
 
         def soulbox(*arguments):
-            return subprocess.run([world.server.binary, *arguments, *at], capture_output=True, text=True, timeout=180)
+            return subprocess.run([world.server.binary, *at, *arguments], capture_output=True, text=True, timeout=180)
 
         until(lambda: soulbox("sandbox", "list").returncode == 0, 120, lambda: read("/var/tmp/container.log")[-2000:])
         made = soulbox("sandbox", "create", "--template", "host")

