@@ -199,7 +199,7 @@ print((usage.ru_utime + usage.ru_stime) / (time.monotonic() - started))
 @pytest.mark.parametrize("way", ["read", "write"])
 def test_the_disk_is_no_faster_than_its_limit(slow_disk, way):
     """Direct I/O, which both versions of cgroups see: 24 MiB at 8 MiB/s, and at most one second's worth ahead."""
-    sandbox = slow_disk.create(user="root")
+    sandbox = slow_disk.create()
     program = f"""
 import mmap, os, time
 block = mmap.mmap(-1, 1 << 20)

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -36,6 +37,16 @@ pub struct Announcement {
 #[derive(Debug)]
 pub struct Lock {
     _file: fs::File,
+}
+
+/// How long a server that was killed may seem to hold its lock: a child that it was just making has the
+/// lock too, until it executes its program.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// Whether a process of this number runs.
+fn lives(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z")))
 }
 
 impl DataDir {
@@ -119,15 +130,22 @@ impl DataDir {
             .mode(0o600)
             .open(&path)
             .map_err(context())?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                // A few digits; a foreign file would be longer.
-                let _ = (&mut file).take(32).read_to_string(&mut holder);
-                return Err(self.in_use(holder.trim()));
+        let began = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(context()(error.into())),
             }
-            Err(error) => return Err(context()(error.into())),
+            let mut holder = String::new();
+            file.rewind().map_err(context())?;
+            // A few digits; a foreign file would be longer.
+            let _ = (&mut file).take(32).read_to_string(&mut holder);
+            let holder = holder.trim();
+            if lives(holder) || began.elapsed() > RELEASE {
+                return Err(self.in_use(holder));
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
         let mark = |file: &mut fs::File| -> io::Result<()> {
             file.set_len(0)?;
