@@ -97,13 +97,15 @@ pub(super) fn command_limit(field: &Field<'_>) -> Outcome {
     hold!(began.elapsed() < Duration::from_secs(8), "the command took {:?}", began.elapsed());
     let said = output.map(|output| output.stdout).unwrap_or_default();
     hold!(!said.contains("outlived"), "the command outlived its limit");
-    let shells = sandbox.says("pgrep -c -f 'trap .. TERM' || true", Who::Root)?;
     hold!(sandbox.is_well(), "the sandbox does not answer any more");
-    // The look itself is one such shell.
-    hold!(
-        shells.lines().last().is_some_and(|count| count.parse().is_ok_and(|n: u32| n <= 1)),
-        "{shells} shells run on"
-    );
+    // The client hears of the end before the last of the killed processes is gone.
+    let gone = field.until(Duration::from_secs(5), || {
+        // The look itself is one such shell.
+        sandbox.says("pgrep -c -f 'trap .. TERM' || true", Who::Root).is_ok_and(|shells| {
+            shells.lines().last().is_some_and(|n| n.parse().is_ok_and(|n: u32| n <= 1))
+        })
+    })?;
+    hold!(gone, "the shell runs on");
     Ok("killed at its limit".into())
 }
 
