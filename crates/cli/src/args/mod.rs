@@ -254,8 +254,119 @@ pub enum Template {
 pub enum Bench {
     /// From the request to create a sandbox to the exit code of its first command.
     Create(BenchCreate),
+    /// Many sandboxes at once, each through its first command.
+    Burst(BenchBurst),
+    /// Create, command and kill without a pause.
+    Sustained(BenchSustained),
     /// Round trip of a command in a live sandbox.
     Exec(BenchExec),
+    /// A large file into a sandbox and back.
+    Files(BenchFiles),
+    /// What many idle sandboxes take, and how the API answers beside them.
+    Density(BenchDensity),
+    /// From the start of the server to its first answer.
+    Server(BenchServer),
+}
+
+impl Bench {
+    /// The template to measure with, if one is named.
+    pub fn template(&self) -> Option<&String> {
+        match self {
+            Self::Create(args) => args.template.as_ref(),
+            Self::Burst(args) => args.template.as_ref(),
+            Self::Sustained(args) => args.template.as_ref(),
+            Self::Exec(args) => args.template.as_ref(),
+            Self::Files(args) => args.template.as_ref(),
+            Self::Density(args) => args.template.as_ref(),
+            Self::Server(_) => None,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  soulbox bench burst
+  soulbox bench burst -n 50 --rounds 10 --json
+
+The floor is as many processes with the same namespaces, cgroups and root, one thread for each processor.")]
+pub struct BenchBurst {
+    /// Sandboxes to make at once.
+    #[arg(short, long, default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub number: u32,
+    /// How often.
+    #[arg(short, long, default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Template; `base` where it is ready, `host` otherwise.
+    #[arg(short, long)]
+    pub template: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  soulbox bench sustained
+  soulbox bench sustained --seconds 120 --json
+
+The floor is the rate at which the kernel alone makes and reaps the same processes.")]
+pub struct BenchSustained {
+    /// How long to go on.
+    #[arg(short, long, default_value_t = 30)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub seconds: u32,
+    /// Template; `base` where it is ready, `host` otherwise.
+    #[arg(short, long)]
+    pub template: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  soulbox bench files
+  soulbox bench files --size 1024 --json
+
+The floor is the same client against a plain file behind plain HTTP on this machine.")]
+pub struct BenchFiles {
+    /// Size of the file in MiB.
+    #[arg(short, long, default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub size: u32,
+    /// How often, there and back.
+    #[arg(short, long, default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Template; `base` where it is ready, `host` otherwise.
+    #[arg(short, long)]
+    pub template: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  soulbox bench density
+  soulbox bench density -n 1000 --json")]
+pub struct BenchDensity {
+    /// Sandboxes to keep.
+    #[arg(short, long, default_value_t = 300)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub number: u32,
+    /// Template; `base` where it is ready, `host` otherwise.
+    #[arg(short, long)]
+    pub template: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  soulbox bench server
+  soulbox bench server -n 50 --json")]
+pub struct BenchServer {
+    /// How often to start it.
+    #[arg(short, long, default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub number: u32,
 }
 
 #[derive(Debug, Args)]

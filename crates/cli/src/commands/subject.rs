@@ -23,6 +23,8 @@ use crate::{
 
 /// How long a temporary server may take to start: it formats a file system.
 const START: Duration = Duration::from_secs(60);
+/// How often to look whether it is ready.
+const POLL: Duration = Duration::from_millis(2);
 const STOP: Duration = Duration::from_secs(30);
 
 /// What is examined.
@@ -36,7 +38,7 @@ pub(super) struct Subject {
 }
 
 #[derive(Debug)]
-struct Temporary {
+pub(super) struct Temporary {
     child: Child,
     data_dir: PathBuf,
 }
@@ -110,6 +112,18 @@ impl Temporary {
     async fn start(settings: &Settings, interrupt: &Interrupt) -> Result<Self> {
         let _step = Step::spin(&settings.output, "no server runs: starting a temporary one");
         let data_dir = fresh_dir("temporary")?;
+        let started = Self::start_on(&data_dir, interrupt).await;
+        if started.is_err() {
+            remove(&data_dir);
+        }
+        Ok(started?.0)
+    }
+
+    /// Starts a server on `data_dir`, and says how long it took to be ready.
+    pub(super) async fn start_on(
+        data_dir: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<(Self, Duration)> {
         // What it says is worth reading if it does not start, and is read by the attack battery.
         let log = data_dir.join("server.log");
         let log = File::create(&log).map_err(Failure::io(log.display().to_string()))?;
@@ -117,7 +131,7 @@ impl Temporary {
         let child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--kill-sandboxes", "--no-base"])
             .arg("--data-dir")
-            .arg(&data_dir)
+            .arg(data_dir)
             .env("SOULBOX_LOG", "warn")
             .env_remove("SOULBOX_DOMAIN")
             .stdin(Stdio::null())
@@ -128,11 +142,12 @@ impl Temporary {
             .kill_on_drop(true)
             .spawn()
             .map_err(Failure::io("starting a temporary server"))?;
-        let mut temporary = Self { child, data_dir };
+        let mut temporary = Self { child, data_dir: data_dir.to_owned() };
+        let began = Instant::now();
         match temporary.ready(interrupt).await {
-            Ok(()) => Ok(temporary),
+            Ok(()) => Ok((temporary, began.elapsed())),
             Err(failure) => {
-                temporary.end().await;
+                temporary.stop().await;
                 Err(failure)
             }
         }
@@ -155,12 +170,19 @@ impl Temporary {
                 let last = log.unwrap_or_default().lines().last().map(plain).unwrap_or_default();
                 return Err(failed(format!("the temporary server ended with {status}: {last}")));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(POLL).await;
         }
         Err(failed(format!("the temporary server was not ready within {} s", START.as_secs())))
     }
 
-    async fn end(mut self) {
+    async fn end(self) {
+        let data_dir = self.data_dir.clone();
+        self.stop().await;
+        remove(&data_dir);
+    }
+
+    /// Ends the server; its data directory stays.
+    pub(super) async fn stop(mut self) {
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
             let _ = kill_process(pid, Signal::TERM);
@@ -169,7 +191,6 @@ impl Temporary {
                 let _ = self.child.kill().await;
             }
         }
-        remove(&self.data_dir);
     }
 }
 

@@ -2,16 +2,14 @@
 
 use std::time::Instant;
 
-use soulbox_model::SandboxId;
-
 use super::{
     Machine, Report, Row,
     floor::Floor,
-    trip::{nothing, request, run as run_command, settle},
+    trip::{make, nothing, run as run_command, settle},
 };
 use crate::{
     commands::{interrupt::Interrupt, subject::Subject},
-    failure::{Failure, Result},
+    failure::Result,
     progress::Step,
     settings::Settings,
 };
@@ -39,7 +37,7 @@ async fn measure(
     interrupt: &Interrupt,
 ) -> Result<Report> {
     let step = Step::count(&settings.output, u64::from(number), "creating sandboxes");
-    let (request, command) = (request(&subject.template), nothing());
+    let command = nothing();
     let (mut floors, mut requests, mut totals) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..WARM_UP + number {
         interrupt.check()?;
@@ -49,13 +47,8 @@ async fn measure(
         let bare = floor.measure().await?.min(floor.measure().await?);
         settle().await;
         let began = Instant::now();
-        let made = subject.server.create(&request, None).await?;
+        let (id, remote) = make(subject).await?;
         let answered = began.elapsed();
-        let id: SandboxId = made
-            .sandbox_id
-            .parse()
-            .map_err(|error: soulbox_model::id::InvalidId| Failure::Protocol(error.to_string()))?;
-        let remote = subject.server.remote_with(&id, made.envd_access_token);
         let ran = run_command(&remote, &command).await;
         let total = began.elapsed();
         subject.server.kill(&id).await?;
@@ -79,6 +72,7 @@ async fn measure(
         template: subject.template.clone(),
         samples: totals.len(),
         rows: std::iter::once(bottom).chain(rows).collect(),
+        figures: Vec::new(),
         machine: Machine::this(),
         temporary_server: subject.is_temporary(),
     })

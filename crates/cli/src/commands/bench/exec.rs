@@ -2,16 +2,14 @@
 
 use std::time::Instant;
 
-use soulbox_model::SandboxId;
-
 use super::{
     Machine, Report, Row, floor,
-    trip::{nothing, request, run as run_command},
+    trip::{make, nothing, run as run_command},
 };
 use crate::{
     client::Remote,
     commands::{interrupt::Interrupt, subject::Subject},
-    failure::{Failure, Result},
+    failure::Result,
     progress::Step,
     settings::Settings,
 };
@@ -25,12 +23,7 @@ pub(super) async fn run(
     number: u32,
     interrupt: &Interrupt,
 ) -> Result<Report> {
-    let made = subject.server.create(&request(&subject.template), None).await?;
-    let id: SandboxId = made
-        .sandbox_id
-        .parse()
-        .map_err(|error: soulbox_model::id::InvalidId| Failure::Protocol(error.to_string()))?;
-    let remote = subject.server.remote_with(&id, made.envd_access_token);
+    let (id, remote) = make(subject).await?;
     let measured = measure(settings, subject, &remote, number, interrupt).await;
     subject.server.kill(&id).await?;
     measured
@@ -68,6 +61,7 @@ async fn measure(
         template: subject.template.clone(),
         samples: trips.len(),
         rows: vec![bottom, above],
+        figures: Vec::new(),
         machine: Machine::this(),
         temporary_server: subject.is_temporary(),
     })

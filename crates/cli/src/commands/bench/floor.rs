@@ -1,6 +1,13 @@
 //! The floor of `bench create`: the kernel's share, measured beside the server.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use soulbox_engine::{Bind, Engine as _, Rootfs};
 use soulbox_engine_native::{Native, Options, floor};
@@ -41,7 +48,7 @@ impl Floor {
         let options = Options {
             data_dir: dir.to_owned(),
             agent: AGENT,
-            max_sandboxes: 64,
+            max_sandboxes: 4096,
             pool: 0,
             resources: Resources::default(),
             disk_rate: DiskRate::default(),
@@ -71,6 +78,53 @@ impl Floor {
         let measured =
             measured.map_err(|error| Failure::io("floor")(std::io::Error::other(error)))?;
         Ok(measured.map_err(soulbox_model::Error::from)?)
+    }
+
+    /// As many at once as there are processors, until all `number` are made. Returns how long all took.
+    pub(super) async fn burst(&self, number: u32) -> Result<Duration> {
+        let left = Arc::new(AtomicU32::new(number));
+        let began = Instant::now();
+        self.threads(move || {
+            left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+        })
+        .await?;
+        Ok(began.elapsed())
+    }
+
+    /// As many at once as there are processors, for `span`.
+    pub(super) async fn sustained(&self, span: Duration) -> Result<Vec<Duration>> {
+        let began = Instant::now();
+        self.threads(move || began.elapsed() < span).await
+    }
+
+    async fn threads(
+        &self,
+        more: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Result<Vec<Duration>> {
+        let floor = Arc::clone(&self.floor);
+        let measured = spawn_blocking(move || {
+            let work = || {
+                let mut samples = Vec::new();
+                while more() {
+                    samples.push(floor.measure()?);
+                }
+                Ok(samples)
+            };
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+                let joined = threads.into_iter().map(|thread| {
+                    thread.join().unwrap_or_else(|_| {
+                        Err(soulbox_engine::Error::Unsupported("a thread of the floor died".into()))
+                    })
+                });
+                joined.collect::<soulbox_engine::Result<Vec<_>>>()
+            })
+        })
+        .await
+        .map_err(|error| Failure::io("floor")(std::io::Error::other(error)))?;
+        Ok(measured.map_err(soulbox_model::Error::from)?.concat())
     }
 
     pub(super) async fn end(self) {

@@ -1,9 +1,14 @@
 //! `soulbox bench …`: this machine against its physical floor, in one run.
 
+mod burst;
 mod create;
+mod density;
 mod exec;
+mod files;
 mod floor;
+mod server;
 mod stats;
+mod sustained;
 mod trip;
 
 use serde::Serialize;
@@ -27,6 +32,8 @@ struct Report {
     template: String,
     samples: usize,
     rows: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    figures: Vec<Figure>,
     machine: Machine,
     /// Whether the server ran before, or was started for this run.
     temporary_server: bool,
@@ -50,6 +57,17 @@ struct Ratio {
     p99: f64,
 }
 
+/// A figure that is no duration of a sample.
+#[derive(Debug, Serialize)]
+struct Figure {
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    /// To the floor's figure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
+}
+
 #[derive(Debug, Serialize)]
 struct Machine {
     processor: String,
@@ -60,14 +78,24 @@ struct Machine {
 
 pub(super) async fn run(settings: &Settings, command: Bench) -> Result<()> {
     let interrupt = Interrupt::listen()?;
-    let wanted = match &command {
-        Bench::Create(args) => args.template.clone(),
-        Bench::Exec(args) => args.template.clone(),
-    };
-    let subject = Subject::find(settings, wanted, &interrupt).await?;
+    if let Bench::Server(args) = &command {
+        return show(&settings.output, &server::run(settings, args.number, &interrupt).await?);
+    }
+    let subject = Subject::find(settings, command.template().cloned(), &interrupt).await?;
     let report = match command {
         Bench::Create(args) => create::run(settings, &subject, args.number, &interrupt).await,
+        Bench::Burst(args) => {
+            burst::run(settings, &subject, args.number, args.rounds, &interrupt).await
+        }
+        Bench::Sustained(args) => {
+            sustained::run(settings, &subject, args.seconds, &interrupt).await
+        }
+        Bench::Files(args) => {
+            files::run(settings, &subject, args.size, args.rounds, &interrupt).await
+        }
+        Bench::Density(args) => density::run(settings, &subject, args.number, &interrupt).await,
         Bench::Exec(args) => exec::run(settings, &subject, args.number, &interrupt).await,
+        Bench::Server(args) => server::run(settings, args.number, &interrupt).await,
     };
     subject.end().await;
     show(&settings.output, &report?)
@@ -150,5 +178,10 @@ fn show(output: &Output, report: &Report) -> Result<()> {
             ]
         })
         .collect();
-    output.table(&["", "P50", "P90", "P99", "MIN", "MAX"], rows)
+    output.table(&["", "P50", "P90", "P99", "MIN", "MAX"], rows)?;
+    for Figure { name, value, unit, ratio } in &report.figures {
+        let ratio = ratio.map(|ratio| format!(" ({ratio:.2} ×)")).unwrap_or_default();
+        output.line(format!("{}: {value:.2} {unit}{ratio}", output.tint(Tone::Strong, name)))?;
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use soulbox_model::{SandboxId, id::InvalidId};
 use soulbox_wire::rest::NewSandboxV2;
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
         process::{Config, Event},
         remote::Launch,
     },
+    commands::subject::Subject,
     failure::{Failure, Result},
 };
 
@@ -18,12 +20,22 @@ const SETTLE: Duration = Duration::from_millis(5);
 const LIFE_SECONDS: i32 = 600;
 
 /// What a measured sandbox is asked for with.
-pub(super) fn request(template: &str) -> NewSandboxV2 {
+fn request(template: &str) -> NewSandboxV2 {
     NewSandboxV2 {
         template_id: template.to_owned(),
         timeout: Some(LIFE_SECONDS),
         ..NewSandboxV2::default()
     }
+}
+
+/// Makes a sandbox to measure with.
+pub(super) async fn make(subject: &Subject) -> Result<(SandboxId, Remote)> {
+    let made = subject.server.create(&request(&subject.template), None).await?;
+    let id: SandboxId = made.sandbox_id.parse().map_err(|error: InvalidId| {
+        Failure::Protocol(format!("the server named a sandbox `{}`: {error}", made.sandbox_id))
+    })?;
+    let remote = subject.server.remote_with(&id, made.envd_access_token);
+    Ok((id, remote))
 }
 
 /// Lets what the sample before left be cleaned up outside of the next one's time.

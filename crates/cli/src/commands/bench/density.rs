@@ -1,0 +1,161 @@
+//! Many idle sandboxes: what they take, and how the server answers beside them.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use soulbox_model::SandboxId;
+
+use super::{Figure, Interrupt, Machine, Report, Row, trip::make};
+use crate::{
+    commands::subject::Subject,
+    data_dir::DataDir,
+    failure::{Failure, Result},
+    progress::Step,
+    settings::Settings,
+};
+
+const AT_ONCE: usize = 8;
+const MIB: f64 = (1 << 20) as f64;
+/// Lets the pool fill up and caches settle.
+const REST: Duration = Duration::from_secs(3);
+const REQUESTS: usize = 300;
+const FREED_WITHIN: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(
+    settings: &Settings,
+    subject: &Subject,
+    number: u32,
+    interrupt: &Interrupt,
+) -> Result<Report> {
+    let mut ids = Vec::new();
+    let measured = measure(settings, subject, number, interrupt, &mut ids).await;
+    for id in &ids {
+        subject.server.kill(id).await?;
+    }
+    measured
+}
+
+async fn measure(
+    settings: &Settings,
+    subject: &Subject,
+    number: u32,
+    interrupt: &Interrupt,
+    ids: &mut Vec<SandboxId>,
+) -> Result<Report> {
+    // What the first one loads is nobody's in particular.
+    let (first, _) = make(subject).await?;
+    subject.server.kill(&first).await?;
+    tokio::time::sleep(REST).await;
+    let before = Memory::now()?;
+
+    let step = Step::count(&settings.output, u64::from(number), "creating sandboxes");
+    let mut making = stream::iter(0..number)
+        .map(|_| async {
+            interrupt.check()?;
+            make(subject).await
+        })
+        .buffer_unordered(AT_ONCE);
+    while let Some((id, _)) = making.try_next().await? {
+        ids.push(id);
+        step.advance(1);
+    }
+    drop((making, step));
+    tokio::time::sleep(REST).await;
+    let after = Memory::now()?;
+
+    let mut requests = Vec::new();
+    for id in ids.iter().cycle().take(REQUESTS) {
+        interrupt.check()?;
+        let began = Instant::now();
+        subject.server.get(id).await?;
+        requests.push(began.elapsed());
+    }
+    let server = subject.data_dir.as_deref().map(resident).transpose()?;
+
+    let mut kills = Vec::new();
+    let began = Instant::now();
+    while let Some(id) = ids.last() {
+        let began = Instant::now();
+        subject.server.kill(id).await?;
+        kills.push(began.elapsed());
+        ids.pop();
+    }
+    let killed = began.elapsed();
+    let freed = freed(&before, &after, f64::from(number)).await?;
+
+    let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / f64::from(number);
+    let figure = |name, value, unit| Figure { name, value, unit, ratio: None };
+    let mut figures = vec![
+        figure(
+            "memory for each, kernel's included",
+            each(after.available, before.available) / MIB,
+            "MiB",
+        ),
+        figure("kernel objects of it", each(before.slab, after.slab) / MIB, "MiB"),
+        figure("all killed, one after the other, in", killed.as_secs_f64(), "s"),
+        figure("nine tenths of the memory back after", freed.as_secs_f64(), "s"),
+    ];
+    if let Some(bytes) = server {
+        figures.push(figure("server, resident", bytes as f64 / MIB, "MiB"));
+    }
+    Ok(Report {
+        measured: "idle sandboxes, and the API beside them",
+        floor: "none: these are figures of this machine",
+        template: subject.template.clone(),
+        samples: number as usize,
+        rows: vec![
+            Row::floor("GET a sandbox", &mut requests),
+            Row::floor("DELETE a sandbox", &mut kills),
+        ],
+        figures,
+        machine: Machine::this(),
+        temporary_server: subject.is_temporary(),
+    })
+}
+
+/// Waits until nine tenths of what was taken are there again.
+async fn freed(before: &Memory, after: &Memory, number: f64) -> Result<Duration> {
+    let began = Instant::now();
+    let taken = before.available.saturating_sub(after.available) / 10 * 9;
+    while Memory::now()?.available.saturating_sub(after.available) < taken {
+        if began.elapsed() > FREED_WITHIN {
+            return Err(Failure::Protocol(format!(
+                "the memory of {number} sandboxes is not freed"
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(began.elapsed())
+}
+
+/// Of the machine, in bytes.
+struct Memory {
+    available: u64,
+    slab: u64,
+}
+
+impl Memory {
+    fn now() -> Result<Self> {
+        let text = read(Path::new("/proc/meminfo"))?;
+        Ok(Self { available: kib(&text, "MemAvailable:") << 10, slab: kib(&text, "Slab:") << 10 })
+    }
+}
+
+/// Bytes of the server's memory that are in RAM.
+fn resident(data_dir: &Path) -> Result<u64> {
+    let Some(server) = DataDir::new(data_dir).announcement()? else { return Ok(0) };
+    let text = read(Path::new(&format!("/proc/{}/status", server.pid)))?;
+    Ok(kib(&text, "VmRSS:") << 10)
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(Failure::io(path.display().to_string()))
+}
+
+fn kib(text: &str, key: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(key));
+    value.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
