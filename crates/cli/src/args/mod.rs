@@ -164,7 +164,7 @@ pub struct Serve {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_sandboxes: u32,
-    /// How many blank sandboxes to keep ready, so that a create takes half the time; 0.4 MiB each.
+    /// How many sandboxes to make ahead, so that a create takes half the time; about 0.5 MiB each.
     #[arg(long, value_name = "N", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub pool: u32,
