@@ -143,6 +143,7 @@ impl Core {
             allow_internet: request.allow_internet,
             envd_version: ENVD_VERSION.to_owned(),
             record: None,
+            network: request.network,
         };
         let mut env = template.env.clone();
         env.extend(request.env);
