@@ -15,6 +15,7 @@ pub mod loopdev;
 pub mod memfd;
 pub mod mount;
 pub mod netns;
+pub mod outward;
 pub mod pty;
 pub mod scm;
 pub mod seccomp;
