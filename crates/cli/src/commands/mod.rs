@@ -6,6 +6,7 @@ mod doctor;
 mod env;
 mod key;
 mod sandbox;
+mod secret;
 mod serve;
 mod template;
 
@@ -21,6 +22,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Serve(args) => serve::run(settings, args).await,
         Command::Env(args) => env::run(settings, args),
         Command::Sandbox(command) => sandbox::run(settings, command).await,
+        Command::Secret(command) => secret::run(settings, command).await,
         Command::Key(command) => key::run(settings, command).await,
         Command::Template(command) => template::run(settings, command).await,
         Command::Bench(command) => bench::run(settings, command).await,

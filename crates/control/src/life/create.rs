@@ -65,6 +65,7 @@ impl Core {
         // Again, since this runs in a task that `close` waits for once it started.
         self.check_open()?;
         let template = self.templates.resolve(&request.template)?;
+        let request = self.with_secrets(team, request).await?;
         let slot = self.registry.take_slot()?;
         let timeout = request.timeout;
         let (mut row, spec) = self.plan(team, request, &template);
@@ -105,6 +106,19 @@ impl Core {
         tracing::info!(sandbox = %id, template = %live.template_name, "sandbox created");
         self.announce(&live);
         Ok(live)
+    }
+
+    /// Checks the secrets that a request names, and puts those of its environment in.
+    async fn with_secrets(&self, team: TeamId, mut request: Create) -> Result<Create> {
+        if let Some(network) = &request.network {
+            let checked = self.secrets().check_egress(team, &network.egress).await;
+            checked.map_err(|error| error.below("network"))?;
+        }
+        if request.env_secrets {
+            request.env = self.secrets().fill_in(team, request.env).await?;
+            admit::check_env(&request.env)?;
+        }
+        Ok(request)
     }
 
     /// Lets everybody see a sandbox that runs: its callers, its timer, the watch on its PID 1.

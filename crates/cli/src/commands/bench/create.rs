@@ -48,7 +48,7 @@ async fn measure(
         let bare = floor.measure().await?.min(floor.measure().await?);
         settle().await;
         let began = Instant::now();
-        let made = subject.server.create(&request, None).await?;
+        let made = subject.server.create(&request, None, false).await?;
         let answered = began.elapsed();
         let id: SandboxId = made
             .sandbox_id

@@ -24,7 +24,7 @@ pub(super) async fn run(
     number: u32,
     interrupt: &Interrupt,
 ) -> Result<Report> {
-    let made = subject.server.create(&subject.request(), None).await?;
+    let made = subject.server.create(&subject.request(), None, false).await?;
     let id: SandboxId = made
         .sandbox_id
         .parse()
