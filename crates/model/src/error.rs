@@ -71,6 +71,17 @@ impl Error {
         Self::Unavailable { reason: reason.into(), retry_after: Some(retry_after) }
     }
 
+    /// The same of a field that lies inside `outer`.
+    #[must_use]
+    pub fn below(self, outer: &str) -> Self {
+        match self {
+            Self::InvalidRequest { field, message } => {
+                Self::InvalidRequest { field: format!("{outer}.{field}"), message }
+            }
+            other => other,
+        }
+    }
+
     /// Stable for ever; documented for users.
     pub fn code(&self) -> &'static str {
         match self {

@@ -111,6 +111,33 @@ impl FromStr for TemplateId {
     }
 }
 
+/// A stored secret: `sec_` and 20 characters of `a-z0-9`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SecretId(String);
+text_id!(SecretId);
+
+impl SecretId {
+    /// What every id begins with, and no name of a secret.
+    pub const PREFIX: &str = "sec_";
+
+    pub fn random() -> Self {
+        Self(format!("{}{}", Self::PREFIX, random_text(20)))
+    }
+}
+
+impl FromStr for SecretId {
+    type Err = InvalidId;
+
+    fn from_str(s: &str) -> Result<Self, InvalidId> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        match s.strip_prefix(Self::PREFIX) {
+            Some(rest) if rest.len() == 20 && rest.bytes().all(plain) => Ok(Self(s.to_owned())),
+            _ => Err(InvalidId::new("secret id", s, "`sec_` followed by 20 of a-z and 0-9")),
+        }
+    }
+}
+
 /// A team: what API keys and sandboxes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -10,11 +10,13 @@ pub mod id;
 pub mod network;
 pub mod resources;
 pub mod retry;
+pub mod secret;
 
 pub use error::{BoxError, Error, Result};
-pub use id::{Port, SandboxId, TeamId, TemplateId};
+pub use id::{Port, SandboxId, SecretId, TeamId, TemplateId};
 pub use resources::{DiskRate, Resources};
 pub use retry::RetryPolicy;
+pub use secret::SecretValue;
 
 /// The port on which the agent answers inside every sandbox, as E2B clients expect it.
 pub const AGENT_PORT: Port = Port::AGENT;

@@ -1,13 +1,16 @@
 //! The table of API keys.
 
-use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use soulbox_model::TeamId;
 use sqlx::{Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use crate::{ApiKey, Error, KeyHash, Mask, NewKey, Result, Store, key, time::from_micros};
+use crate::{
+    ApiKey, Error, KeyHash, Mask, NewKey, Result, Store, file::write_private, key,
+    time::from_micros,
+};
 
 macro_rules! columns {
     () => {
@@ -152,25 +155,6 @@ impl Store {
         }
         transaction.commit().await.map_err(failed())
     }
-}
-
-/// Replaces `path` by a file of mode 0600 that holds `text` and a newline.
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    let mut staged = path.as_os_str().to_owned();
-    staged.push(".new");
-    let staged = Path::new(&staged);
-    let write = || {
-        match std::fs::remove_file(staged) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(staged)?;
-        writeln!(file, "{text}")?;
-        file.sync_all()?;
-        std::fs::rename(staged, path)
-    };
-    write().map_err(Error::io("write", path))
 }
 
 fn api_key(row: &SqliteRow) -> Result<ApiKey> {

@@ -1,4 +1,4 @@
-//! Persistent state: teams, API keys, sandboxes and idempotency keys, in SQLite.
+//! Persistent state: teams, API keys, sandboxes, idempotency keys and sealed secrets, in SQLite.
 //!
 //! For what must survive the server, and nothing else: what changes by the second lives in memory
 //! in `control`. Environment variables and access tokens of sandboxes are never written; tokens
@@ -7,14 +7,17 @@
 
 mod api_keys;
 mod error;
+mod file;
 mod idempotency;
 mod key;
 mod migrations;
 mod passing;
 mod sandboxes;
 mod secret;
+mod secrets;
 mod teams;
 mod time;
+mod vault;
 
 use std::{
     path::{Path, PathBuf},
@@ -27,11 +30,13 @@ pub use idempotency::{Idempotency, IdempotencyRow};
 pub use key::{ApiKey, KEY_PREFIX, KeyHash, Mask, NewKey};
 pub use sandboxes::{Loaded, SandboxRow, SandboxState};
 pub use secret::ServerSecret;
+pub use secrets::{NewSecret, Rotation, SECRETS_FULL, Secret, SecretChange, SecretRef};
 use sqlx::{
     SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 pub use teams::Team;
+use vault::Vault;
 
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,14 +53,15 @@ pub struct Store {
     writer: SqlitePool,
     reader: SqlitePool,
     secret: Arc<ServerSecret>,
+    vault: Arc<Vault>,
     default_team: Team,
 }
 
 impl Store {
     /// Opens the database in the file `path`, makes it on first use and brings its tables up to date.
     ///
-    /// The file and the server secret `secret.key` beside it have mode 0600; the directory must
-    /// exist. A fresh database has one team and no key; see [`Store::ensure_first_key`]. Other
+    /// The file, the server secret `secret.key` and the keys of secrets `vault.key` beside it have
+    /// mode 0600; the directory must exist. A fresh database has one team and no key; see [`Store::ensure_first_key`]. Other
     /// processes may have it open too.
     ///
     /// # Errors
@@ -64,7 +70,7 @@ impl Store {
         let path = path.as_ref().to_path_buf();
         let prepared = path.clone();
         // The lock keeps two processes from setting up a fresh database at once.
-        let (secret, lock) = tokio::task::spawn_blocking(move || prepare(&prepared))
+        let (secret, vault, lock) = tokio::task::spawn_blocking(move || prepare(&prepared))
             .await
             .map_err(|e| Error::io("open", &path)(std::io::Error::other(e)))??;
 
@@ -95,7 +101,7 @@ impl Store {
             .await
             .map_err(Error::database("open"))?;
         drop(lock);
-        Ok(Self { writer, reader, secret: Arc::new(secret), default_team })
+        Ok(Self { writer, reader, secret: Arc::new(secret), vault: Arc::new(vault), default_team })
     }
 
     /// What this server derives tokens from.
@@ -126,10 +132,11 @@ impl Store {
     }
 }
 
-fn prepare(path: &Path) -> Result<(ServerSecret, std::fs::File)> {
+fn prepare(path: &Path) -> Result<(ServerSecret, Vault, std::fs::File)> {
     use std::os::unix::fs::OpenOptionsExt;
     let secret_path: PathBuf = path.with_file_name("secret.key");
     let (secret, lock) = ServerSecret::load_or_create(&secret_path)?;
+    let vault = Vault::load_or_create(&path.with_file_name("vault.key"))?;
     // SQLite gives its side files the mode of the database.
     std::fs::OpenOptions::new()
         .write(true)
@@ -138,5 +145,5 @@ fn prepare(path: &Path) -> Result<(ServerSecret, std::fs::File)> {
         .mode(0o600)
         .open(path)
         .map_err(Error::io("open", path))?;
-    Ok((secret, lock))
+    Ok((secret, vault, lock))
 }

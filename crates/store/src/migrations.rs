@@ -11,6 +11,7 @@ use crate::Result;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
     (2, "network", include_str!("../migrations/0002_network.sql")),
+    (3, "secrets", include_str!("../migrations/0003_secrets.sql")),
 ];
 
 pub(crate) async fn run(pool: &SqlitePool) -> Result<()> {

@@ -83,7 +83,7 @@ async fn only_the_owner_may_read_the_files() {
         assert_eq!(mode & 0o777, 0o600, "{:?}", entry.path());
         seen += 1;
     }
-    assert_eq!(seen, 4, "database, its two side files, the secret");
+    assert_eq!(seen, 5, "database, its two side files, the secret, the keys of secrets");
 }
 
 #[tokio::test]
