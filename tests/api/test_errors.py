@@ -102,7 +102,6 @@ def test_wrong_methods(api):
         ("GET", "/snapshots"),
         ("POST", "/volumes"),
         ("GET", "/volumes"),
-        ("POST", "/secrets"),
         ("POST", "/v3/templates"),
     ],
 )

@@ -25,6 +25,7 @@ use crate::{App, problem::Problem};
         (name = "sandboxes", description = "Sandboxes, as E2B's clients use them"),
         (name = "templates", description = "What sandboxes are made from"),
         (name = "keys", description = "Teams and API keys"),
+        (name = "secrets", description = "Values that rules and environments name"),
         (name = "soulbox", description = "SoulBox's own API"),
         (name = "health", description = "For load balancers and scripts"),
         (name = "later", description = "Routes of E2B that this server answers with 501"),

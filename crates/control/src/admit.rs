@@ -53,7 +53,7 @@ pub(crate) fn check_timeout(timeout: std::time::Duration, limits: &Limits) -> Re
     Err(Error::invalid("timeout", format!("cannot be greater than {most}")))
 }
 
-fn check_env(env: &BTreeMap<String, String>) -> Result<()> {
+pub(crate) fn check_env(env: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in env {
         let shown: String = name.chars().take(40).collect();
         if name.is_empty() || name.contains(['=', '\0']) {
@@ -89,6 +89,7 @@ mod tests {
             timeout: Duration::from_secs(300),
             metadata: BTreeMap::new(),
             env: BTreeMap::new(),
+            env_secrets: false,
             secure: true,
             auto_pause: false,
             allow_internet: Some(true),

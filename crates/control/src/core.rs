@@ -25,6 +25,7 @@ use crate::{
     life::{Cause, Requests},
     live::{Live, Registry},
     metrics::SAMPLE_EVERY,
+    secrets::Secrets,
     timers::Timers,
     types::{Config, Limits},
 };
@@ -97,6 +98,10 @@ impl Core {
             .of_team(team, id)
             .filter(|live| live.is_running())
             .ok_or_else(|| Error::not_found("sandbox", id))
+    }
+
+    pub(crate) fn secrets(&self) -> Secrets<'_> {
+        Secrets::new(&self.store)
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {

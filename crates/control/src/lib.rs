@@ -18,6 +18,7 @@ mod live;
 mod logs;
 mod metrics;
 mod reconcile;
+mod secrets;
 mod timers;
 pub mod types;
 
@@ -25,10 +26,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 pub use life::KEY_REUSED;
+pub use secrets::{SecretPage, Secrets};
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_image::Templates;
 use soulbox_model::{Error, Result, SandboxId, TeamId, network::Egress};
-pub use soulbox_store::{ApiKey, Mask, NewKey, Team};
+pub use soulbox_store::{
+    ApiKey, Mask, NewKey, NewSecret, SECRETS_FULL, Secret, SecretChange, Team,
+};
 use tokio_util::sync::DropGuard;
 use uuid::Uuid;
 
@@ -245,6 +249,11 @@ impl Control {
     /// Like [`Control::create_key`] and [`Control::revoke_key`].
     pub async fn rename_key(&self, team: TeamId, id: Uuid, name: &str) -> Result<()> {
         self.core.rename_key(team, id, name).await
+    }
+
+    /// What the teams keep secret.
+    pub fn secrets(&self) -> Secrets<'_> {
+        self.core.secrets()
     }
 
     /// The team of that id.

@@ -68,6 +68,8 @@ pub struct Create {
     pub metadata: BTreeMap<String, String>,
     /// Added to the environment of every command.
     pub env: BTreeMap<String, String>,
+    /// Whether `$NAME` in a value of `env` is the secret of that name.
+    pub env_secrets: bool,
     /// Whether the agent demands an access token.
     pub secure: bool,
     /// Pause at the timeout instead of ending; not served yet.

@@ -52,7 +52,6 @@ const BUILDS: &str = "building templates";
 const TAGS: &str = "tagging templates";
 const TEMPLATES: &str = "changing templates";
 const VOLUMES: &str = "volume storage";
-const SECRETS: &str = "secret storage";
 const TEAM_METRICS: &str = "measuring a team";
 const TOKENS: &str = "issuing access tokens";
 const ADMIN: &str = "administering nodes";
@@ -96,11 +95,6 @@ const ROUTES: &[Later] = &[
     foreign(Post, "/volumecontent/{volumeID}/dir", VOLUMES),
     foreign(Get, "/volumecontent/{volumeID}/file", VOLUMES),
     foreign(Put, "/volumecontent/{volumeID}/file", VOLUMES),
-    later(Get, "/secrets", SECRETS),
-    later(Post, "/secrets", SECRETS),
-    later(Get, "/secrets/{secretID}", SECRETS),
-    later(Post, "/secrets/{secretID}", SECRETS),
-    later(Delete, "/secrets/{secretID}", SECRETS),
     later(Get, "/teams/{teamID}/metrics", TEAM_METRICS),
     later(Get, "/teams/{teamID}/metrics/max", TEAM_METRICS),
     foreign(Post, "/access-tokens", TOKENS),

@@ -8,6 +8,7 @@ mod network;
 mod observe;
 mod render;
 pub(crate) mod sandboxes;
+mod secrets;
 mod soulbox;
 mod templates;
 
@@ -25,6 +26,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(observe::routes())
         .merge(templates::routes())
         .merge(keys::routes())
+        .merge(secrets::routes())
         .merge(soulbox::routes())
         .merge(openapi::routes());
     later::add(router)

@@ -17,6 +17,7 @@ mod keys;
 mod life;
 mod lists;
 mod observe;
+mod secrets;
 mod server;
 mod surroundings;
 mod templates;

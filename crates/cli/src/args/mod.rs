@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and what it is turned into.
 
 pub mod sandbox;
+pub mod secret;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -95,6 +96,9 @@ pub enum Command {
     /// Create, list and revoke API keys in the data directory; needs no running server.
     #[command(subcommand)]
     Key(Key),
+    /// Store what sandboxes may use and not see.
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// List and prepare templates.
     #[command(subcommand)]
     Template(Template),

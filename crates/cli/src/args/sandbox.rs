@@ -45,6 +45,9 @@ pub struct Create {
     /// Variable of every command in it; may be repeated.
     #[arg(short, long, value_parser = key_value, value_name = "KEY=VALUE")]
     pub env: Vec<(String, String)>,
+    /// Variable that holds a stored secret, readable inside; may be repeated.
+    #[arg(long, value_parser = key_value, value_name = "KEY=SECRET")]
+    pub secret: Vec<(String, String)>,
     /// Label to find it by; may be repeated.
     #[arg(short, long, value_parser = key_value, value_name = "KEY=VALUE")]
     pub metadata: Vec<(String, String)>,

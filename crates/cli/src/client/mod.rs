@@ -7,6 +7,7 @@ pub mod http;
 pub mod locate;
 pub mod process;
 pub mod remote;
+mod secrets;
 pub mod server;
 
 pub use endpoint::Endpoint;

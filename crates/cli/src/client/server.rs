@@ -44,7 +44,8 @@ impl Server {
         &self.key
     }
 
-    /// Makes a sandbox. Repeats a failed request only under an idempotency key.
+    /// Makes a sandbox. Repeats a failed request only under an idempotency key. With
+    /// `env_secrets`, `$NAME` in its environment is a secret.
     ///
     /// # Errors
     /// What the server says.
@@ -52,9 +53,13 @@ impl Server {
         &self,
         new: &NewSandboxV2,
         idempotency_key: Option<&str>,
+        env_secrets: bool,
     ) -> Result<Sandbox> {
         let body = encode(new)?;
-        let once = || self.send(Method::POST, "/v2/sandboxes", Some(body.clone()), idempotency_key);
+        let mut headers = Vec::new();
+        headers.extend(idempotency_key.map(|key| ("idempotency-key", key)));
+        headers.extend(env_secrets.then_some(("soulbox-env-secrets", "resolve")));
+        let once = || self.send(Method::POST, "/v2/sandboxes", Some(body.clone()), &headers);
         let answer = match idempotency_key {
             Some(_) => retrying(once).await?,
             None => once().await?,
@@ -92,7 +97,7 @@ impl Server {
             if let Some(token) = &token {
                 path += &format!("&nextToken={}", quote(token));
             }
-            let answer = retrying(|| self.send(Method::GET, &path, None, None)).await?;
+            let answer = retrying(|| self.send(Method::GET, &path, None, &[])).await?;
             all.append(&mut decode::<Vec<ListedSandbox>>(&answer)?);
             token = answer
                 .headers
@@ -113,7 +118,7 @@ impl Server {
     /// What the server says, other than that it does not know the sandbox.
     pub async fn kill(&self, id: &SandboxId) -> Result<bool> {
         let path = format!("/sandboxes/{id}");
-        match retrying(|| self.send(Method::DELETE, &path, None, None)).await {
+        match retrying(|| self.send(Method::DELETE, &path, None, &[])).await {
             Ok(_) => Ok(true),
             Err(Failure::Answer { status: 404, .. }) => Ok(false),
             Err(failure) => Err(failure),
@@ -162,7 +167,7 @@ impl Server {
     /// What the server says.
     pub async fn build_template(&self, name: &str) -> Result<TemplateProgress> {
         let path = format!("/soulbox/v1/templates/{}/build", quote(name));
-        let answer = retrying(|| self.send(Method::POST, &path, None, None)).await?;
+        let answer = retrying(|| self.send(Method::POST, &path, None, &[])).await?;
         decode(&answer)
     }
 
@@ -187,20 +192,20 @@ impl Server {
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let answer = retrying(|| self.send(Method::GET, path, None, None)).await?;
+        let answer = retrying(|| self.send(Method::GET, path, None, &[])).await?;
         decode(&answer)
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<bytes::Bytes>,
-        idempotency_key: Option<&str>,
+        headers: &[(&str, &str)],
     ) -> Result<Answer> {
         let mut request = self.http.request(method, path).header("x-api-key", &self.key);
-        if let Some(key) = idempotency_key {
-            request = request.header("idempotency-key", key);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let request = match body {
             Some(body) => {
@@ -219,7 +224,7 @@ impl Server {
 }
 
 /// Repeats what may be repeated, as the platform's policy says.
-async fn retrying<T, Fut>(mut operation: impl FnMut() -> Fut) -> Result<T>
+pub(super) async fn retrying<T, Fut>(mut operation: impl FnMut() -> Fut) -> Result<T>
 where
     Fut: Future<Output = Result<T>>,
 {
@@ -244,13 +249,13 @@ fn jitter(bound: Duration) -> Duration {
     bound.mul_f64(rand::random::<f64>())
 }
 
-fn encode(body: &impl Serialize) -> Result<bytes::Bytes> {
+pub(super) fn encode(body: &impl Serialize) -> Result<bytes::Bytes> {
     serde_json::to_vec(body)
         .map(Into::into)
         .map_err(|error| Failure::usage(format!("request: {error}")))
 }
 
-fn decode<T: DeserializeOwned>(answer: &Answer) -> Result<T> {
+pub(super) fn decode<T: DeserializeOwned>(answer: &Answer) -> Result<T> {
     serde_json::from_slice(&answer.body).map_err(|error| Failure::Protocol(error.to_string()))
 }
 

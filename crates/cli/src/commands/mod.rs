@@ -7,6 +7,7 @@ mod env;
 mod interrupt;
 mod key;
 pub(crate) mod sandbox;
+mod secret;
 mod serve;
 mod subject;
 mod template;
@@ -23,6 +24,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Serve(args) => serve::run(settings, args).await,
         Command::Env(args) => env::run(settings, args),
         Command::Sandbox(command) => sandbox::run(settings, command).await,
+        Command::Secret(command) => secret::run(settings, command).await,
         Command::Key(command) => key::run(settings, command).await,
         Command::Template(command) => template::run(settings, command).await,
         Command::Bench(command) => bench::run(settings, command).await,

@@ -59,12 +59,13 @@ impl Core {
     async fn make(
         self: &Arc<Self>,
         team: TeamId,
-        mut request: Create,
+        request: Create,
         idempotency: Option<&Idempotency>,
     ) -> Result<Arc<Live>> {
         // Again, since this runs in a task that `close` waits for once it started.
         self.check_open()?;
         let template = self.templates.resolve(&request.template)?;
+        let mut request = self.with_secrets(team, request).await?;
         let slot = self.registry.take_slot()?;
         let spec = SandboxSpec { rootfs: rootfs(&template), resources: self.resources };
         let reserved =
@@ -113,6 +114,19 @@ impl Core {
                 tracing::warn!(sandbox = %live.id, %error, "could not note that a sandbox runs");
             }
         });
+    }
+
+    /// Checks the secrets that a request names, and puts those of its environment in.
+    async fn with_secrets(&self, team: TeamId, mut request: Create) -> Result<Create> {
+        if let Some(network) = &request.network {
+            let checked = self.secrets().check_egress(team, &network.egress).await;
+            checked.map_err(|error| error.below("network"))?;
+        }
+        if request.env_secrets {
+            request.env = self.secrets().fill_in(team, request.env).await?;
+            admit::check_env(&request.env)?;
+        }
+        Ok(request)
     }
 
     /// Lets everybody see a sandbox that runs: its callers, its timer, the watch on its PID 1.

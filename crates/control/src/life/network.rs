@@ -17,6 +17,7 @@ impl Core {
         allow_internet: Option<bool>,
     ) -> Result<()> {
         egress.check()?;
+        self.secrets().check_egress(team, &egress).await?;
         let live = self.running(team, id)?;
         let _turn = live.saving_network.lock().await;
         let network = Network { egress, ..live.network() };

@@ -12,5 +12,6 @@ mod machine;
 mod metrics;
 mod repeat;
 mod restart;
+mod secrets;
 mod timeouts;
 mod world;

@@ -88,6 +88,7 @@ pub fn request(seconds: u64) -> Create {
         timeout: Duration::from_secs(seconds),
         metadata: BTreeMap::new(),
         env: BTreeMap::new(),
+        env_secrets: false,
         secure: true,
         auto_pause: false,
         allow_internet: None,

@@ -11,6 +11,7 @@ pub mod key;
 pub mod network;
 pub mod observe;
 pub mod sandbox;
+pub mod secret;
 pub mod soulbox;
 pub mod template;
 
@@ -26,6 +27,7 @@ pub use sandbox::{
     AutoResume, Connect, ConnectV2, Lifecycle, ListedSandbox, NewSandbox, NewSandboxV2, OnTimeout,
     Refresh, Resume, Sandbox, SandboxDetail, SandboxState, Timeout, VolumeMount,
 };
+pub use secret::{BoundSecret, NewSecret, PutSecret, Secret, SecretUpdate};
 pub use soulbox::{ServerStatus, TemplateProgress, TemplateState};
 pub use template::{BuildStatus, Template, TemplateAlias, TemplateUser};
 

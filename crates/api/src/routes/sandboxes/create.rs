@@ -21,12 +21,19 @@ const MAX_NAME: usize = 128;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
+/// With the value `resolve`, `$NAME` in `envVars` is a secret. Without it a dollar is a dollar, as
+/// clients that know nothing of this expect.
+const ENV_SECRETS: &str = "soulbox-env-secrets";
+
 /// Create a sandbox.
 #[utoipa::path(
     post,
     path = "/sandboxes",
     tag = "sandboxes",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 of a-z, 0-9 and -; a repeat returns the same sandbox")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 of a-z, 0-9 and -; a repeat returns the same sandbox"),
+        ("SoulBox-Env-Secrets" = Option<String>, Header, description = "`resolve`: `$NAME` in envVars is a secret, `$$` a dollar"),
+    ),
     request_body = NewSandbox,
     responses((status = 201, body = Sandbox), Problem)
 )]
@@ -44,7 +51,10 @@ pub async fn create_sandbox(
     post,
     path = "/v2/sandboxes",
     tag = "sandboxes",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 of a-z, 0-9 and -; a repeat returns the same sandbox")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 of a-z, 0-9 and -; a repeat returns the same sandbox"),
+        ("SoulBox-Env-Secrets" = Option<String>, Header, description = "`resolve`: `$NAME` in envVars is a secret, `$$` a dollar"),
+    ),
     request_body = NewSandboxV2,
     responses((status = 201, body = Sandbox), Problem)
 )]
@@ -68,7 +78,8 @@ async fn run(
         None => app.control.limits().default_timeout,
         Some(seconds) => positive(seconds)?,
     };
-    let request = parse(request, timeout, idempotency_key)?;
+    let env_secrets = env_secrets(headers)?;
+    let request = Create { env_secrets, ..parse(request, timeout, idempotency_key)? };
     let sandbox = app.control.create(team, request).await.map_err(refused)?;
     Ok((StatusCode::CREATED, Json(render::sandbox(sandbox))))
 }
@@ -108,6 +119,15 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
     }
 }
 
+fn env_secrets(headers: &HeaderMap) -> Result<bool> {
+    let mut values = headers.get_all(ENV_SECRETS).iter();
+    match (values.next().map(|value| value.as_bytes()), values.next()) {
+        (None, _) => Ok(false),
+        (Some(b"resolve"), None) => Ok(true),
+        _ => Err(Problem::invalid("SoulBox-Env-Secrets", "must be once `resolve`, or absent")),
+    }
+}
+
 fn positive(seconds: i32) -> Result<Duration> {
     match u64::try_from(seconds) {
         Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
@@ -129,6 +149,7 @@ pub(crate) fn parse(
         timeout,
         metadata: request.metadata.unwrap_or_default(),
         env: request.env_vars.unwrap_or_default(),
+        env_secrets: false,
         secure,
         auto_pause: false,
         allow_internet: flag,

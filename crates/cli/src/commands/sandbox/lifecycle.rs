@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, stream};
-use soulbox_model::SandboxId;
+use soulbox_model::{SandboxId, network::SecretName};
 use soulbox_wire::rest::{NewSandboxV2, Sandbox, SandboxState, TemplateState};
 
 use crate::{
@@ -18,28 +18,51 @@ use crate::{
 const MIB: u64 = 1 << 20;
 
 pub(super) async fn create(server: &Server, output: &Output, args: Create) -> Result<()> {
+    let secrets = !args.secret.is_empty();
+    let env = if secrets { with_secrets(args.env, args.secret)? } else { args.env };
     let new = NewSandboxV2 {
         template_id: args.template,
         timeout: Some(seconds(args.timeout)?),
-        env_vars: Some(args.env.into_iter().collect()),
+        env_vars: Some(env.into_iter().collect()),
         metadata: Some(args.metadata.into_iter().collect()),
         ..NewSandboxV2::default()
     };
     // With a key of its own the request may be repeated when the answer is lost.
     let key = args.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    let made = match once(server, output, &new, &key).await {
+    let made = match once(server, output, &new, &key, secrets).await {
         Err(failure) if failure.code() == "SB-UNAVAILABLE" && !args.no_wait => {
             built(server, output, &new.template_id, failure).await?;
-            once(server, output, &new, &key).await?
+            once(server, output, &new, &key, secrets).await?
         }
         made => made?,
     };
     if output.json { output.value(&made) } else { output.line(plain(&made.sandbox_id)) }
 }
 
-async fn once(server: &Server, output: &Output, new: &NewSandboxV2, key: &str) -> Result<Sandbox> {
+async fn once(
+    server: &Server,
+    output: &Output,
+    new: &NewSandboxV2,
+    key: &str,
+    secrets: bool,
+) -> Result<Sandbox> {
     let _step = Step::spin(output, "creating a sandbox");
-    server.create(new, Some(key)).await
+    server.create(new, Some(key), secrets).await
+}
+
+/// An environment in which `${NAME}` is a secret, and the dollars of other values are dollars.
+fn with_secrets(
+    env: Vec<(String, String)>,
+    secrets: Vec<(String, String)>,
+) -> Result<Vec<(String, String)>> {
+    let mut all: Vec<_> =
+        env.into_iter().map(|(name, value)| (name, value.replace('$', "$$"))).collect();
+    for (variable, secret) in secrets {
+        let secret: SecretName =
+            secret.parse().map_err(|why| Failure::usage(format!("--secret: {why}")))?;
+        all.push((variable, format!("${{{secret}}}")));
+    }
+    Ok(all)
 }
 
 /// Waits for a template that is being built: the first start of a server makes `base`.

@@ -1,0 +1,256 @@
+//! A team's secrets: kept sealed, given to rules and environments of the same team alone.
+
+mod environment;
+
+use std::collections::BTreeMap;
+
+use soulbox_model::{
+    Error, Result, SecretId, SecretValue, TeamId,
+    network::{Domain, Egress, Pattern, Placeholder, SecretName},
+};
+use soulbox_store::{NewSecret, Secret, SecretChange, SecretRef, Store};
+
+const METADATA_ENTRIES: usize = 32;
+const METADATA_KEY: usize = 128;
+const METADATA_VALUE: usize = 1024;
+const METADATA_BYTES: usize = 8192;
+const HOSTS: usize = 32;
+
+/// The secrets of all teams of a server. Every call names the team that asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Secrets<'a> {
+    store: &'a Store,
+}
+
+/// A page of secrets, in the order of their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretPage {
+    pub items: Vec<Secret>,
+    /// Where the next page starts; `None` on the last.
+    pub next: Option<SecretName>,
+}
+
+impl<'a> Secrets<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Self { store }
+    }
+
+    /// # Errors
+    /// [`Error::InvalidRequest`]; [`Error::Conflict`] for a name that the team has, or too many.
+    pub async fn create(&self, team: TeamId, new: NewSecret) -> Result<Secret> {
+        check_name(&new.name)?;
+        check_metadata(&new.metadata)?;
+        check_hosts(&new.hosts)?;
+        Ok(self.store.create_secret(team, new).await?)
+    }
+
+    /// # Errors
+    /// [`Error::InvalidRequest`]; [`Error::NotFound`], also for another team's.
+    pub async fn change(&self, team: TeamId, which: &str, change: SecretChange) -> Result<Secret> {
+        if let Some(metadata) = &change.metadata {
+            check_metadata(metadata)?;
+        }
+        if let Some(hosts) = &change.hosts {
+            check_hosts(hosts)?;
+        }
+        let changed = self.store.change_secret(team, &reference(which)?, change).await?;
+        changed.ok_or_else(|| unknown(which))
+    }
+
+    /// # Errors
+    /// [`Error::NotFound`], also for another team's.
+    pub async fn get(&self, team: TeamId, which: &str) -> Result<Secret> {
+        let found = self.store.find_secret(team, &reference(which)?).await?;
+        found.ok_or_else(|| unknown(which))
+    }
+
+    /// # Errors
+    /// [`Error::InvalidRequest`] for a token that is none.
+    pub async fn list(&self, team: TeamId, limit: u32, token: Option<&str>) -> Result<SecretPage> {
+        let after = token
+            .map(str::parse::<SecretName>)
+            .transpose()
+            .map_err(|_| Error::invalid("nextToken", "Invalid next token"))?;
+        let limit = limit.max(1);
+        // One more than asked for says whether there is another page.
+        let mut items =
+            self.store.list_secrets(team, after.as_ref(), limit.saturating_add(1)).await?;
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = items.last().filter(|_| more).map(|last| last.name.clone());
+        Ok(SecretPage { items, next })
+    }
+
+    /// # Errors
+    /// [`Error::NotFound`], also for another team's.
+    pub async fn delete(&self, team: TeamId, which: &str) -> Result<()> {
+        let deleted = self.store.delete_secret(team, &reference(which)?).await?;
+        if deleted { Ok(()) } else { Err(unknown(which)) }
+    }
+
+    /// The value, to be sent to `host` and to nobody else.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the team has no such secret, [`Error::Permission`] if it is bound to
+    /// other hosts.
+    pub async fn resolve(
+        &self,
+        team: TeamId,
+        name: &SecretName,
+        host: &Domain,
+    ) -> Result<SecretValue> {
+        let found = self.store.open_secret(team, &SecretRef::Name(name.clone())).await?;
+        let (secret, value) = found.ok_or_else(|| unknown(name.as_str()))?;
+        if secret.hosts.is_empty() || secret.hosts.iter().any(|bound| bound.matches(host)) {
+            return Ok(value);
+        }
+        Err(Error::Permission {
+            permission: format!("send secret `{name}` to {host}"),
+            user_id: None,
+        })
+    }
+
+    /// Whether every secret that a policy names is there and may go where the policy sends it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] naming the secret.
+    pub(crate) async fn check_egress(&self, team: TeamId, egress: &Egress) -> Result<()> {
+        for (domain, transform) in &egress.transforms {
+            let placeholders = transform.headers().values().flat_map(|value| value.placeholders());
+            for Placeholder::Secret(name) in placeholders {
+                let bad = |why: &str| Error::invalid("rules", format!("secret `{name}` {why}"));
+                let found = self.store.find_secret(team, &SecretRef::Name(name.clone())).await?;
+                let secret = found.ok_or_else(|| bad("does not exist"))?;
+                if !secret.hosts.is_empty() && !secret.hosts.iter().any(|b| covers(b, domain)) {
+                    return Err(bad(&format!("is bound to other hosts than {domain}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An environment with the secrets that it names in place of their names.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] naming the variable and the secret.
+    pub(crate) async fn fill_in(
+        &self,
+        team: TeamId,
+        variables: BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>> {
+        environment::fill_in(self, team, variables).await
+    }
+
+    /// For an environment: a secret that is bound to hosts may not go anywhere else.
+    async fn for_environment(&self, team: TeamId, name: &SecretName) -> Result<SecretValue> {
+        let found = self.store.open_secret(team, &SecretRef::Name(name.clone())).await?;
+        match found {
+            None => Err(Error::invalid("envVars", format!("secret `{name}` does not exist"))),
+            Some((secret, value)) if secret.hosts.is_empty() => Ok(value),
+            Some(_) => Err(Error::invalid(
+                "envVars",
+                format!("secret `{name}` is bound to hosts and is never put into a sandbox"),
+            )),
+        }
+    }
+}
+
+fn unknown(which: &str) -> Error {
+    Error::not_found("secret", which.chars().take(128).collect::<String>())
+}
+
+/// `sec_…` is an id, anything else a name in any case.
+fn reference(text: &str) -> Result<SecretRef> {
+    let parsed = if text.starts_with(SecretId::PREFIX) {
+        text.parse().ok().map(SecretRef::Id)
+    } else {
+        text.trim().parse().ok().map(SecretRef::Name)
+    };
+    parsed.ok_or_else(|| unknown(text))
+}
+
+fn check_name(name: &SecretName) -> Result<()> {
+    if name.as_str().starts_with(SecretId::PREFIX) {
+        return Err(Error::invalid("name", "must not begin with sec_, which ids do"));
+    }
+    Ok(())
+}
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<()> {
+    let bad = |why: String| Err(Error::invalid("metadata", why));
+    if metadata.len() > METADATA_ENTRIES {
+        return bad(format!("at most {METADATA_ENTRIES} entries fit"));
+    }
+    if metadata.iter().any(|(k, v)| k.len() > METADATA_KEY || v.len() > METADATA_VALUE) {
+        return bad(format!("a key has at most {METADATA_KEY} bytes, a value {METADATA_VALUE}"));
+    }
+    if metadata.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() > METADATA_BYTES {
+        return bad(format!("must not exceed {METADATA_BYTES} bytes in all"));
+    }
+    Ok(())
+}
+
+fn check_hosts(hosts: &[Pattern]) -> Result<()> {
+    if hosts.len() > HOSTS {
+        return Err(Error::invalid("hosts", format!("at most {HOSTS} fit")));
+    }
+    if hosts.contains(&Pattern::Any) {
+        return Err(Error::invalid("hosts", "`*` binds to nothing: leave the list empty for that"));
+    }
+    Ok(())
+}
+
+/// Whether everything that `rule` matches is matched by `bound`.
+fn covers(bound: &Pattern, rule: &Pattern) -> bool {
+    match (bound, rule) {
+        (_, Pattern::Exact(domain)) => bound.matches(domain),
+        (Pattern::Below(above), Pattern::Below(domain)) => above == domain || bound.matches(domain),
+        (Pattern::Any, _) => true,
+        (_, Pattern::Any) | (Pattern::Exact(_), Pattern::Below(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_covers_what_lies_inside_it() {
+        for (bound, rule, expected) in [
+            ("a.example.com", "a.example.com", true),
+            ("a.example.com", "b.example.com", false),
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "*.example.com", true),
+            ("*.example.com", "*.a.example.com", true),
+            ("*.a.example.com", "*.example.com", false),
+            ("example.com", "*.example.com", false),
+            ("*.ple.com", "*.example.com", false),
+        ] {
+            let covered = covers(&bound.parse().unwrap(), &rule.parse().unwrap());
+            assert_eq!(covered, expected, "{bound} {rule}");
+        }
+    }
+
+    #[test]
+    fn ids_and_names_are_told_apart() {
+        let id = SecretId::random();
+        assert_eq!(reference(id.as_str()).unwrap(), SecretRef::Id(id));
+        assert_eq!(reference(" My-KEY ").unwrap(), SecretRef::Name("my-key".parse().unwrap()));
+        for nothing in ["", "sec_", "sec_short", "a b", "../x", "ключ"] {
+            assert_eq!(reference(nothing).unwrap_err().http_status(), 404, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_bounded() {
+        let one = |k: usize, v: usize| BTreeMap::from([("k".repeat(k), "v".repeat(v))]);
+        assert!(check_metadata(&one(128, 1024)).is_ok());
+        assert!(check_metadata(&one(129, 1)).is_err());
+        assert!(check_metadata(&one(1, 1025)).is_err());
+        let many = |n: usize, v: usize| (0..n).map(|i| (i.to_string(), "v".repeat(v))).collect();
+        assert!(check_metadata(&many(32, 100)).is_ok());
+        assert!(check_metadata(&many(33, 1)).is_err());
+        assert!(check_metadata(&many(9, 1000)).is_err());
+    }
+}
