@@ -11,6 +11,7 @@ mod core;
 mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
+mod ingress;
 mod keys;
 mod life;
 mod listing;
@@ -24,12 +25,13 @@ pub mod types;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
+pub use ingress::{Pass, PortAccess};
 pub use life::KEY_REUSED;
 pub use secrets::{SecretPage, Secrets};
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_image::Templates;
-use soulbox_model::{Error, Result, SandboxId, TeamId, network::Egress};
+use soulbox_model::{Error, Port, Result, SandboxId, TeamId, network::Egress};
 pub use soulbox_store::{
     ApiKey, Mask, NewKey, NewSecret, SECRETS_FULL, Secret, SecretChange, Team,
 };
@@ -210,6 +212,30 @@ impl Control {
 
     pub fn is_running(&self, id: &SandboxId) -> bool {
         self.core.registry.get(id).is_some_and(|live| live.is_running())
+    }
+
+    /// How the ports of a running sandbox of any team are reached.
+    pub fn port_access(&self, id: &SandboxId) -> Option<Arc<PortAccess>> {
+        let live = self.core.registry.get(id).filter(|live| live.is_running())?;
+        Some(Arc::clone(&live.ports))
+    }
+
+    /// What opens a private port of a sandbox for `life` from now, and until when that is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] where ports are public and need none.
+    pub fn port_pass(
+        &self,
+        team: TeamId,
+        id: &SandboxId,
+        port: Port,
+        life: Duration,
+    ) -> Result<(String, DateTime<Utc>)> {
+        let live = self.core.running(team, id)?;
+        let until = (core::now() + life).trunc_subsecs(0);
+        let pass = live.ports.pass(Pass::Url, port, until);
+        let public = || Error::Conflict(format!("the ports of sandbox `{id}` are public"));
+        Ok((pass.ok_or_else(public)?, until))
     }
 
     /// The running sandbox whose agent demands this access token.

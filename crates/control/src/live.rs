@@ -20,6 +20,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     core::{Core, now},
+    ingress::PortAccess,
     logs::Journal,
     metrics::History,
     timers::Timers,
@@ -38,6 +39,7 @@ pub(crate) struct Live {
     pub(crate) resources: Resources,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) access_token: Option<String>,
+    pub(crate) ports: Arc<PortAccess>,
     pub(crate) envd_version: String,
     pub(crate) auto_pause: bool,
     network: Mutex<Governed>,
@@ -79,7 +81,9 @@ pub(crate) enum Ending {
 
 impl Live {
     /// From its row. `slot` counts it among the living.
-    pub(crate) fn new(row: SandboxRow, access_token: Option<String>, slot: Slot) -> Self {
+    pub(crate) fn new(core: &Core, row: SandboxRow, slot: Slot) -> Self {
+        let access_token = core.access_token(&row);
+        let ports = Arc::new(core.port_access(&row));
         Self {
             id: row.id,
             team: row.team,
@@ -90,6 +94,7 @@ impl Live {
             resources: row.resources,
             started_at: row.started_at,
             access_token,
+            ports,
             envd_version: row.envd_version,
             auto_pause: row.auto_pause,
             network: Mutex::new(Governed {
@@ -136,6 +141,7 @@ impl Live {
             started_at: self.started_at,
             end_at: self.end_at(),
             access_token: self.access_token.clone(),
+            traffic_token: self.ports.token().map(str::to_owned),
             envd_version: self.envd_version.clone(),
             domain: core.domain.clone(),
             auto_pause: self.auto_pause,

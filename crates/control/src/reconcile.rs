@@ -89,8 +89,7 @@ impl Core {
             }
             return None;
         }
-        let token = self.access_token(&row);
-        let live = Arc::new(Live::new(row, token, self.registry.adopt_slot()));
+        let live = Arc::new(Live::new(self, row, self.registry.adopt_slot()));
         live.journal.note(
             Level::Info,
             "server restarted, sandbox adopted",

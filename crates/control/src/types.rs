@@ -99,6 +99,8 @@ pub struct Sandbox {
     pub end_at: DateTime<Utc>,
     /// What the agent demands in `X-Access-Token`; `None` for an insecure sandbox.
     pub access_token: Option<String>,
+    /// What requests to its ports must bear; `None` where anybody may come.
+    pub traffic_token: Option<String>,
     /// Of the agent in this sandbox, which may be older than this server.
     pub envd_version: String,
     pub domain: Option<String>,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use soulbox_model::Port;
 
 use crate::{
+    ingress::Refusal,
     page::Page,
     route::{Destination, Misrouted},
 };
@@ -28,6 +29,10 @@ pub(crate) enum Problem {
     /// It runs, but no connection could be made, or none that speaks HTTP.
     Unreachable(Destination, Fault),
     TooMany(Destination, usize),
+    /// Faster than one sandbox, or one client, may ask.
+    TooFast(Option<Destination>),
+    /// Its ports are private.
+    Private(Destination, Refusal),
     /// A route of the agent for the server alone.
     Reserved(String),
 }
@@ -52,7 +57,8 @@ impl Problem {
             Self::NotFound { .. } | Self::PortClosed(_) | Self::Unreachable(..) => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::TooMany(..) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany(..) | Self::TooFast(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Private(..) => StatusCode::FORBIDDEN,
             Self::Reserved(_) => StatusCode::NOT_FOUND,
         }
     }
@@ -69,6 +75,20 @@ impl Problem {
             }
             Self::Unreachable(_, Fault::NotHttp) => "The sandbox did not answer in HTTP",
             Self::TooMany(..) => "Too many connections to the sandbox",
+            Self::TooFast(Some(_)) => "Too many requests to the sandbox",
+            Self::TooFast(None) => "Too many requests from your address",
+            Self::Private(_, Refusal::Missing) => {
+                "Sandbox is secured with traffic access token. Token header \
+                 'e2b-traffic-access-token' is missing"
+            }
+            Self::Private(_, Refusal::Invalid) => {
+                "Sandbox is secured with traffic access token. Provided token in header \
+                 'e2b-traffic-access-token' is invalid"
+            }
+            Self::Private(_, Refusal::OtherOrigin) => {
+                "Sandbox is secured with traffic access token. A page of another origin must send \
+                 it in header 'e2b-traffic-access-token'"
+            }
             Self::Reserved(_) => {
                 "This endpoint is reserved for the E2B control plane and is not reachable through \
                  the sandbox URL"
@@ -80,7 +100,8 @@ impl Problem {
     fn body(&self) -> Value {
         let mut body = json!({ "message": self.message(), "code": self.status().as_u16() });
         match self {
-            Self::Misrouted(_) | Self::BrokenBody => {}
+            Self::Misrouted(_) | Self::BrokenBody | Self::TooFast(None) => {}
+            Self::Private(to, _) | Self::TooFast(Some(to)) => body["sandboxId"] = json!(to.name),
             Self::NotFound { name, .. } => body["sandboxId"] = json!(name),
             Self::PortClosed(to) | Self::Unreachable(to, _) => {
                 body["sandboxId"] = json!(to.name);
@@ -123,6 +144,9 @@ impl Problem {
                 header::CONTENT_SECURITY_POLICY,
                 "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
             );
+        }
+        if matches!(self, Self::TooFast(_)) {
+            set(header::RETRY_AFTER, "1");
         }
         if matches!(self, Self::Misrouted(Misrouted::Connect)) {
             set(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -177,14 +201,29 @@ impl Problem {
                     "Try again in a moment.".to_owned(),
                 ],
             ),
-            Self::Misrouted(_) | Self::BrokenBody | Self::Reserved(_) => return None,
+            Self::Private(..) => (
+                "This port is private",
+                "Whoever made this sandbox lets nobody in without a token.",
+                vec![
+                    "Ask its owner for an address with a pass in it: soulbox sandbox url"
+                        .to_owned(),
+                    "A pass is good for one port and ends after a while: yours may have."
+                        .to_owned(),
+                ],
+            ),
+            Self::TooFast(_) | Self::Misrouted(_) | Self::BrokenBody | Self::Reserved(_) => {
+                return None;
+            }
         };
         let (name, port) = match self {
             Self::NotFound { name, port } => (name, *port),
-            Self::PortClosed(to) | Self::Unreachable(to, _) | Self::TooMany(to, _) => {
-                (&to.name, Some(to.port))
+            Self::PortClosed(to)
+            | Self::Unreachable(to, _)
+            | Self::TooMany(to, _)
+            | Self::Private(to, _) => (&to.name, Some(to.port)),
+            Self::TooFast(_) | Self::Misrouted(_) | Self::BrokenBody | Self::Reserved(_) => {
+                return None;
             }
-            Self::Misrouted(_) | Self::BrokenBody | Self::Reserved(_) => return None,
         };
         let mut facts = vec![("Sandbox", name.clone())];
         facts.extend(port.map(|port| ("Port", port.to_string())));

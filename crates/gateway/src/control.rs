@@ -1,7 +1,9 @@
 //! The sandboxes of this server.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use soulbox_control::Control;
+use soulbox_control::{Control, PortAccess};
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_model::SandboxId;
 
@@ -11,6 +13,10 @@ use crate::Sandboxes;
 impl Sandboxes for Control {
     async fn dial(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError> {
         Self::dial(self, id, target).await
+    }
+
+    fn port_access(&self, id: &SandboxId) -> Option<Arc<PortAccess>> {
+        Self::port_access(self, id)
     }
 
     fn by_access_token(&self, token: &str) -> Option<SandboxId> {

@@ -8,6 +8,7 @@ use http::{
     },
 };
 
+pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Ends at every hop, whether or not `Connection` names it. `Trailer` stays: the trailers themselves

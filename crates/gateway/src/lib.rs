@@ -3,9 +3,11 @@
 //!
 //! It streams both ways without holding bodies, speaks HTTP/1.1 (HTTP/2 for gRPC) to the sandbox over
 //! [`Conduit`]s that [`Sandboxes::dial`] opens, and answers what it cannot deliver as E2B's edge does.
-//! It checks no access tokens (the agent does) and knows nothing of a sandbox's life.
+//! It lets nobody in to private ports without their token (the agent checks its own) and knows nothing
+//! of a sandbox's life.
 //!
-//! Start with [`serve`] and `route.rs` (whose request is it), then `proxy.rs` (how it is relayed).
+//! Start with [`serve`] and `route.rs` (whose request is it), then `ingress.rs` (may it go there) and
+//! `proxy.rs` (how it is relayed).
 
 mod answer;
 mod body;
@@ -14,6 +16,8 @@ mod control;
 pub mod fuzzing;
 mod grpc;
 mod headers;
+mod ingress;
+mod limits;
 mod listener;
 mod page;
 mod pool;
@@ -27,6 +31,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 pub use listener::serve;
+pub use soulbox_control::PortAccess;
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_model::SandboxId;
 
@@ -40,6 +45,10 @@ pub trait Sandboxes: Send + Sync + 'static {
     /// nothing listens.
     async fn dial(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError>;
 
+    /// How the ports of a running sandbox are reached; `None` for an unknown or ended one. Asked for
+    /// every request, so it must be quick.
+    fn port_access(&self, id: &SandboxId) -> Option<Arc<PortAccess>>;
+
     /// The running sandbox whose agent asks for this access token. Some old clients name the
     /// sandbox in no other way when all data-plane traffic goes to one address.
     fn by_access_token(&self, _token: &str) -> Option<SandboxId> {
@@ -51,6 +60,10 @@ pub trait Sandboxes: Send + Sync + 'static {
 impl<S: Sandboxes + ?Sized> Sandboxes for Arc<S> {
     async fn dial(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError> {
         (**self).dial(id, target).await
+    }
+
+    fn port_access(&self, id: &SandboxId) -> Option<Arc<PortAccess>> {
+        (**self).port_access(id)
     }
 
     fn by_access_token(&self, token: &str) -> Option<SandboxId> {
@@ -67,8 +80,17 @@ pub struct Config {
     /// Client connections at a time; more wait in the kernel's backlog. Also held below what the
     /// process's limit of open files allows.
     pub max_connections: usize,
+    /// Of those, connections of one address (of IPv6: one /64); more are closed at once.
+    pub max_connections_per_client: usize,
+    /// Requests of one address in a second, on average over two; more are answered 429.
+    pub max_request_rate_per_client: u32,
+    /// Whether the two limits above are for clients on this machine too, where everything that comes
+    /// through a proxy in front of the gateway comes from.
+    pub limit_loopback: bool,
     /// Requests and tunnels into one sandbox at a time; more are answered 429.
     pub max_requests_per_sandbox: usize,
+    /// Requests into one sandbox in a second, on average over two; more are answered 429.
+    pub max_request_rate_per_sandbox: u32,
     /// How long a connection may take to send one request's headers.
     pub header_timeout: Duration,
     /// How long a connection without a request may stay.
@@ -84,7 +106,11 @@ impl Default for Config {
         Self {
             domain: None,
             max_connections: 10_000,
+            max_connections_per_client: 1_000,
+            max_request_rate_per_client: 2_000,
+            limit_loopback: false,
             max_requests_per_sandbox: 2_048,
+            max_request_rate_per_sandbox: 20_000,
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(620),
             drain: Duration::from_secs(10),
@@ -108,7 +134,10 @@ struct Inner {
 impl Gateway {
     pub fn new(sandboxes: impl Sandboxes, mut config: Config) -> Self {
         config.domain = config.domain.as_deref().and_then(route::domain_name);
-        let pool = Arc::new(pool::Pool::new(config.max_requests_per_sandbox));
+        let pool = Arc::new(pool::Pool::new(
+            config.max_requests_per_sandbox,
+            config.max_request_rate_per_sandbox,
+        ));
         Self { inner: Arc::new(Inner { sandboxes: Box::new(sandboxes), config, pool }) }
     }
 }

@@ -24,6 +24,8 @@ use crate::{
     Config, Gateway, Inner,
     answer::Problem,
     body::Held,
+    limits::{Clients, Seat},
+    proxy::Client,
     route::{Destination, Route, route},
     socket::{InFlight, Pulse, Pulsed, Socket},
 };
@@ -63,6 +65,7 @@ pub(crate) struct Run {
 pub(crate) struct Peer {
     pub address: SocketAddr,
     pub run: Arc<Run>,
+    seat: Seat,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -133,13 +136,20 @@ pub async fn serve(
         api,
         inner: Arc::clone(&inner),
     });
+    let clients = Arc::new(Clients::new(
+        inner.config.max_connections_per_client,
+        inner.config.max_request_rate_per_client,
+        !inner.config.limit_loopback,
+    ));
     run.spawn({
         let inner = Arc::clone(&inner);
+        let clients = Arc::clone(&clients);
         async move {
             let mut tick = interval(SWEEP);
             loop {
                 tick.tick().await;
                 inner.pool.sweep();
+                clients.sweep();
             }
         }
     });
@@ -152,7 +162,11 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, address, permit)) => {
-                let peer = Arc::new(Peer { address, run: Arc::clone(&run), _permit: permit });
+                let Some(seat) = clients.enter(address.ip()) else {
+                    tracing::debug!(peer = %address, "more connections than one client may have");
+                    continue;
+                };
+                let peer = Arc::new(Peer { address, run: Arc::clone(&run), seat, _permit: permit });
                 let server = Arc::clone(&server);
                 run.spawn(async move { server.connection(stream, peer).await });
             }
@@ -224,7 +238,9 @@ struct Server {
 impl Server {
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: Arc<Peer>) {
         let socket = Socket::new(stream);
-        let Some(tls) = &self.tls else { return self.http(socket.clone(), socket, peer).await };
+        let Some(tls) = &self.tls else {
+            return self.http(socket.clone(), socket, peer, false).await;
+        };
         let limit = self.inner.config.header_timeout;
         let first = tokio::select! {
             first = timeout(limit, socket.first_byte()) => first,
@@ -233,14 +249,14 @@ impl Server {
         let Ok(Ok(first)) = first else { return };
         if first == TLS_HANDSHAKE {
             match timeout(limit, tls.accept(socket.clone())).await {
-                Ok(Ok(stream)) => self.http(stream, socket, peer).await,
+                Ok(Ok(stream)) => self.http(stream, socket, peer, true).await,
                 Ok(Err(error)) => tracing::debug!(%error, peer = %peer.address, "TLS handshake"),
                 Err(_) => tracing::debug!(peer = %peer.address, "TLS handshake took too long"),
             }
         } else if self.inner.config.remote_cleartext
             || peer.address.ip().to_canonical().is_loopback()
         {
-            self.http(socket.clone(), socket, peer).await;
+            self.http(socket.clone(), socket, peer, false).await;
         } else {
             refuse_cleartext(socket).await;
         }
@@ -252,6 +268,7 @@ impl Server {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         socket: Socket,
         peer: Arc<Peer>,
+        tls: bool,
     ) {
         let config = &self.inner.config;
         let pulse = Arc::new(Pulse::new());
@@ -261,7 +278,7 @@ impl Server {
                 let in_flight = pulse.request(request.version() == Version::HTTP_2);
                 let (server, peer) = (Arc::clone(&server), Arc::clone(&peer));
                 async move {
-                    let response = server.request(request, &peer).await;
+                    let response = server.request(request, Client { peer: &peer, tls }).await;
                     Ok::<_, Infallible>(hold(response, in_flight))
                 }
             }
@@ -311,12 +328,15 @@ impl Server {
         }
     }
 
-    async fn request(&self, request: Request<Incoming>, peer: &Arc<Peer>) -> Response<Body> {
+    async fn request(&self, request: Request<Incoming>, client: Client<'_>) -> Response<Body> {
+        if !client.peer.seat.may_ask() {
+            return Problem::TooFast(None).into_response(false);
+        }
         let (mut parts, incoming) = request.into_parts();
         let routed = route(&parts, self.inner.config.domain.as_deref());
         match routed {
             Ok(Route::Api) => {
-                parts.extensions.insert(ConnectInfo(peer.address));
+                parts.extensions.insert(ConnectInfo(client.peer.address));
                 let request = Request::from_parts(parts, Body::new(incoming));
                 match self.api.clone().oneshot(request).await {
                     Ok(response) => response,
@@ -324,7 +344,7 @@ impl Server {
                 }
             }
             Ok(Route::Sandbox(to)) => {
-                self.inner.relay(to, Request::from_parts(parts, incoming), peer).await
+                self.inner.relay(to, Request::from_parts(parts, incoming), client).await
             }
             Ok(Route::AccessToken(token)) => match self.inner.sandboxes.by_access_token(&token) {
                 Some(id) => {
@@ -333,7 +353,7 @@ impl Server {
                         id: Some(id),
                         port: soulbox_model::AGENT_PORT,
                     };
-                    self.inner.relay(to, Request::from_parts(parts, incoming), peer).await
+                    self.inner.relay(to, Request::from_parts(parts, incoming), client).await
                 }
                 None => Problem::NotFound { name: String::new(), port: None }.into_response(false),
             },

@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     body::{Upload, UploadHandle, discard},
+    limits::Bucket,
     listener::Run,
 };
 
@@ -34,12 +35,20 @@ const SETTLE: Duration = Duration::from_millis(5);
 pub(crate) struct Pool {
     lanes: Mutex<HashMap<SandboxId, Lane>>,
     max_requests: usize,
+    per_second: u32,
+}
+
+/// Why a sandbox takes no request now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    AtOnce,
+    PerSecond,
 }
 
 /// What the gateway has going on with one sandbox.
-#[derive(Default)]
 struct Lane {
     requests: usize,
+    rate: Bucket,
     /// Most recently used last.
     idle: Vec<Idle>,
 }
@@ -72,19 +81,27 @@ pub(crate) struct Lease {
 }
 
 impl Pool {
-    pub fn new(max_requests: usize) -> Self {
-        Self { lanes: Mutex::default(), max_requests }
+    pub fn new(max_requests: usize, per_second: u32) -> Self {
+        Self { lanes: Mutex::default(), max_requests, per_second }
     }
 
-    /// `None` when the sandbox has as many requests as it may have.
-    pub fn enter(self: &Arc<Self>, id: &SandboxId) -> Option<Permit> {
+    /// # Errors
+    /// When the sandbox has as many requests as it may have.
+    pub fn enter(self: &Arc<Self>, id: &SandboxId) -> Result<Permit, Full> {
         let mut lanes = self.lanes.lock();
-        let lane = lanes.entry(id.clone()).or_default();
+        let lane = lanes.entry(id.clone()).or_insert_with(|| Lane {
+            requests: 0,
+            rate: Bucket::new(self.per_second),
+            idle: Vec::new(),
+        });
         if lane.requests >= self.max_requests {
-            return None;
+            return Err(Full::AtOnce);
+        }
+        if !lane.rate.take() {
+            return Err(Full::PerSecond);
         }
         lane.requests += 1;
-        Some(Permit { pool: Arc::clone(self), id: id.clone() })
+        Ok(Permit { pool: Arc::clone(self), id: id.clone() })
     }
 
     pub fn max_requests(&self) -> usize {
@@ -128,8 +145,9 @@ impl Pool {
 }
 
 impl Lane {
-    fn is_unused(&self) -> bool {
-        self.requests == 0 && self.idle.is_empty()
+    /// Nothing goes on, and nothing is owed.
+    fn is_unused(&mut self) -> bool {
+        self.requests == 0 && self.idle.is_empty() && self.rate.is_full()
     }
 }
 
@@ -166,7 +184,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Entry::Occupied(mut lane) = self.pool.lanes.lock().entry(self.id.clone()) {
             lane.get_mut().requests -= 1;
-            if lane.get().is_unused() {
+            if lane.get_mut().is_unused() {
                 lane.remove();
             }
         }

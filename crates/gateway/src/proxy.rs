@@ -24,8 +24,9 @@ use crate::{
     answer::{Fault, Problem, wants_page},
     body::{Download, Held, Upload, UploadHandle, discard},
     grpc, headers,
+    ingress::{self, Entry},
     listener::Peer,
-    pool::{Connection, Lease, Permit},
+    pool::{Connection, Full, Lease, Permit},
     route::Destination,
     tunnel,
 };
@@ -51,6 +52,19 @@ struct Upgrade {
     extended: bool,
 }
 
+/// Who asks, and over what.
+#[derive(Clone, Copy)]
+pub(crate) struct Client<'a> {
+    pub peer: &'a Arc<Peer>,
+    pub tls: bool,
+}
+
+enum Admitted {
+    /// The host that it is to carry, where that is not the one it came with.
+    Enters(Permit, Option<String>),
+    Answered(Box<Response<Body>>),
+}
+
 /// What the way of a request needs to know.
 struct Passage<'a> {
     peer: &'a Arc<Peer>,
@@ -67,10 +81,10 @@ impl Inner {
         &self,
         to: Destination,
         request: Request<Incoming>,
-        peer: &Arc<Peer>,
+        client: Client<'_>,
     ) -> Response<Body> {
         let page = wants_page(request.headers());
-        match self.deliver(to, request, peer).await {
+        match self.deliver(to, request, client).await {
             Ok(response) => response,
             Err(problem) => {
                 tracing::debug!(?problem, "not delivered");
@@ -82,11 +96,13 @@ impl Inner {
     async fn deliver(
         &self,
         to: Destination,
-        request: Request<Incoming>,
-        peer: &Arc<Peer>,
+        mut request: Request<Incoming>,
+        client: Client<'_>,
     ) -> Result<Response<Body>, Problem> {
-        let permit = match self.admit(&to, request.uri().path()) {
-            Ok(permit) => permit,
+        let peer = client.peer;
+        let (permit, mask) = match self.admit(&to, &mut request, client.tls) {
+            Ok(Admitted::Enters(permit, mask)) => (permit, mask),
+            Ok(Admitted::Answered(response)) => return Ok(*response),
             Err(problem) => {
                 refuse_body(request, peer);
                 return Err(problem);
@@ -94,7 +110,7 @@ impl Inner {
         };
         let target = if to.port == Port::AGENT { Target::Agent } else { Target::Port(to.port) };
         let grpc = grpc::is_call(request.version(), request.headers());
-        let (request, upload, upgrade) = outgoing(request);
+        let (request, upload, upgrade) = outgoing(request, mask);
         let passage = Passage { peer, to, target, permit, upload, upgrade };
         if grpc {
             let (response, call) = self.call(&passage, request).await?;
@@ -112,12 +128,34 @@ impl Inner {
         }
     }
 
-    fn admit(&self, to: &Destination, path: &str) -> Result<Permit, Problem> {
+    fn admit(
+        &self,
+        to: &Destination,
+        request: &mut Request<Incoming>,
+        tls: bool,
+    ) -> Result<Admitted, Problem> {
         let Some(id) = &to.id else { return Err(Problem::not_found(to.clone())) };
-        if to.port == Port::AGENT && reserved(path) {
-            return Err(Problem::Reserved(path.to_owned()));
+        let mut mask = None;
+        if to.port == Port::AGENT {
+            let path = request.uri().path();
+            if reserved(path) {
+                return Err(Problem::Reserved(path.to_owned()));
+            }
+        } else {
+            let access = self.sandboxes.port_access(id);
+            let access = access.ok_or_else(|| Problem::not_found(to.clone()))?;
+            match ingress::enter(&access, to.port, tls, request) {
+                Ok(Entry::Passes) => {}
+                Ok(Entry::Answered(response)) => return Ok(Admitted::Answered(response)),
+                Err(refusal) => return Err(Problem::Private(to.clone(), refusal)),
+            }
+            mask = access.mask().map(|mask| mask.for_port(to.port));
         }
-        self.pool.enter(id).ok_or_else(|| Problem::TooMany(to.clone(), self.pool.max_requests()))
+        match self.pool.enter(id) {
+            Ok(permit) => Ok(Admitted::Enters(permit, mask)),
+            Err(Full::AtOnce) => Err(Problem::TooMany(to.clone(), self.pool.max_requests())),
+            Err(Full::PerSecond) => Err(Problem::TooFast(Some(to.clone()))),
+        }
     }
 
     /// Sends over an idle connection, else over a new one. A request goes out a second time only if
@@ -210,7 +248,10 @@ fn refuse_body(request: Request<Incoming>, peer: &Arc<Peer>) {
 }
 
 /// The request as the sandbox gets it.
-fn outgoing(mut request: Request<Incoming>) -> (Request<Upload>, UploadHandle, Option<Upgrade>) {
+fn outgoing(
+    mut request: Request<Incoming>,
+    mask: Option<String>,
+) -> (Request<Upload>, UploadHandle, Option<Upgrade>) {
     let extended = request.extensions().get::<Protocol>().cloned();
     let wanted = headers::wanted_upgrade(request.headers());
     let upgrade = (extended.is_some() || wanted.is_some()).then(|| Upgrade {
@@ -229,6 +270,11 @@ fn outgoing(mut request: Request<Incoming>) -> (Request<Upload>, UploadHandle, O
     let host = parts.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
     if let Some(host) = host {
         parts.headers.insert(header::HOST, host);
+    }
+    if let Some(mask) = mask.and_then(|mask| HeaderValue::try_from(mask).ok())
+        && let Some(original) = parts.headers.insert(header::HOST, mask)
+    {
+        parts.headers.insert(headers::FORWARDED_HOST, original);
     }
     // Not left to hyper, which drops the body of a GET whose length it does not know.
     if !incoming.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH) {

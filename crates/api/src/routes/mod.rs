@@ -6,6 +6,7 @@ mod later;
 mod listing;
 mod network;
 mod observe;
+mod passes;
 mod render;
 pub(crate) mod sandboxes;
 mod secrets;
@@ -24,6 +25,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(network::routes())
         .merge(listing::routes())
         .merge(observe::routes())
+        .merge(passes::routes())
         .merge(templates::routes())
         .merge(keys::routes())
         .merge(secrets::routes())

@@ -89,18 +89,26 @@ pub fn parse(
 
 fn ingress(network: &rest::Network, secure: bool) -> Result<Ingress> {
     if network.allow_public_traffic == Some(false) {
+        // The agent's port stays reachable, and what runs there could open every other one.
         if !secure {
             return Err(Problem::invalid("network.allowPublicTraffic", "false requires secure"));
         }
-        return Err(Problem::not_implemented("private ports (network.allowPublicTraffic)"));
-    }
-    if network.mask_request_host.is_some() {
-        return Err(Problem::not_implemented("masking the host (network.maskRequestHost)"));
     }
     if network.https_ports.as_ref().is_some_and(|ports| !ports.is_empty()) {
         return Err(Problem::not_implemented("ports with TLS inside (network.httpsPorts)"));
     }
-    Ok(Ingress::default())
+    let mask_request_host = match &network.mask_request_host {
+        None => None,
+        Some(text) => {
+            let bad = |why: String| Problem::invalid("network.maskRequestHost", why);
+            Some(text.parse().map_err(bad)?)
+        }
+    };
+    Ok(Ingress {
+        public: network.allow_public_traffic.unwrap_or(true),
+        mask_request_host,
+        https_ports: Vec::new(),
+    })
 }
 
 /// What create and update have in common.
@@ -256,7 +264,7 @@ pub fn render(network: &Network) -> rest::Network {
             .as_ref()
             .map(|servers| servers.iter().map(ToString::to_string).collect()),
         allow_public_traffic: Some(ingress.public),
-        mask_request_host: ingress.mask_request_host.clone(),
+        mask_request_host: ingress.mask_request_host.as_ref().map(ToString::to_string),
         https_ports: None,
         unknown: serde_json::Map::new(),
     }

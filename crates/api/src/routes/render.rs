@@ -14,7 +14,7 @@ pub fn sandbox(sandbox: Sandbox) -> rest::Sandbox {
         envd_version: sandbox.envd_version,
         alias: sandbox.alias,
         envd_access_token: sandbox.access_token,
-        traffic_access_token: None,
+        traffic_access_token: sandbox.traffic_token,
         domain: sandbox.domain,
     }
 }

@@ -13,6 +13,7 @@ mod auth;
 mod bad_input;
 mod create;
 mod document;
+mod ingress;
 mod keys;
 mod life;
 mod lists;

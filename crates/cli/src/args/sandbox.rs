@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
-use soulbox_model::SandboxId;
+use soulbox_model::{Port, SandboxId, network::HostMask};
 
 use super::{duration, key_value};
 
@@ -24,6 +24,8 @@ pub enum Sandbox {
     Cp(Cp),
     /// Show what happened in a sandbox.
     Logs(Logs),
+    /// Print the address of a port, with a pass if the ports are private.
+    Url(Url),
     /// Show what a sandbox used.
     Metrics { id: SandboxId },
     /// End sandboxes.
@@ -48,6 +50,12 @@ pub struct Create {
     /// Variable that holds a stored secret, readable inside; may be repeated.
     #[arg(long, value_parser = key_value, value_name = "KEY=SECRET")]
     pub secret: Vec<(String, String)>,
+    /// Let nobody in to its ports without a token or a pass.
+    #[arg(long)]
+    pub private: bool,
+    /// What requests to its ports carry as host; `${PORT}` is the port.
+    #[arg(long, value_name = "HOST")]
+    pub mask_host: Option<HostMask>,
     /// Label to find it by; may be repeated.
     #[arg(short, long, value_parser = key_value, value_name = "KEY=VALUE")]
     pub metadata: Vec<(String, String)>,
@@ -57,6 +65,16 @@ pub struct Create {
     /// Fail at once when the template is still being built.
     #[arg(long)]
     pub no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  soulbox sandbox url $id 3000 --valid 8h")]
+pub struct Url {
+    pub id: SandboxId,
+    pub port: Port,
+    /// How long the pass lets in; whoever came in stays in for 12 hours.
+    #[arg(long, value_parser = duration, default_value = "1h", value_name = "DURATION")]
+    pub valid: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
-use soulbox_model::{RetryPolicy, SandboxId};
+use soulbox_model::{Port, RetryPolicy, SandboxId};
 use soulbox_wire::rest::{
-    ListedSandbox, Metric, NewSandboxV2, Sandbox, SandboxDetail, SandboxLogsV2, TemplateProgress,
+    ListedSandbox, Metric, NewPortPass, NewSandboxV2, PortPass, Sandbox, SandboxDetail,
+    SandboxLogsV2, TemplateProgress,
 };
 
 use super::{
@@ -175,6 +176,30 @@ impl Server {
     /// What the server says.
     pub async fn template(&self, name: &str) -> Result<TemplateProgress> {
         self.read(&format!("/soulbox/v1/templates/{}", quote(name))).await
+    }
+
+    /// Where a port of a sandbox is reached.
+    pub fn port_url(&self, id: &SandboxId, port: Port, domain: Option<&str>) -> String {
+        let at = self.http.endpoint();
+        let scheme = if at.tls { "https" } else { "http" };
+        let authority = at.authority();
+        let near = at.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let domain = match domain {
+            Some(domain) => domain.to_owned(),
+            // Browsers find every name below `localhost` on this machine.
+            None if near => format!("localhost:{}", at.port),
+            None => authority.strip_prefix("api.").unwrap_or(&authority).to_owned(),
+        };
+        format!("{scheme}://{port}-{id}.{domain}/")
+    }
+
+    /// # Errors
+    /// What the server says.
+    pub async fn port_pass(&self, id: &SandboxId, port: Port, seconds: i32) -> Result<PortPass> {
+        let body = encode(&NewPortPass { port: port.get().into(), timeout: Some(seconds) })?;
+        let path = format!("/soulbox/v1/sandboxes/{id}/passes");
+        let answer = retrying(|| self.send(Method::POST, &path, Some(body.clone()), &[])).await?;
+        decode(&answer)
     }
 
     /// The agent of a live sandbox.

@@ -5,7 +5,6 @@
 
 mod address;
 mod notify;
-mod sandboxes;
 mod templates;
 mod tls;
 
@@ -29,7 +28,6 @@ use crate::{
     settings::Settings,
 };
 use address::{bind, reached_at};
-use sandboxes::Dialer;
 use templates::Preparation;
 use tls::Tls;
 
@@ -116,7 +114,7 @@ impl Stack {
             domain: domain.as_ref().map(|domain| domain.name.clone()),
             ..soulbox_gateway::Config::default()
         };
-        let gateway = Gateway::new(Dialer(control.clone()), config);
+        let gateway = Gateway::new(control.clone(), config);
         let reached = reached_at(bound, tls.as_ref(), domain.as_ref());
         let announcement = Announcement {
             pid: std::process::id(),

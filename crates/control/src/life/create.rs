@@ -92,8 +92,7 @@ impl Core {
             self.discard(id);
             return Err(error.into());
         }
-        let token = self.access_token(&row);
-        let live = Arc::new(Live::new(row, token, slot));
+        let live = Arc::new(Live::new(self, row, slot));
         live.journal.note(
             crate::types::Level::Info,
             "sandbox created",

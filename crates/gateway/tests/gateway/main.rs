@@ -9,6 +9,7 @@ mod grpc;
 mod http2;
 mod lifecycle;
 mod pooling;
+mod private;
 mod routing;
 mod speed;
 mod streaming;

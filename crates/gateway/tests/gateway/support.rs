@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use soulbox_engine::{Conduit, ConnectError, Target};
-use soulbox_gateway::{Config, Gateway, Sandboxes};
+use soulbox_gateway::{Config, Gateway, PortAccess, Sandboxes};
 use soulbox_model::SandboxId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -40,6 +40,7 @@ pub struct World {
     agents: Mutex<HashMap<SandboxId, PathBuf>>,
     tokens: Mutex<HashMap<String, SandboxId>>,
     pub dials: AtomicUsize,
+    pub access: Mutex<Option<PortAccess>>,
 }
 
 #[async_trait]
@@ -62,6 +63,11 @@ impl Sandboxes for World {
                 }
             }
         }
+    }
+
+    fn port_access(&self, id: &SandboxId) -> Option<Arc<PortAccess>> {
+        let known = self.agents.lock().unwrap().contains_key(id);
+        known.then(|| Arc::new(self.access.lock().unwrap().clone().unwrap_or_default()))
     }
 
     fn by_access_token(&self, token: &str) -> Option<SandboxId> {

@@ -6,6 +6,7 @@
 mod cidr;
 mod domain;
 mod header;
+mod mask;
 mod proxy;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use cidr::Cidr;
 pub use domain::{Domain, Pattern};
 pub use header::{HeaderName, Piece, Placeholder, SecretName, Template, Transform};
+pub use mask::HostMask;
 pub use proxy::{Password, ProxyAddress, ProxyHost, ProxyTls, UpstreamProxy};
 
 use crate::{Error, Port, Result};
@@ -163,7 +165,7 @@ pub struct Ingress {
     pub public: bool,
     /// What requests carry as `Host`.
     #[serde(default)]
-    pub mask_request_host: Option<String>,
+    pub mask_request_host: Option<HostMask>,
     /// Ports whose program speaks TLS.
     #[serde(default)]
     pub https_ports: Vec<Port>,

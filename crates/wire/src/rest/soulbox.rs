@@ -20,6 +20,29 @@ pub struct ServerStatus {
     pub running: u64,
 }
 
+/// Body of `POST /soulbox/v1/sandboxes/{sandboxID}/passes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewPortPass {
+    #[schema(minimum = 1, maximum = 65535)]
+    pub port: u32,
+    /// Seconds until it no longer lets in; 3600 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 86400)]
+    pub timeout: Option<i32>,
+}
+
+/// What lets a browser in to one private port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PortPass {
+    pub port: u16,
+    /// Name of the query parameter.
+    pub parameter: String,
+    /// Its value.
+    pub pass: String,
+    pub expires_at: DateTime<Utc>,
+}
+
 /// A template of this server and how far its build is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TemplateProgress {

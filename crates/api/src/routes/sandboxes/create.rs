@@ -266,8 +266,7 @@ mod tests {
         for extra in [
             json!({"autoPause": true}),
             json!({"autoPause": true, "autoPauseMemory": false}),
-            json!({"network": {"allowPublicTraffic": false}, "secure": true}),
-            json!({"network": {"maskRequestHost": "x"}}),
+            json!({"network": {"httpsPorts": [8443]}}),
             json!({"iam": {"tokens": {"a": {"audience": "b", "tokenType": "JWT-SVID"}}}}),
             json!({"volumeMounts": [{"name": "a", "path": "/b"}]}),
         ] {
@@ -281,6 +280,10 @@ mod tests {
             json!({"autoPauseMemory": false}),
             json!({"autoPause": true, "autoPauseMemory": false, "autoResume": {"enabled": true}}),
             json!({"network": {"allowPublicTraffic": false}}),
+            json!({"network": {"allowPublicTraffic": false}, "secure": false}),
+            json!({"network": {"maskRequestHost": "a b"}}),
+            json!({"network": {"maskRequestHost": "a\r\nX: y"}}),
+            json!({"network": {"maskRequestHost": ""}}),
         ] {
             assert_eq!(status_of(extra.clone()), 400, "{extra}");
         }

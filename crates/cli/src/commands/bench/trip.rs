@@ -30,7 +30,7 @@ fn request(template: &str) -> NewSandboxV2 {
 
 /// Makes a sandbox to measure with.
 pub(super) async fn make(subject: &Subject) -> Result<(SandboxId, Remote)> {
-    let made = subject.server.create(&request(&subject.template), None).await?;
+    let made = subject.server.create(&request(&subject.template), None, false).await?;
     let id: SandboxId = made.sandbox_id.parse().map_err(|error: InvalidId| {
         Failure::Protocol(format!("the server named a sandbox `{}`: {error}", made.sandbox_id))
     })?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, stream};
 use soulbox_model::{SandboxId, network::SecretName};
-use soulbox_wire::rest::{NewSandboxV2, Sandbox, SandboxState, TemplateState};
+use soulbox_wire::rest::{Network, NewSandboxV2, Sandbox, SandboxState, TemplateState};
 
 use crate::{
     args::sandbox::{Create, Kill, List},
@@ -20,7 +20,13 @@ const MIB: u64 = 1 << 20;
 pub(super) async fn create(server: &Server, output: &Output, args: Create) -> Result<()> {
     let secrets = !args.secret.is_empty();
     let env = if secrets { with_secrets(args.env, args.secret)? } else { args.env };
+    let network = (args.private || args.mask_host.is_some()).then(|| Network {
+        allow_public_traffic: Some(!args.private),
+        mask_request_host: args.mask_host.map(Into::into),
+        ..Network::default()
+    });
     let new = NewSandboxV2 {
+        network,
         template_id: args.template,
         timeout: Some(seconds(args.timeout)?),
         env_vars: Some(env.into_iter().collect()),

@@ -7,6 +7,7 @@ mod lifecycle;
 mod observe;
 mod session;
 mod terminal;
+mod url;
 
 use crate::{args::sandbox::Sandbox, client::locate, failure::Result, settings::Settings};
 
@@ -22,6 +23,7 @@ pub(super) async fn run(settings: &Settings, command: Sandbox) -> Result<()> {
         Sandbox::Shell(args) => exec::shell(&server, output, args).await,
         Sandbox::Cp(args) => cp::run(&server, output, args).await,
         Sandbox::Logs(args) => observe::logs(&server, output, args).await,
+        Sandbox::Url(args) => url::run(&server, output, args).await,
         Sandbox::Metrics { id } => observe::metrics(&server, output, &id).await,
     }
 }

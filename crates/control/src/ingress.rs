@@ -1,0 +1,176 @@
+//! Who may reach the ports of a sandbox.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use soulbox_model::{Port, network::HostMask};
+use soulbox_store::SandboxRow;
+use subtle::ConstantTimeEq;
+
+use crate::core::Core;
+
+const TRAFFIC_TOKEN: &str = "sandbox traffic token";
+/// Longer ones are none of ours.
+const LONGEST: usize = 128;
+
+/// How the ports of one sandbox are reached.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PortAccess {
+    /// What requests must bear; `None`: anybody may come.
+    token: Option<String>,
+    mask: Option<HostMask>,
+}
+
+/// What a pass is good for: one is never taken for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// In an address that somebody is given.
+    Url,
+    /// In a browser that came by such an address.
+    Cookie,
+}
+
+impl fmt::Debug for PortAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let public = self.token.is_none();
+        f.debug_struct("PortAccess").field("public", &public).field("mask", &self.mask).finish()
+    }
+}
+
+impl PortAccess {
+    /// With a token, only who bears it may come.
+    pub fn new(token: Option<String>, mask: Option<HostMask>) -> Self {
+        Self { token, mask }
+    }
+
+    pub fn is_public(&self) -> bool {
+        self.token.is_none()
+    }
+
+    /// What requests carry as host instead of the one that was asked for.
+    pub fn mask(&self) -> Option<&HostMask> {
+        self.mask.as_ref()
+    }
+
+    /// The token that opens all ports for as long as the sandbox lives.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Whether this is the token; takes the same time whatever is given.
+    pub fn admits(&self, given: &[u8]) -> bool {
+        self.token.as_ref().is_none_or(|token| token.as_bytes().ct_eq(given).into())
+    }
+
+    /// Opens one port until a moment; `None` for public ports, which need none.
+    pub fn pass(&self, kind: Pass, port: Port, until: DateTime<Utc>) -> Option<String> {
+        let seconds = until.timestamp();
+        Some(format!("{seconds}.{}", self.seal(kind, port, seconds)?))
+    }
+
+    /// Whether this pass is of this kind, for this port and not over.
+    pub fn admits_pass(&self, kind: Pass, port: Port, given: &[u8], now: DateTime<Utc>) -> bool {
+        let parse = || {
+            let text = std::str::from_utf8(given).ok().filter(|text| text.len() <= LONGEST)?;
+            let (seconds, seal) = text.split_once('.')?;
+            let until: i64 = seconds.parse().ok()?;
+            let expected = self.seal(kind, port, until)?;
+            let fits: bool = expected.as_bytes().ct_eq(seal.as_bytes()).into();
+            // `+5` and `05` are numbers too; only one spelling was sealed.
+            Some(fits && until > now.timestamp() && until.to_string() == seconds)
+        };
+        parse().unwrap_or(false)
+    }
+
+    /// The token is the key: it differs for every sandbox, so does the seal.
+    fn seal(&self, kind: Pass, port: Port, seconds: i64) -> Option<String> {
+        let token = self.token.as_ref()?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(token.as_bytes()).ok()?;
+        let kind = match kind {
+            Pass::Url => "url",
+            Pass::Cookie => "cookie",
+        };
+        mac.update(format!("{kind} {port} {seconds}").as_bytes());
+        Some(hex::encode(mac.finalize().into_bytes()))
+    }
+}
+
+impl Core {
+    /// The same after every restart; the token is written nowhere.
+    pub(crate) fn port_access(&self, row: &SandboxRow) -> PortAccess {
+        let Some(ingress) = row.network.as_ref().map(|network| &network.ingress) else {
+            return PortAccess::default();
+        };
+        let token = (!ingress.public)
+            .then(|| self.store.secret().derive(TRAFFIC_TOKEN, row.id.as_str().as_bytes()));
+        PortAccess::new(token, ingress.mask_request_host.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn port(number: u16) -> Port {
+        Port::new(number).unwrap()
+    }
+
+    fn private(token: &str) -> PortAccess {
+        PortAccess::new(Some(token.into()), None)
+    }
+
+    #[test]
+    fn only_the_token_opens() {
+        let access = private("abcdef");
+        assert!(access.admits(b"abcdef"));
+        for wrong in ["", "abcde", "abcdeg", "abcdef ", "ABCDEF", "abcdefabcdef"] {
+            assert!(!access.admits(wrong.as_bytes()), "{wrong:?}");
+        }
+        assert!(PortAccess::default().admits(b"whatever"));
+        assert!(!format!("{access:?}").contains("abcdef"));
+    }
+
+    #[test]
+    fn a_pass_is_for_one_use_one_port_one_sandbox_and_a_time() {
+        let now = Utc::now();
+        let until = now + TimeDelta::minutes(1);
+        let access = private("abcdef");
+        let pass = access.pass(Pass::Url, port(3000), until).unwrap();
+        let admits = |access: &PortAccess, kind, number, text: &str, now| {
+            access.admits_pass(kind, port(number), text.as_bytes(), now)
+        };
+        assert!(admits(&access, Pass::Url, 3000, &pass, now));
+        assert!(!admits(&access, Pass::Cookie, 3000, &pass, now));
+        assert!(!admits(&access, Pass::Url, 3001, &pass, now));
+        assert!(!admits(&private("abcdeg"), Pass::Url, 3000, &pass, now));
+        assert!(!admits(&access, Pass::Url, 3000, &pass, until));
+        let (seconds, seal) = pass.split_once('.').unwrap();
+        let later = (until + TimeDelta::days(1)).timestamp();
+        for forged in [
+            format!("{later}.{seal}"),
+            format!("+{pass}"),
+            format!("0{pass}"),
+            format!("{seconds}."),
+            format!("{seconds}"),
+            format!("{pass}00"),
+            String::new(),
+            "9".repeat(200),
+        ] {
+            assert!(!admits(&access, Pass::Url, 3000, &forged, now), "{forged}");
+        }
+        assert_eq!(PortAccess::default().pass(Pass::Url, port(3000), until), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_pass(bytes in proptest::collection::vec(any::<u8>(), 0..140)) {
+            let access = private("abcdef");
+            prop_assert!(!access.admits_pass(Pass::Cookie, port(80), &bytes, Utc::now()));
+        }
+    }
+}
