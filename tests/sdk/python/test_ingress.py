@@ -1,0 +1,89 @@
+"""Private ports and masked hosts, as the package offers them."""
+
+import json
+
+import e2b
+import pytest
+
+from flavours import eventually
+from test_ports import fetch
+
+HEADER = "e2b-traffic-access-token"
+PORT = 8000
+
+PROGRAM = """
+import json, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({k.lower(): v for k, v in self.headers.items()} | {"path": self.path}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+async def serving(sdk, server, headers=None, **network):
+    sandbox = await sdk.create(timeout=300, network=network)
+    await sandbox.files.write("app.py", PROGRAM)
+    await sandbox.commands.run(f"exec python3 app.py {PORT}", background=True, timeout=0)
+
+    async def ready():
+        sent = {HEADER: sandbox.traffic_access_token} if sandbox.traffic_access_token else {}
+        return (await fetch(server, sandbox.get_host(PORT), headers=sent)).status_code == 200
+
+    await eventually(ready, within=20)
+    return sandbox
+
+
+async def test_a_private_port_needs_its_token(sdk, server):
+    sandbox = await serving(sdk, server, allow_public_traffic=False)
+    token, host = sandbox.traffic_access_token, sandbox.get_host(PORT)
+    assert token
+    for headers, word in [({}, "missing"), ({HEADER: "wrong"}, "invalid"), ({HEADER: token[:-1]}, "invalid")]:
+        answer = await fetch(server, host, headers=headers)
+        assert answer.status_code == 403 and word in answer.json()["message"], headers
+    seen = (await fetch(server, host, "/x?y=1", headers={HEADER: token})).json()
+    assert seen["path"] == "/x?y=1" and HEADER not in seen
+    # Commands and files go on, and whoever connects is given the same token.
+    assert (await sandbox.commands.run("echo in")).stdout == "in\n"
+    again = await sdk.connect(sandbox.sandbox_id)
+    assert again.traffic_access_token == token
+
+
+async def test_a_public_port_has_no_token(sdk, server):
+    sandbox = await serving(sdk, server)
+    assert not sandbox.traffic_access_token
+    assert (await fetch(server, sandbox.get_host(PORT))).status_code == 200
+
+
+async def test_private_ports_need_a_secure_sandbox(sdk):
+    if sdk.version > (2, 45):
+        pytest.skip("this version secures every sandbox")
+    with pytest.raises(e2b.SandboxException, match="network.allowPublicTraffic"):
+        await sdk.create(secure=False, network={"allow_public_traffic": False})
+
+
+async def test_the_host_is_masked(sdk, server):
+    sandbox = await serving(sdk, server, mask_request_host="localhost:${PORT}")
+    host = sandbox.get_host(PORT)
+    seen = (await fetch(server, host)).json()
+    assert (seen["host"], seen["x-forwarded-host"]) == (f"localhost:{PORT}", host)
+    for bad in ("a b", "http://x", "a\nb"):
+        with pytest.raises(e2b.SandboxException, match="network.maskRequestHost"):
+            await sdk.create(network={"mask_request_host": bad})
+
+
+async def test_the_rules_survive_an_update_of_egress(sdk, server):
+    sandbox = await serving(sdk, server, allow_public_traffic=False)
+    if not hasattr(sandbox, "update_network"):
+        pytest.skip("this version can't update the network")
+    await sandbox.update_network({"deny_out": ["10.0.0.0/8"]})
+    host = sandbox.get_host(PORT)
+    assert (await fetch(server, host)).status_code == 403
+    seen = await fetch(server, host, headers={HEADER: sandbox.traffic_access_token})
+    assert json.loads(seen.text)["path"] == "/"
