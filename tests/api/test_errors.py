@@ -98,7 +98,6 @@ def test_wrong_methods(api):
         ("POST", "/sandboxes/{}/pause"),
         ("POST", "/sandboxes/{}/fork"),
         ("POST", "/sandboxes/{}/snapshots"),
-        ("PUT", "/sandboxes/{}/network"),
         ("GET", "/snapshots"),
         ("POST", "/volumes"),
         ("GET", "/volumes"),

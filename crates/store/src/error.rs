@@ -32,6 +32,9 @@ pub enum Error {
     /// The name, key or id is taken.
     #[error("{0} is taken")]
     Taken(&'static str),
+    /// It can't be that: the field and why.
+    #[error("{0}: {1}")]
+    Unfit(&'static str, &'static str),
     /// There are as many as there may be.
     #[error("{0}")]
     Full(&'static str),
@@ -71,6 +74,7 @@ impl From<Error> for soulbox_model::Error {
             (_, Some(SQLITE_BUSY)) => {
                 Self::unavailable("the database is busy: try again", Duration::from_secs(1))
             }
+            (Error::Unfit(field, why), _) => Self::invalid(*field, *why),
             (Error::Taken(_) | Error::Full(_), _) => Self::Conflict(error.to_string()),
             _ => Self::internal("the database failed", error),
         }

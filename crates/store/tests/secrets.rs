@@ -233,3 +233,29 @@ async fn writers_and_rotations_at_once_lose_no_secret() {
         assert_eq!(read(&fresh, team, &format!("s{n}")).await.unwrap().1, expected);
     }
 }
+
+#[tokio::test]
+async fn teams_are_made_once_and_have_fit_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let made = store.create_team("research-2", "Research ☃").await.unwrap();
+    assert_eq!(store.find_team("research-2").await.unwrap().as_ref(), Some(&made));
+    assert_eq!(store.find_team("other").await.unwrap(), None);
+    assert_eq!(store.teams().await.unwrap().last(), Some(&made));
+    for taken in ["research-2", "default"] {
+        assert!(matches!(store.create_team(taken, "x").await, Err(Error::Taken(_))), "{taken}");
+    }
+    let long = "x".repeat(64);
+    for (slug, name) in
+        [("", "x"), ("A", "x"), ("a_b", "x"), ("-a", "x"), ("a-", "x"), (&*long, "x"), ("ok", " ")]
+    {
+        let refused = store.create_team(slug, name).await.unwrap_err();
+        assert_eq!(soulbox_model::Error::from(refused).http_status(), 400, "{slug}");
+    }
+    store.create_secret(made.id, new("k", "one")).await.unwrap();
+    let first = store.default_team().id;
+    assert_eq!(store.find_secret(first, &named("k")).await.unwrap(), None);
+    store.create_secret(first, new("k", "two")).await.unwrap();
+    assert_eq!(read(&store, made.id, "k").await.unwrap().1, "one");
+    assert_eq!(read(&store, first, "k").await.unwrap().1, "two");
+}

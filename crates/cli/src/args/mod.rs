@@ -2,6 +2,7 @@
 
 pub mod sandbox;
 pub mod secret;
+pub mod team;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -96,6 +97,9 @@ pub enum Command {
     /// Create, list and revoke API keys in the data directory; needs no running server.
     #[command(subcommand)]
     Key(Key),
+    /// Make and list teams in the data directory; needs no running server.
+    #[command(subcommand)]
+    Team(team::Team),
     /// Store what sandboxes may use and not see.
     #[command(subcommand)]
     Secret(secret::Secret),
@@ -232,15 +236,25 @@ pub enum Key {
         /// What the key is for.
         #[arg(default_value = "cli")]
         name: String,
+        /// Short name of the team that it is for, instead of the first one.
+        #[arg(long)]
+        team: Option<String>,
     },
     /// List API keys; never their secret part.
     #[command(visible_alias = "ls")]
-    List,
+    List {
+        /// Short name of the team, instead of the first one.
+        #[arg(long)]
+        team: Option<String>,
+    },
     /// Make a key useless, within a second also for a running server.
     #[command(visible_alias = "rm", after_help = "Examples:\n  soulbox key revoke 0198c0de-…")]
     Revoke {
         /// Id of the key, from `soulbox key list`.
         id: uuid::Uuid,
+        /// Short name of its team, instead of the first one.
+        #[arg(long)]
+        team: Option<String>,
     },
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod sandbox;
 mod secret;
 mod serve;
 mod subject;
+mod team;
 mod template;
 
 use crate::{args::Command, failure::Result, settings::Settings};
@@ -24,6 +25,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Serve(args) => serve::run(settings, args).await,
         Command::Env(args) => env::run(settings, args),
         Command::Sandbox(command) => sandbox::run(settings, command).await,
+        Command::Team(command) => team::run(settings, command).await,
         Command::Secret(command) => secret::run(settings, command).await,
         Command::Key(command) => key::run(settings, command).await,
         Command::Template(command) => template::run(settings, command).await,

@@ -8,7 +8,6 @@ use std::{
 
 use serde_json::json;
 use soulbox_model::SecretValue;
-use soulbox_store::Store;
 use soulbox_wire::rest::BoundSecret;
 
 use crate::{
@@ -117,15 +116,7 @@ async fn remove(server: &Server, output: &Output, names: &[String]) -> Result<()
 }
 
 async fn rotate(settings: &Settings) -> Result<()> {
-    let database = settings.data_dir.database();
-    let exists = database.try_exists().map_err(Failure::io(database.display().to_string()))?;
-    if !exists {
-        return Err(Failure::NotFound {
-            message: format!("there is no database in {}", settings.data_dir.path().display()),
-            hint: Some("name the right --data-dir, or run `soulbox serve` once to make it".into()),
-        });
-    }
-    let store = Store::open(&database).await.map_err(soulbox_model::Error::from)?;
+    let store = super::key::open(settings, false).await?;
     let rotated = store.rotate_vault_key().await.map_err(soulbox_model::Error::from);
     store.close().await;
     let rotated = rotated?;
