@@ -156,7 +156,7 @@ mod tests {
             format!("+{pass}"),
             format!("0{pass}"),
             format!("{seconds}."),
-            format!("{seconds}"),
+            seconds.to_owned(),
             format!("{pass}00"),
             String::new(),
             "9".repeat(200),
