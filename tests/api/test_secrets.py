@@ -62,23 +62,14 @@ def test_nothing_is_half_applied(api, name):
     assert api("GET", f"/soulbox/v1/secrets/{name}").json() == before
 
 
-def test_a_policy_with_a_secret_that_may_not_go_there_makes_no_sandbox(api, name):
-    def rules(domain):
-        headers = {"x-key": f"Bearer ${{e2b.secrets.{name}}}"}
-        return {"rules": {domain: [{"transform": {"headers": headers}}]}}
-
+def test_rules_that_name_secrets_wait_for_a_way_out(api, name):
+    api("POST", "/secrets", json={"name": name, "value": VALUE})
+    rules = {"rules": {"a.example.com": [{"transform": {"headers": {"x-key": f"${{e2b.secrets.{name}}}"}}}]}}
     before = api.count()
-    body = is_error(api.create(network=rules("a.example.com")), 400)
-    assert name in body["message"] and "network.rules" in body["message"]
-    api("PUT", f"/soulbox/v1/secrets/{name}", json={"value": VALUE, "hosts": ["a.example.com"]})
-    is_error(api.create(network=rules("b.example.com")), 400)
+    is_error(api.create(network=rules), 501)
     assert api.count() == before
-    made = api.create(network=rules("a.example.com"))
-    assert made.status_code == 201
-    path = f"/sandboxes/{made.json()['sandboxID']}"
-    kept = silent(api("GET", path)).json()["network"]
-    is_error(api("PUT", f"{path}/network", json=rules("b.example.com")), 400)
-    assert api("GET", path).json()["network"] == kept
+    made = api.create().json()
+    is_error(api("PUT", f"/sandboxes/{made['sandboxID']}/network", json=rules), 501)
 
 
 def test_without_a_key_nothing_is_told(api, name):

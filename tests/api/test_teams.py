@@ -115,11 +115,8 @@ def test_names_are_each_teams_own(api, ours, stranger):
     name = api("GET", f"/secrets/{ours['secretID']}").json()["name"]
     made = api("POST", "/secrets", key=False, headers=as_stranger, json={"name": name, "value": "theirs"})
     assert made.status_code == 201 and made.json()["secretID"] != ours["secretID"]
-    rules = {"rules": {"a.example.com": [{"transform": {"headers": {"x": f"${{e2b.secrets.{name}}}"}}}]}}
     assert api("DELETE", f"/secrets/{name}", key=False, headers=as_stranger).status_code == 204
-    # A policy of theirs can't use what is ours.
-    body = {"templateID": api.template, "timeout": 60, "network": rules}
-    is_error(api("POST", "/sandboxes", key=False, headers=as_stranger, json=body), 400)
+    # An environment of theirs can't use what is ours.
     resolve = {**as_stranger, "SoulBox-Env-Secrets": "resolve"}
     body = {"templateID": api.template, "timeout": 60, "envVars": {"A": f"${{{name}}}"}}
     is_error(api("POST", "/sandboxes", key=False, headers=resolve, json=body), 400)

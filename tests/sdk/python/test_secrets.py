@@ -96,16 +96,3 @@ async def test_envs_name_secrets_where_a_header_says_so(sdk, secrets, name):
     with pytest.raises(e2b.SandboxException) as refused:
         await sdk.create(envs={"A": "$absent_secret"}, headers=resolve)
     assert "absent_secret" in str(refused.value) and "envVars.A" in str(refused.value)
-
-
-async def test_a_policy_names_secrets_that_are_there(sdk, secrets, name):
-    def rules():
-        return {"api.example.com": [{"transform": {"headers": {"x-key": e2b.Secret.fill(name)}}}]}
-
-    with pytest.raises(e2b.SandboxException) as refused:
-        await sdk.create(network={"rules": rules()})
-    assert name in str(refused.value) and "network.rules" in str(refused.value)
-    await secrets.create(name, "hunter2")
-    sandbox = await sdk.create(network={"rules": rules()})
-    info = await sandbox.get_info()
-    assert "hunter2" not in repr(info)

@@ -157,7 +157,7 @@ async fn an_environment_names_secrets_only_where_a_header_says_so() {
     };
     let env_of = |answer: &Answer| {
         let id = answer.json()["sandboxID"].as_str().unwrap().parse().unwrap();
-        server.machine.guest(&id).unwrap().spec.agent.env["V"].clone()
+        server.machine.guest(&id).unwrap().agent().env["V"].clone()
     };
     assert_eq!(env_of(&create(None, "$TOKEN").await), "$TOKEN");
     let made = create(Some("resolve"), "Bearer $TOKEN").await;

@@ -107,7 +107,7 @@ async fn an_environment_is_filled_in_where_that_is_asked_for() {
     ] {
         let made = control.create(team, with(asked, value)).await.unwrap();
         let guest = world.machine.guest(&made.id).unwrap();
-        assert_eq!(guest.spec.agent.env["V"], expected, "{value}");
+        assert_eq!(guest.agent().env["V"], expected, "{value}");
     }
     let before = control.alive();
     for (value, told) in [
