@@ -61,7 +61,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         group: Identity,
         title: "the agent without its token, with a wrong one, and with that of another sandbox",
         defence: "a token per sandbox, derived from a server secret, compared in constant time",
-        remains: "ports other than the agent's are public, as in E2B",
+        remains: "ports other than the agent's are public, as in E2B, unless the sandbox was made with private ones",
         how: How::Once(links::agent_token),
     },
     Attack {
