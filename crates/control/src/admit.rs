@@ -92,6 +92,7 @@ mod tests {
             secure: true,
             auto_pause: false,
             allow_internet: Some(true),
+            network: None,
             idempotency_key: None,
         }
     }

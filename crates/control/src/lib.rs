@@ -27,7 +27,7 @@ use chrono::{DateTime, Utc};
 pub use life::KEY_REUSED;
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_image::Templates;
-use soulbox_model::{Error, Result, SandboxId, TeamId};
+use soulbox_model::{Error, Result, SandboxId, TeamId, network::Egress};
 pub use soulbox_store::{ApiKey, Mask, NewKey, Team};
 use tokio_util::sync::DropGuard;
 use uuid::Uuid;
@@ -124,6 +124,22 @@ impl Control {
     /// Like [`Control::set_timeout`]; [`Error::InvalidRequest`] for more than an hour.
     pub async fn refresh(&self, team: TeamId, id: &SandboxId, duration: Duration) -> Result<()> {
         self.core.refresh(team, id, duration).await
+    }
+
+    /// Replaces what governs a sandbox's way out: in effect at once, and what it no longer allows
+    /// is cut. `allow_internet` is what [`Sandbox::allow_internet`] tells from now on; `None`
+    /// leaves that.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::InvalidRequest`] for a policy that contradicts itself.
+    pub async fn set_egress(
+        &self,
+        team: TeamId,
+        id: &SandboxId,
+        egress: Egress,
+        allow_internet: Option<bool>,
+    ) -> Result<()> {
+        self.core.set_egress(team, id, egress, allow_internet).await
     }
 
     /// What a client needs to use a running sandbox; keeps it alive for at least `timeout` from now.

@@ -2,6 +2,7 @@
 
 mod create;
 mod end;
+mod network;
 mod repeat;
 mod timeouts;
 

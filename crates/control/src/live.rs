@@ -11,7 +11,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
-use soulbox_model::{Error, Resources, Result, SandboxId, TeamId, TemplateId};
+use soulbox_model::{
+    Error, Resources, Result, SandboxId, TeamId, TemplateId,
+    network::{Egress, Network},
+};
 use soulbox_store::SandboxRow;
 use tokio::{sync::watch, time::Instant};
 
@@ -37,7 +40,9 @@ pub(crate) struct Live {
     pub(crate) access_token: Option<String>,
     pub(crate) envd_version: String,
     pub(crate) auto_pause: bool,
-    pub(crate) allow_internet: Option<bool>,
+    network: Mutex<Governed>,
+    /// Held while a policy is written, so that the last one set is the last one written.
+    pub(crate) saving_network: tokio::sync::Mutex<()>,
     status: Mutex<Status>,
     /// Held while the end time is written, so that the last one set is the last one written.
     pub(crate) saving_end: tokio::sync::Mutex<()>,
@@ -45,6 +50,13 @@ pub(crate) struct Live {
     pub(crate) history: Mutex<History>,
     pub(crate) journal: Journal,
     slot: Mutex<Option<Slot>>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+struct Governed {
+    allow_internet: Option<bool>,
+    network: Option<Network>,
 }
 
 #[derive(Debug)]
@@ -80,7 +92,11 @@ impl Live {
             access_token,
             envd_version: row.envd_version,
             auto_pause: row.auto_pause,
-            allow_internet: row.allow_internet,
+            network: Mutex::new(Governed {
+                allow_internet: row.allow_internet,
+                network: row.network,
+            }),
+            saving_network: tokio::sync::Mutex::default(),
             status: Mutex::new(Status {
                 running: true,
                 end_at: row.end_at,
@@ -107,6 +123,7 @@ impl Live {
     }
 
     pub(crate) fn snapshot(&self, core: &Core) -> Sandbox {
+        let governed = self.network.lock().clone();
         Sandbox {
             id: self.id.clone(),
             team: self.team,
@@ -122,8 +139,25 @@ impl Live {
             envd_version: self.envd_version.clone(),
             domain: core.domain.clone(),
             auto_pause: self.auto_pause,
-            allow_internet: self.allow_internet,
+            allow_internet: governed.allow_internet,
+            network: governed.network,
         }
+    }
+
+    /// Both directions, as asked for or as the defaults say.
+    pub(crate) fn network(&self) -> Network {
+        let governed = self.network.lock();
+        governed.network.clone().unwrap_or_else(|| Network {
+            egress: Egress::of_internet(governed.allow_internet.unwrap_or(true)),
+            ..Network::default()
+        })
+    }
+
+    /// `allow_internet` of `None` leaves what is told of that flag.
+    pub(crate) fn set_network(&self, network: Network, allow_internet: Option<bool>) {
+        let mut governed = self.network.lock();
+        governed.network = Some(network);
+        governed.allow_internet = allow_internet.or(governed.allow_internet);
     }
 
     /// Starts the timer.

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use soulbox_engine::Engine;
 use soulbox_image::Templates;
-use soulbox_model::{Resources, SandboxId, TeamId, TemplateId};
+use soulbox_model::{Resources, SandboxId, TeamId, TemplateId, network::Network};
 use soulbox_store::Store;
 use uuid::Uuid;
 
@@ -73,6 +73,8 @@ pub struct Create {
     /// Pause at the timeout instead of ending; not served yet.
     pub auto_pause: bool,
     pub allow_internet: Option<bool>,
+    /// `None`: as `allow_internet` says.
+    pub network: Option<Network>,
     /// 1 to 255 printable characters. A repeat with the same key returns the same sandbox.
     #[serde(skip)]
     pub idempotency_key: Option<String>,
@@ -100,6 +102,7 @@ pub struct Sandbox {
     pub domain: Option<String>,
     pub auto_pause: bool,
     pub allow_internet: Option<bool>,
+    pub network: Option<Network>,
 }
 
 impl Sandbox {

@@ -7,6 +7,7 @@
 pub mod boot;
 pub mod error;
 pub mod id;
+pub mod network;
 pub mod resources;
 pub mod retry;
 

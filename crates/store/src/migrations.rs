@@ -8,8 +8,10 @@ use sqlx::{
 use crate::Result;
 
 /// Never edit one that was released: databases remember the checksum of each that they ran.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "foundation", include_str!("../migrations/0001_foundation.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
+    (2, "network", include_str!("../migrations/0002_network.sql")),
+];
 
 pub(crate) async fn run(pool: &SqlitePool) -> Result<()> {
     let migrations = MIGRATIONS

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, str::FromStr};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use soulbox_model::{Resources, SandboxId, TeamId, TemplateId};
+use soulbox_model::{Resources, SandboxId, TeamId, TemplateId, network::Network};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{Error, Idempotency, Result, Store, idempotency, time::from_micros};
@@ -13,7 +13,7 @@ use crate::{Error, Idempotency, Result, Store, idempotency, time::from_micros};
 macro_rules! columns {
     () => {
         "id, team_id, template_id, template_name, alias, state, metadata, resources, started_at, \
-         end_at, secure, auto_pause, allow_internet, envd_version, record"
+         end_at, secure, auto_pause, allow_internet, envd_version, record, network"
     };
 }
 
@@ -69,6 +69,8 @@ pub struct SandboxRow {
     pub envd_version: String,
     /// The engine's: how it finds the sandbox again.
     pub record: Option<Value>,
+    /// As asked for; `None` where nothing was.
+    pub network: Option<Network>,
 }
 
 /// All that the table holds.
@@ -129,6 +131,26 @@ impl Store {
             .map_err(Error::database("note the end of a sandbox"))
     }
 
+    /// Notes what a sandbox may reach from now on. `allow_internet` of `None` leaves that flag.
+    pub async fn set_network(
+        &self,
+        id: &SandboxId,
+        network: &Network,
+        allow_internet: Option<bool>,
+    ) -> Result<()> {
+        sqlx::query(
+            "UPDATE sandbox SET network = $2, allow_internet = COALESCE($3, allow_internet) \
+             WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(network_text(Some(network))?)
+        .bind(allow_internet)
+        .execute(&self.writer)
+        .await
+        .map(drop)
+        .map_err(Error::database("note the network policy of a sandbox"))
+    }
+
     /// Removes a sandbox that ended. Its idempotency key stays.
     pub async fn delete_sandbox(&self, id: &SandboxId) -> Result<()> {
         sqlx::query("DELETE FROM sandbox WHERE id = $1")
@@ -184,13 +206,18 @@ pub(crate) fn taken(
     }
 }
 
+fn network_text(network: Option<&Network>) -> Result<Option<String>> {
+    network.map(serde_json::to_string).transpose().map_err(Error::corrupt("sandbox"))
+}
+
 async fn insert(connection: &mut SqliteConnection, row: &SandboxRow) -> Result<()> {
     let metadata = serde_json::to_string(&row.metadata).map_err(Error::corrupt("sandbox"))?;
     let resources = serde_json::to_string(&row.resources).map_err(Error::corrupt("sandbox"))?;
+    let network = network_text(row.network.as_ref())?;
     sqlx::query(concat!(
         "INSERT INTO sandbox (",
         columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
     ))
     .bind(row.id.as_str())
     .bind(row.team.to_string())
@@ -207,6 +234,7 @@ async fn insert(connection: &mut SqliteConnection, row: &SandboxRow) -> Result<(
     .bind(row.allow_internet)
     .bind(&row.envd_version)
     .bind(row.record.as_ref().map(Value::to_string))
+    .bind(network)
     .execute(connection)
     .await
     .map(drop)
@@ -244,6 +272,10 @@ fn sandbox(row: &SqliteRow) -> Result<SandboxRow> {
         allow_internet: flag("allow_internet")?,
         envd_version: text("envd_version")?,
         record: optional("record")?
+            .map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(Error::corrupt(WHAT))?,
+        network: optional("network")?
             .map(|text| serde_json::from_str(&text))
             .transpose()
             .map_err(Error::corrupt(WHAT))?,

@@ -36,6 +36,7 @@ fn row(team: TeamId) -> SandboxRow {
         secure: true,
         auto_pause: false,
         allow_internet: Some(false),
+        network: Some(soulbox_model::network::Network::default()),
         envd_version: "0.6.13".into(),
         record: None,
     }

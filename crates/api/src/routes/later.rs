@@ -48,7 +48,6 @@ use HttpMethod::{Delete, Get, Patch, Post, Put};
 const PAUSE: &str = "pausing a sandbox";
 const SNAPSHOTS: &str = "taking snapshots of a sandbox";
 const FORK: &str = "forking a sandbox";
-const NETWORK: &str = "changing the network policy of a sandbox";
 const BUILDS: &str = "building templates";
 const TAGS: &str = "tagging templates";
 const TEMPLATES: &str = "changing templates";
@@ -64,7 +63,6 @@ const ROUTES: &[Later] = &[
     later(Post, "/sandboxes/{sandboxID}/snapshots", SNAPSHOTS),
     later(Get, "/snapshots", SNAPSHOTS),
     later(Post, "/sandboxes/{sandboxID}/fork", FORK),
-    later(Put, "/sandboxes/{sandboxID}/network", NETWORK),
     later(Post, "/v3/templates", BUILDS),
     later(Post, "/v2/templates", BUILDS),
     later(Post, "/templates", BUILDS),

@@ -4,6 +4,7 @@ mod health;
 mod keys;
 mod later;
 mod listing;
+mod network;
 mod observe;
 mod render;
 pub(crate) mod sandboxes;
@@ -19,6 +20,7 @@ pub fn all() -> OpenApiRouter<App> {
     let router = OpenApiRouter::default()
         .merge(health::routes())
         .merge(sandboxes::routes())
+        .merge(network::routes())
         .merge(listing::routes())
         .merge(observe::routes())
         .merge(templates::routes())

@@ -4,6 +4,8 @@ use soulbox_control::{Level, LogLine, Sample, Sandbox};
 use soulbox_model::resources::MIB;
 use soulbox_wire::rest;
 
+use super::network;
+
 pub fn sandbox(sandbox: Sandbox) -> rest::Sandbox {
     rest::Sandbox {
         template_id: sandbox.template_id.into(),
@@ -52,6 +54,7 @@ pub fn detail(sandbox: Sandbox) -> rest::SandboxDetail {
         alias: sandbox.alias,
         envd_access_token: sandbox.access_token,
         allow_internet_access: sandbox.allow_internet,
+        network: sandbox.network.as_ref().map(network::render),
         domain: sandbox.domain,
         metadata: sandbox.metadata,
         lifecycle: Some(rest::Lifecycle { on_timeout, auto_resume: false }),

@@ -151,6 +151,7 @@ impl Core {
             allow_internet: request.allow_internet,
             envd_version: ENVD_VERSION.to_owned(),
             record: Some(reserved.record.0),
+            network: request.network,
         }
     }
 

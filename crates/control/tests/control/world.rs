@@ -91,6 +91,7 @@ pub fn request(seconds: u64) -> Create {
         secure: true,
         auto_pause: false,
         allow_internet: None,
+        network: None,
         idempotency_key: None,
     }
 }

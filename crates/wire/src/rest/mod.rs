@@ -8,6 +8,7 @@
 
 pub mod error;
 pub mod key;
+pub mod network;
 pub mod observe;
 pub mod sandbox;
 pub mod soulbox;
@@ -15,6 +16,9 @@ pub mod template;
 
 pub use error::{ErrorBody, ErrorDetail};
 pub use key::{ApiKey, CreatedApiKey, KeyMask, NewApiKey, Team};
+pub use network::{
+    EgressProxy, EgressProxyTls, Network, NetworkRule, NetworkTransform, NetworkUpdate,
+};
 pub use observe::{
     LogEntry, LogLevel, Metric, SandboxLog, SandboxLogs, SandboxLogsV2, SandboxesWithMetrics,
 };

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::Network;
+
 /// Body of `POST /sandboxes`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -29,8 +31,7 @@ pub struct NewSandbox {
     #[serde(default, rename = "allow_internet_access", skip_serializing_if = "Option::is_none")]
     pub allow_internet_access: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub network: Option<serde_json::Map<String, Value>>,
+    pub network: Option<Network>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
     /// Added to the environment of every command.
@@ -66,8 +67,7 @@ pub struct NewSandboxV2 {
     #[serde(default, rename = "allow_internet_access", skip_serializing_if = "Option::is_none")]
     pub allow_internet_access: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub network: Option<serde_json::Map<String, Value>>,
+    pub network: Option<Network>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
     /// Added to the environment of every command.
@@ -213,6 +213,9 @@ pub struct SandboxDetail {
     /// As the create request said; `null` when it said nothing.
     #[serde(default)]
     pub allow_internet_access: Option<bool>,
+    /// Without passwords.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     #[serde(default)]
     pub domain: Option<String>,
     #[serde(default)]

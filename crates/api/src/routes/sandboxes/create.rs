@@ -14,7 +14,7 @@ use crate::{
     auth::KeyHolder,
     body::Body,
     problem::{Problem, Result},
-    routes::render,
+    routes::{network, render},
 };
 
 const MAX_NAME: usize = 128;
@@ -121,14 +121,18 @@ pub(crate) fn parse(
     idempotency_key: Option<String>,
 ) -> Result<Create> {
     refuse_what_comes_later(&request)?;
+    let secure = request.secure.unwrap_or(false);
+    let flag = request.allow_internet_access;
+    let network = request.network.map(|asked| network::parse(asked, flag, secure)).transpose()?;
     Ok(Create {
         template: template_name(&request.template_id)?,
         timeout,
         metadata: request.metadata.unwrap_or_default(),
         env: request.env_vars.unwrap_or_default(),
-        secure: request.secure.unwrap_or(false),
+        secure,
         auto_pause: false,
-        allow_internet: request.allow_internet_access,
+        allow_internet: flag,
+        network,
         idempotency_key,
     })
 }
@@ -148,15 +152,6 @@ fn refuse_what_comes_later(request: &NewSandbox) -> Result<()> {
     if auto_pause {
         return Err(Problem::not_implemented("pausing a sandbox at its timeout (autoPause)"));
     }
-    if let Some(network) = &request.network {
-        let private = network.get("allowPublicTraffic") == Some(&Value::Bool(false));
-        if private && request.secure != Some(true) {
-            return Err(Problem::invalid("network.allowPublicTraffic", "false requires secure"));
-        }
-        if asks_for_something(network) {
-            return Err(Problem::not_implemented("a network policy of a sandbox (network)"));
-        }
-    }
     if request.iam.as_ref().is_some_and(asks_for_something) {
         return Err(Problem::not_implemented("identity tokens (iam)"));
     }
@@ -168,12 +163,11 @@ fn refuse_what_comes_later(request: &NewSandbox) -> Result<()> {
 
 /// Whether any value differs from what its absence means.
 fn asks_for_something(object: &Map<String, Value>) -> bool {
-    object.iter().any(|(key, value)| match value {
-        Value::Null => false,
-        Value::Bool(value) => !(key == "allowPublicTraffic" && *value),
+    object.values().any(|value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) | Value::Number(_) | Value::String(_) => true,
         Value::Array(items) => !items.is_empty(),
         Value::Object(inner) => !inner.is_empty(),
-        Value::Number(_) | Value::String(_) => true,
     })
 }
 
@@ -251,7 +245,6 @@ mod tests {
         for extra in [
             json!({"autoPause": true}),
             json!({"autoPause": true, "autoPauseMemory": false}),
-            json!({"network": {"denyOut": ["0.0.0.0/0"]}}),
             json!({"network": {"allowPublicTraffic": false}, "secure": true}),
             json!({"network": {"maskRequestHost": "x"}}),
             json!({"iam": {"tokens": {"a": {"audience": "b", "tokenType": "JWT-SVID"}}}}),

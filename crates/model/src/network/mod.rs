@@ -1,0 +1,221 @@
+//! What a sandbox may reach and who may reach it, parsed and checked.
+//!
+//! Every type here holds only what the network path can carry out. They are stored as JSON with
+//! the sandbox and go through the same checks when they are read again. Start with [`Egress`].
+
+mod cidr;
+mod domain;
+mod header;
+mod proxy;
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+pub use cidr::Cidr;
+pub use domain::{Domain, Pattern};
+pub use header::{HeaderName, Piece, Placeholder, SecretName, Template, Transform};
+pub use proxy::{Password, ProxyAddress, ProxyHost, ProxyTls, UpstreamProxy};
+
+use crate::{Error, Port, Result};
+
+/// Entries of one list, at most.
+pub const MAX_ENTRIES: usize = 1000;
+/// Domains with transforms, at most.
+pub const MAX_TRANSFORMS: usize = 10;
+/// Name servers that a sandbox may name.
+pub const MAX_DNS_SERVERS: usize = 10;
+
+/// Both directions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    #[serde(default)]
+    pub egress: Egress,
+    #[serde(default)]
+    pub ingress: Ingress,
+}
+
+/// What a sandbox may reach.
+///
+/// An allowed destination is reachable whatever is denied; what is neither allowed nor denied is
+/// reachable; special ranges are the operator's matter and never reachable by this alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Egress {
+    /// `false` denies everything that is not allowed.
+    pub internet: bool,
+    #[serde(default)]
+    pub allow: Vec<Destination>,
+    #[serde(default)]
+    pub deny: Vec<Cidr>,
+    /// Headers that the proxy sets on requests to these domains. Does not allow them.
+    #[serde(default, with = "pairs")]
+    pub transforms: BTreeMap<Pattern, Transform>,
+    /// `None`: directly.
+    #[serde(default)]
+    pub proxy: Option<UpstreamProxy>,
+    /// As asked for; an empty list turns name service off while a domain is allowed.
+    #[serde(default)]
+    pub dns_servers: Option<Vec<Ipv4Addr>>,
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self::of_internet(true)
+    }
+}
+
+impl Egress {
+    /// All of the public internet, or nothing.
+    pub fn of_internet(internet: bool) -> Self {
+        Self {
+            internet,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            transforms: BTreeMap::new(),
+            proxy: None,
+            dns_servers: None,
+        }
+    }
+
+    /// Whether everything is denied that no entry allows.
+    pub fn denies_all(&self) -> bool {
+        !self.internet || self.deny.iter().any(Cidr::is_everything)
+    }
+
+    /// Whether any domain is allowed by name.
+    pub fn allows_names(&self) -> bool {
+        self.allow.iter().any(|entry| matches!(entry, Destination::Name(_)))
+    }
+
+    /// What holds between fields.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] naming the field.
+    pub fn check(&self) -> Result<()> {
+        let bounded = |field: &str, length: usize, most: usize| {
+            if length <= most {
+                Ok(())
+            } else {
+                Err(Error::invalid(field, format!("has {length} entries; at most {most} fit")))
+            }
+        };
+        bounded("allowOut", self.allow.len(), MAX_ENTRIES)?;
+        bounded("denyOut", self.deny.len(), MAX_ENTRIES)?;
+        bounded("rules", self.transforms.len(), MAX_TRANSFORMS)?;
+        bounded("dnsServers", self.dns_servers.as_ref().map_or(0, Vec::len), MAX_DNS_SERVERS)?;
+        if self.allows_names() && !self.denies_all() {
+            return Err(Error::invalid(
+                "allowOut",
+                "When specifying allowed domains in allow out, you must include 'ALL_TRAFFIC' in \
+                 deny out to block all other traffic.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The transform for a host: of its own name, else of the longest suffix.
+    pub fn transform(&self, host: &Domain) -> Option<&Transform> {
+        self.transforms
+            .iter()
+            .filter(|(pattern, _)| pattern.matches(host))
+            .max_by_key(|(pattern, _)| pattern.specificity())
+            .map(|(_, transform)| transform)
+    }
+}
+
+/// One entry of the allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Destination {
+    Net(Cidr),
+    Name(Pattern),
+}
+
+impl std::str::FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        // What looks like an address must be one: `1.2.3.4.5` is no domain, nor is `10.0.0.0/99`.
+        let addressy = text.contains(['/', ':']);
+        match (text.parse(), addressy) {
+            (Ok(net), _) => Ok(Self::Net(net)),
+            (Err(why), true) => Err(why),
+            (Err(_), false) => text.parse().map(Self::Name),
+        }
+    }
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Net(net) => net.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+by_text!(Destination);
+
+/// Who may reach the ports of a sandbox, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ingress {
+    /// Without a token.
+    pub public: bool,
+    /// What requests carry as `Host`.
+    #[serde(default)]
+    pub mask_request_host: Option<String>,
+    /// Ports whose program speaks TLS.
+    #[serde(default)]
+    pub https_ports: Vec<Port>,
+}
+
+impl Default for Ingress {
+    fn default() -> Self {
+        Self { public: true, mask_request_host: None, https_ports: Vec::new() }
+    }
+}
+
+/// Maps whose keys are no plain strings, as lists of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Pattern, Transform};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<Pattern, Transform>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Pattern, Transform>, D::Error> {
+        Ok(Vec::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+/// Lets serde go through `FromStr` and `Display`, so that nothing unchecked is ever read.
+macro_rules! by_text {
+    ($type:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = String;
+
+            fn try_from(text: String) -> std::result::Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+use by_text;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,2 @@
+-- JSON; NULL where the request said nothing of it.
+ALTER TABLE sandbox ADD COLUMN network TEXT;
