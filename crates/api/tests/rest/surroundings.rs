@@ -48,7 +48,6 @@ async fn what_comes_later_is_a_501_everywhere() {
         ("POST", format!("/sandboxes/{id}/pause")),
         ("POST", format!("/sandboxes/{id}/snapshots")),
         ("POST", format!("/sandboxes/{id}/fork")),
-        ("PUT", format!("/sandboxes/{id}/network")),
         ("GET", "/snapshots?limit=100".into()),
         ("POST", "/v3/templates".into()),
         ("POST", "/v2/templates".into()),
