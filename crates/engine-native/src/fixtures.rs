@@ -7,7 +7,7 @@ use std::{
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt},
+        unix::fs::DirBuilderExt,
     },
     path::Path,
 };
@@ -108,7 +108,7 @@ impl Fixtures {
 /// In memory: a disk's file system would take longer for a socket's name than for all else of it.
 fn mount_sockets(at: &Path) -> io::Result<()> {
     // Whoever lives has its sockets here.
-    if fs::read_dir(at)?.next().is_some() || is_mounted(at)? {
+    if fs::read_dir(at)?.next().is_some() || mount::is_mount_point(at)? {
         return Ok(());
     }
     let options = [Opt::Value("mode", "0700"), Opt::Value("size", "1m")];
@@ -117,11 +117,6 @@ fn mount_sockets(at: &Path) -> io::Result<()> {
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let tmpfs = mount::new(c"tmpfs", &options, inert)?;
     mount::attach(tmpfs.as_fd(), fs::File::open(at)?.as_fd())
-}
-
-fn is_mounted(at: &Path) -> io::Result<bool> {
-    let parent = at.parent().unwrap_or(at);
-    Ok(fs::metadata(at)?.dev() != fs::metadata(parent)?.dev())
 }
 
 fn furnish_dev(dev: &Path) -> io::Result<()> {

@@ -18,9 +18,8 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
-    process::Pid,
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
 use soulbox_engine::{Error, Record, Rootfs};
 use soulbox_model::{
@@ -127,7 +126,7 @@ impl Host {
         drop(theirs);
         let netns = std::fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid()))
             .map_err(Error::stage("open the network namespace"))?;
-        let record = self.identify(pid, &slot)?;
+        let record = live::record(pid, &slot).map_err(Error::stage("identify the process"))?;
         remains.id = Some(id.clone());
         let listener =
             |side| self.listen(&id, side).map_err(Error::stage("make the sandbox's sockets"));
@@ -154,10 +153,6 @@ impl Host {
             layer: Some(layer),
             socket,
         })
-    }
-
-    fn identify(&self, pid: Pid, slot: &Slot) -> Result<Record, Error> {
-        live::record(pid, slot).map_err(Error::stage("identify the process"))
     }
 
     /// Stage 2: the process is told to make `rootfs` and the seat's layer its root; it does so while

@@ -6,8 +6,12 @@
 
 use std::{
     ffi::CStr,
-    io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    fs, io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::Path,
 };
 
 use rustix::{
@@ -159,6 +163,15 @@ pub fn in_private_namespace<T: Send>(body: impl FnOnce() -> io::Result<T> + Send
         let running = thread.spawn_scoped(scope, || enter().and_then(|()| body()))?;
         running.join().unwrap_or_else(|_| Err(io::Error::other("the thread for mounts panicked")))
     })
+}
+
+/// Whether something is mounted at `path` that is not a part of its parent's file system.
+///
+/// # Errors
+/// What `stat(2)` reports.
+pub fn is_mount_point(path: &Path) -> io::Result<bool> {
+    let parent = path.parent().unwrap_or(path);
+    Ok(fs::metadata(path)?.dev() != fs::metadata(parent)?.dev())
 }
 
 /// Runs `body` with the file system ids `id:id` on this thread and gives root its own back.

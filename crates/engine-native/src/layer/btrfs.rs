@@ -6,7 +6,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     process::Command,
@@ -78,12 +78,7 @@ fn enable_quota(layers: BorrowedFd<'_>) -> io::Result<Quota> {
 }
 
 fn is_btrfs(path: &Path) -> io::Result<bool> {
-    Ok(rustix::fs::statfs(path)?.f_type as u64 == MAGIC && is_mount_point(path)?)
-}
-
-fn is_mount_point(path: &Path) -> io::Result<bool> {
-    let parent = path.parent().unwrap_or(path);
-    Ok(fs::metadata(path)?.dev() != fs::metadata(parent)?.dev())
+    Ok(rustix::fs::statfs(path)?.f_type as u64 == MAGIC && detached::is_mount_point(path)?)
 }
 
 /// Mounts the image, after making it at the first start.
@@ -209,13 +204,13 @@ impl Layers for Btrfs {
     }
 
     fn delete(&self, id: &SandboxId) -> io::Result<()> {
-        let subvolume = self.subvolume(id);
+        let stale = (self.quota == Quota::Full).then(|| self.subvolume(id));
         match btrfs::delete_subvolume(self.layers.as_fd(), id.as_str()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             done => done?,
         }
-        if self.quota == Quota::Full {
-            self.forget(subvolume.ok());
+        if let Some(stale) = stale {
+            self.forget(stale.ok());
         }
         Ok(())
     }
