@@ -270,6 +270,15 @@ pub enum Template {
 
 #[derive(Debug, Subcommand)]
 pub enum Bench {
+    #[command(flatten)]
+    Live(BenchLive),
+    /// From the start of the server to its first answer.
+    Server(BenchServer),
+}
+
+/// What is measured on a server that runs.
+#[derive(Debug, Subcommand)]
+pub enum BenchLive {
     /// From the request to create a sandbox to the exit code of its first command.
     Create(BenchCreate),
     /// Many sandboxes at once, each through its first command.
@@ -282,23 +291,27 @@ pub enum Bench {
     Files(BenchFiles),
     /// What many idle sandboxes take, and how the API answers beside them.
     Density(BenchDensity),
-    /// From the start of the server to its first answer.
-    Server(BenchServer),
 }
 
-impl Bench {
-    /// The template to measure with, if one is named.
-    pub fn template(&self) -> Option<&String> {
+impl BenchLive {
+    pub fn on(&self) -> &On {
         match self {
-            Self::Create(args) => args.template.as_ref(),
-            Self::Burst(args) => args.template.as_ref(),
-            Self::Sustained(args) => args.template.as_ref(),
-            Self::Exec(args) => args.template.as_ref(),
-            Self::Files(args) => args.template.as_ref(),
-            Self::Density(args) => args.template.as_ref(),
-            Self::Server(_) => None,
+            Self::Create(BenchCreate { on, .. })
+            | Self::Burst(BenchBurst { on, .. })
+            | Self::Sustained(BenchSustained { on, .. })
+            | Self::Exec(BenchExec { on, .. })
+            | Self::Files(BenchFiles { on, .. })
+            | Self::Density(BenchDensity { on, .. }) => on,
         }
     }
+}
+
+/// What to measure with.
+#[derive(Debug, Clone, Args)]
+pub struct On {
+    /// Template; `base` where it is ready, `host` otherwise.
+    #[arg(short, long)]
+    pub template: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -317,9 +330,8 @@ pub struct BenchBurst {
     #[arg(short, long, default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
-    /// Template; `base` where it is ready, `host` otherwise.
-    #[arg(short, long)]
-    pub template: Option<String>,
+    #[command(flatten)]
+    pub on: On,
 }
 
 #[derive(Debug, Args)]
@@ -334,9 +346,8 @@ pub struct BenchSustained {
     #[arg(short, long, default_value_t = 30)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub seconds: u32,
-    /// Template; `base` where it is ready, `host` otherwise.
-    #[arg(short, long)]
-    pub template: Option<String>,
+    #[command(flatten)]
+    pub on: On,
 }
 
 #[derive(Debug, Args)]
@@ -355,9 +366,8 @@ pub struct BenchFiles {
     #[arg(short, long, default_value_t = 5)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
-    /// Template; `base` where it is ready, `host` otherwise.
-    #[arg(short, long)]
-    pub template: Option<String>,
+    #[command(flatten)]
+    pub on: On,
 }
 
 #[derive(Debug, Args)]
@@ -370,9 +380,8 @@ pub struct BenchDensity {
     #[arg(short, long, default_value_t = 300)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub number: u32,
-    /// Template; `base` where it is ready, `host` otherwise.
-    #[arg(short, long)]
-    pub template: Option<String>,
+    #[command(flatten)]
+    pub on: On,
 }
 
 #[derive(Debug, Args)]
@@ -400,9 +409,8 @@ pub struct BenchCreate {
     #[arg(short, long, default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub number: u32,
-    /// Template; `base` where it is ready, `host` otherwise.
-    #[arg(short, long)]
-    pub template: Option<String>,
+    #[command(flatten)]
+    pub on: On,
 }
 
 #[derive(Debug, Args)]
@@ -417,9 +425,8 @@ pub struct BenchExec {
     #[arg(short, long, default_value_t = 300)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub number: u32,
-    /// Template; `base` where it is ready, `host` otherwise.
-    #[arg(short, long)]
-    pub template: Option<String>,
+    #[command(flatten)]
+    pub on: On,
 }
 
 /// How long a command may run when no `--timeout` says so: without end.

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use soulbox_model::SandboxId;
 
 use super::{
-    Interrupt, Machine, Report, Row,
+    Interrupt, Report, Row,
     floor::Floor,
     trip::{make, nothing, run as run_command},
 };
@@ -18,14 +18,11 @@ const REST: Duration = Duration::from_millis(700);
 pub(super) async fn run(
     settings: &Settings,
     subject: &Subject,
-    number: u32,
-    rounds: u32,
+    times: (u32, u32),
     interrupt: &Interrupt,
 ) -> Result<Report> {
-    let floor = Floor::open(subject).await?;
-    let measured = measure(settings, subject, &floor, (number, rounds), interrupt).await;
-    floor.end().await;
-    measured
+    let work = async |floor: &Floor| measure(settings, subject, floor, times, interrupt).await;
+    Floor::beside(subject, work).await
 }
 
 async fn measure(
@@ -64,16 +61,12 @@ async fn measure(
     let bottom = Row::floor("floor, all of them", &mut floors);
     let wall = Row::above("all through their first command", &mut walls, &bottom);
     let total = Row::floor("each, from request to exit code", &mut totals);
-    Ok(Report {
-        measured: "over HTTP, all at once: POST a sandbox, run /bin/true in it, read its exit code",
-        floor: "as many processes with the same namespaces, cgroups and root, one thread for each processor",
-        template: subject.template.clone(),
-        samples: rounds as usize,
-        rows: vec![bottom, wall, total],
-        figures: Vec::new(),
-        machine: Machine::this(),
-        temporary_server: subject.is_temporary(),
-    })
+    let words = (
+        "over HTTP, all at once: POST a sandbox, run /bin/true in it, read its exit code",
+        "as many processes with the same namespaces, cgroups and root, one thread for each processor",
+    );
+    let rows = vec![bottom, wall, total];
+    Ok(Report::new(subject, words, rounds as usize, rows))
 }
 
 async fn one(subject: &Subject) -> Result<(SandboxId, Duration)> {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Machine, Report, Row,
+    Report, Row,
     floor::Floor,
     trip::{make, nothing, run as run_command, settle},
 };
@@ -23,10 +23,8 @@ pub(super) async fn run(
     number: u32,
     interrupt: &Interrupt,
 ) -> Result<Report> {
-    let floor = Floor::open(subject).await?;
-    let measured = measure(settings, subject, &floor, number, interrupt).await;
-    floor.end().await;
-    measured
+    let work = async |floor: &Floor| measure(settings, subject, floor, number, interrupt).await;
+    Floor::beside(subject, work).await
 }
 
 async fn measure(
@@ -66,14 +64,10 @@ async fn measure(
         Row::above("create request", &mut requests, &bottom),
         Row::above("create and first command", &mut totals, &bottom),
     ];
-    Ok(Report {
-        measured: "over HTTP, one after the other: POST a sandbox, run /bin/true in it, read its exit code",
-        floor: "one process with the same namespaces, cgroups and root, made, run and reaped; the quicker of two",
-        template: subject.template.clone(),
-        samples: totals.len(),
-        rows: std::iter::once(bottom).chain(rows).collect(),
-        figures: Vec::new(),
-        machine: Machine::this(),
-        temporary_server: subject.is_temporary(),
-    })
+    let words = (
+        "over HTTP, one after the other: POST a sandbox, run /bin/true in it, read its exit code",
+        "one process with the same namespaces, cgroups and root, made, run and reaped; the quicker of two",
+    );
+    let rows = std::iter::once(bottom).chain(rows).collect();
+    Ok(Report::new(subject, words, totals.len(), rows))
 }

@@ -8,7 +8,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use soulbox_model::SandboxId;
 
-use super::{Figure, Interrupt, Machine, Report, Row, trip::make};
+use super::{Figure, Interrupt, Report, Row, proc_bytes, trip::make};
 use crate::{
     commands::subject::Subject,
     data_dir::DataDir,
@@ -101,19 +101,13 @@ async fn measure(
     if let Some(bytes) = server {
         figures.push(figure("server, resident", bytes as f64 / MIB, "MiB"));
     }
-    Ok(Report {
-        measured: "idle sandboxes, and the API beside them",
-        floor: "none: these are figures of this machine",
-        template: subject.template.clone(),
-        samples: number as usize,
-        rows: vec![
-            Row::floor("GET a sandbox", &mut requests),
-            Row::floor("DELETE a sandbox", &mut kills),
-        ],
-        figures,
-        machine: Machine::this(),
-        temporary_server: subject.is_temporary(),
-    })
+    let words =
+        ("idle sandboxes, and the API beside them", "none: these are figures of this machine");
+    let rows = vec![
+        Row::floor("GET a sandbox", &mut requests),
+        Row::floor("DELETE a sandbox", &mut kills),
+    ];
+    Ok(Report { figures, ..Report::new(subject, words, number as usize, rows) })
 }
 
 /// Waits until nine tenths of what was taken are there again.
@@ -140,7 +134,7 @@ struct Memory {
 impl Memory {
     fn now() -> Result<Self> {
         let text = read(Path::new("/proc/meminfo"))?;
-        Ok(Self { available: kib(&text, "MemAvailable:") << 10, slab: kib(&text, "Slab:") << 10 })
+        Ok(Self { available: proc_bytes(&text, "MemAvailable:"), slab: proc_bytes(&text, "Slab:") })
     }
 }
 
@@ -148,14 +142,9 @@ impl Memory {
 fn resident(data_dir: &Path) -> Result<u64> {
     let Some(server) = DataDir::new(data_dir).announcement()? else { return Ok(0) };
     let text = read(Path::new(&format!("/proc/{}/status", server.pid)))?;
-    Ok(kib(&text, "VmRSS:") << 10)
+    Ok(proc_bytes(&text, "VmRSS:"))
 }
 
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(Failure::io(path.display().to_string()))
-}
-
-fn kib(text: &str, key: &str) -> u64 {
-    let value = text.lines().find_map(|line| line.strip_prefix(key));
-    value.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

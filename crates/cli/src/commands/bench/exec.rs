@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::{
-    Machine, Report, Row, floor,
-    trip::{make, nothing, run as run_command},
+    Report, Row, floor,
+    trip::{in_one, nothing, run as run_command},
 };
 use crate::{
     client::Remote,
@@ -23,10 +23,8 @@ pub(super) async fn run(
     number: u32,
     interrupt: &Interrupt,
 ) -> Result<Report> {
-    let (id, remote) = make(subject).await?;
-    let measured = measure(settings, subject, &remote, number, interrupt).await;
-    subject.server.kill(&id).await?;
-    measured
+    let work = async |remote: &Remote| measure(settings, subject, remote, number, interrupt).await;
+    in_one(subject, work).await
 }
 
 async fn measure(
@@ -55,14 +53,10 @@ async fn measure(
     drop(step);
     let bottom = Row::floor("floor", &mut floors);
     let above = Row::above("command round trip", &mut trips, &bottom);
-    Ok(Report {
-        measured: "over HTTP, one after the other: start /bin/true in a live sandbox, read its exit code",
-        floor: "fork, exec and wait of /bin/true on this machine",
-        template: subject.template.clone(),
-        samples: trips.len(),
-        rows: vec![bottom, above],
-        figures: Vec::new(),
-        machine: Machine::this(),
-        temporary_server: subject.is_temporary(),
-    })
+    let words = (
+        "over HTTP, one after the other: start /bin/true in a live sandbox, read its exit code",
+        "fork, exec and wait of /bin/true on this machine",
+    );
+    let rows = vec![bottom, above];
+    Ok(Report::new(subject, words, trips.len(), rows))
 }

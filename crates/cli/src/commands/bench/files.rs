@@ -12,7 +12,7 @@ use soulbox_model::SandboxId;
 use tokio::{fs::File, io::AsyncWriteExt as _, net::TcpListener};
 use tokio_util::{io::ReaderStream, task::AbortOnDropHandle};
 
-use super::{Interrupt, Machine, Report, Row, trip::make};
+use super::{Interrupt, Report, Row, trip::in_one};
 use crate::{
     client::{Endpoint, Remote, Server, http::Http},
     commands::subject::{Subject, fresh_dir, remove},
@@ -29,22 +29,15 @@ const READ: usize = 256 << 10;
 pub(super) async fn run(
     settings: &Settings,
     subject: &Subject,
-    mebibytes: u32,
-    rounds: u32,
+    (mebibytes, rounds): (u32, u32),
     interrupt: &Interrupt,
 ) -> Result<Report> {
     let dir = fresh_dir("files")?;
-    let made = make(subject).await;
-    let measured = match &made {
-        Ok((_, remote)) => {
-            let sizes = (u64::from(mebibytes) << 20, rounds);
-            measure(settings, subject, remote, &dir, sizes, interrupt).await
-        }
-        Err(_) => Err(Failure::Protocol("no sandbox".into())),
-    };
+    let sizes = (u64::from(mebibytes) << 20, rounds);
+    let work =
+        async |remote: &Remote| measure(settings, subject, remote, &dir, sizes, interrupt).await;
+    let measured = in_one(subject, work).await;
     remove(&dir);
-    let (id, _) = made?;
-    subject.server.kill(&id).await?;
     measured
 }
 
@@ -81,16 +74,12 @@ async fn measure(
     let bottom_down = Row::floor("floor, download", &mut plain_down);
     let up = Row::above("upload", &mut up, &bottom_up);
     let down = Row::above("download", &mut down, &bottom_down);
-    Ok(Report {
-        measured: "a file over HTTP into a live sandbox and back",
-        floor: "the same client and a server that writes to and reads from a plain file on this machine",
-        template: subject.template.clone(),
-        samples: rounds as usize,
-        rows: vec![bottom_up, up, bottom_down, down],
-        figures: Vec::new(),
-        machine: Machine::this(),
-        temporary_server: subject.is_temporary(),
-    })
+    let words = (
+        "a file over HTTP into a live sandbox and back",
+        "the same client and a server that writes to and reads from a plain file on this machine",
+    );
+    let rows = vec![bottom_up, up, bottom_down, down];
+    Ok(Report::new(subject, words, rounds as usize, rows))
 }
 
 async fn write_source(path: &Path, bytes: u64) -> Result<()> {

@@ -33,7 +33,18 @@ pub(super) struct Floor {
 }
 
 impl Floor {
-    pub(super) async fn open(subject: &Subject) -> Result<Self> {
+    /// Opens a floor beside `subject` for as long as `work` takes.
+    pub(super) async fn beside<T>(
+        subject: &Subject,
+        work: impl AsyncFnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let floor = Self::open(subject).await?;
+        let done = work(&floor).await;
+        floor.end().await;
+        done
+    }
+
+    async fn open(subject: &Subject) -> Result<Self> {
         let dir = fresh_dir("floor")?;
         match Self::on(subject, &dir).await {
             Ok((engine, floor)) => Ok(Self { engine, floor: Arc::new(floor), dir }),
@@ -127,7 +138,7 @@ impl Floor {
         Ok(measured.map_err(soulbox_model::Error::from)?.concat())
     }
 
-    pub(super) async fn end(self) {
+    async fn end(self) {
         let Self { engine, floor, dir } = self;
         drop(floor);
         engine.close().await;

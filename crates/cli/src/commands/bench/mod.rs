@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{interrupt::Interrupt, subject::Subject};
 use crate::{
-    args::Bench,
+    args::{Bench, BenchLive},
     failure::Result,
     output::{Output, Tone},
     settings::Settings,
@@ -78,27 +78,51 @@ struct Machine {
 
 pub(super) async fn run(settings: &Settings, command: Bench) -> Result<()> {
     let interrupt = Interrupt::listen()?;
-    if let Bench::Server(args) = &command {
-        return show(&settings.output, &server::run(settings, args.number, &interrupt).await?);
-    }
-    let subject = Subject::find(settings, command.template().cloned(), &interrupt).await?;
     let report = match command {
-        Bench::Create(args) => create::run(settings, &subject, args.number, &interrupt).await,
-        Bench::Burst(args) => {
-            burst::run(settings, &subject, args.number, args.rounds, &interrupt).await
-        }
-        Bench::Sustained(args) => {
-            sustained::run(settings, &subject, args.seconds, &interrupt).await
-        }
-        Bench::Files(args) => {
-            files::run(settings, &subject, args.size, args.rounds, &interrupt).await
-        }
-        Bench::Density(args) => density::run(settings, &subject, args.number, &interrupt).await,
-        Bench::Exec(args) => exec::run(settings, &subject, args.number, &interrupt).await,
-        Bench::Server(args) => server::run(settings, args.number, &interrupt).await,
+        Bench::Live(live) => measure(settings, live, &interrupt).await?,
+        Bench::Server(args) => server::run(settings, args.number, &interrupt).await?,
     };
-    subject.end().await;
-    show(&settings.output, &report?)
+    show(&settings.output, &report)
+}
+
+/// Finds the server to measure, and ends it afterwards if it was started for that.
+async fn measure(settings: &Settings, what: BenchLive, interrupt: &Interrupt) -> Result<Report> {
+    let on = Subject::find(settings, what.on().template.clone(), interrupt).await?;
+    let report = match what {
+        BenchLive::Create(args) => create::run(settings, &on, args.number, interrupt).await,
+        BenchLive::Burst(args) => {
+            burst::run(settings, &on, (args.number, args.rounds), interrupt).await
+        }
+        BenchLive::Sustained(args) => sustained::run(settings, &on, args.seconds, interrupt).await,
+        BenchLive::Exec(args) => exec::run(settings, &on, args.number, interrupt).await,
+        BenchLive::Files(args) => {
+            files::run(settings, &on, (args.size, args.rounds), interrupt).await
+        }
+        BenchLive::Density(args) => density::run(settings, &on, args.number, interrupt).await,
+    };
+    on.end().await;
+    report
+}
+
+impl Report {
+    /// Of `subject`, with rows alone.
+    fn new(
+        subject: &Subject,
+        (measured, floor): (&'static str, &'static str),
+        samples: usize,
+        rows: Vec<Row>,
+    ) -> Self {
+        Self {
+            measured,
+            floor,
+            template: subject.template.clone(),
+            samples,
+            rows,
+            figures: Vec::new(),
+            machine: Machine::this(),
+            temporary_server: subject.is_temporary(),
+        }
+    }
 }
 
 impl Row {
@@ -126,18 +150,20 @@ impl Machine {
             .map(|rest| rest.trim_start_matches([' ', '\t', ':']).to_owned())
             .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
         let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let kib: u64 = meminfo
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:"))
-            .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
-            .unwrap_or(0);
         Self {
             processor,
             processors: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: kib * 1024,
+            memory_bytes: proc_bytes(&meminfo, "MemTotal:"),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         }
     }
+}
+
+/// A figure in a file of `/proc` that counts in kB, in bytes; 0 if it is not there.
+fn proc_bytes(text: &str, key: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(key));
+    let kib: Option<u64> = value.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 fn show(output: &Output, report: &Report) -> Result<()> {

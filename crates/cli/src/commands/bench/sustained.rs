@@ -8,7 +8,7 @@ use std::{
 use futures::future::try_join_all;
 
 use super::{
-    Figure, Interrupt, Machine, Report, Row,
+    Figure, Interrupt, Report, Row,
     floor::Floor,
     trip::{make, nothing, run as run_command},
 };
@@ -20,10 +20,8 @@ pub(super) async fn run(
     seconds: u32,
     interrupt: &Interrupt,
 ) -> Result<Report> {
-    let floor = Floor::open(subject).await?;
-    let measured = measure(settings, subject, &floor, seconds, interrupt).await;
-    floor.end().await;
-    measured
+    let work = async |floor: &Floor| measure(settings, subject, floor, seconds, interrupt).await;
+    Floor::beside(subject, work).await
 }
 
 async fn measure(
@@ -66,12 +64,12 @@ async fn measure(
     drop(step);
     let bottom = Row::floor("floor", &mut floors);
     let trip = Row::floor("create, command and kill", &mut trips);
+    let words = (
+        "over HTTP, two at a time for each processor: POST a sandbox, run /bin/true in it, DELETE it",
+        "processes with the same namespaces, cgroups and root, made and reaped, one thread for each processor",
+    );
+    let rows = vec![bottom, trip];
     Ok(Report {
-        measured: "over HTTP, two at a time for each processor: POST a sandbox, run /bin/true in it, DELETE it",
-        floor: "processes with the same namespaces, cgroups and root, made and reaped, one thread for each processor",
-        template: subject.template.clone(),
-        samples: trips.len(),
-        rows: vec![bottom, trip],
         figures: vec![
             Figure { name: "floor", value: kernel, unit: "per second", ratio: None },
             Figure {
@@ -81,7 +79,6 @@ async fn measure(
                 ratio: Some(ours / kernel),
             },
         ],
-        machine: Machine::this(),
-        temporary_server: subject.is_temporary(),
+        ..Report::new(subject, words, trips.len(), rows)
     })
 }

@@ -38,6 +38,17 @@ pub(super) async fn make(subject: &Subject) -> Result<(SandboxId, Remote)> {
     Ok((id, remote))
 }
 
+/// Makes a sandbox for as long as `work` takes.
+pub(super) async fn in_one<T>(
+    subject: &Subject,
+    work: impl AsyncFnOnce(&Remote) -> Result<T>,
+) -> Result<T> {
+    let (id, remote) = make(subject).await?;
+    let done = work(&remote).await;
+    subject.server.kill(&id).await?;
+    done
+}
+
 /// Lets what the sample before left be cleaned up outside of the next one's time.
 pub(super) async fn settle() {
     tokio::time::sleep(SETTLE).await;
