@@ -16,6 +16,7 @@ pub mod memfd;
 pub mod mount;
 pub mod netns;
 pub mod pages;
+pub mod outward;
 pub mod pty;
 pub mod sched;
 pub mod scm;

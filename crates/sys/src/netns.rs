@@ -38,18 +38,30 @@ pub fn loopback_up() -> io::Result<()> {
 /// namespace and the process aborts: nothing it does later could be trusted.
 pub fn tcp_socket(home: BorrowedFd<'_>, netns: BorrowedFd<'_>, v6: bool) -> io::Result<OwnedFd> {
     let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    visit(home, netns, || {
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no memory is passed.
+        let fd = check(unsafe { libc::socket(family, kind, 0) }.into())?;
+        // SAFETY: `fd` was just opened and nobody else owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    })
+}
+
+/// Does `work` with the calling thread in `netns`, and comes back to `home`.
+///
+/// If the way back fails the thread is in the wrong namespace and the process aborts: nothing it
+/// does later could be trusted.
+pub(crate) fn visit<T>(
+    home: BorrowedFd<'_>,
+    netns: BorrowedFd<'_>,
+    work: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
     enter(netns)?;
-    // SAFETY: no memory is passed.
-    let fd = unsafe {
-        libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0)
-    };
-    let opened = check(fd.into());
+    let done = work();
     if enter(home).is_err() {
         std::process::abort();
     }
-    opened?;
-    // SAFETY: `fd` was just opened and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    done
 }
 
 /// The caller's own network namespace, to come back to.

@@ -1,0 +1,112 @@
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd,
+    time::Duration,
+};
+
+use super::*;
+
+/// Runs `inside` on a thread in a fresh namespace; `None` where tests may not make one.
+fn in_namespace<T: Send + 'static>(
+    inside: impl FnOnce(Outward) -> T + Send + 'static,
+) -> Option<T> {
+    let home = crate::netns::own().ok()?;
+    std::thread::spawn(move || {
+        let flags = rustix::thread::UnshareFlags::NEWNET;
+        // SAFETY: the thread makes no use of what other threads expect of the namespace.
+        unsafe { rustix::thread::unshare_unsafe(flags) }.ok()?;
+        let netns = crate::netns::own().ok()?;
+        let outward = open(home.as_fd(), netns.as_fd());
+        // `open` came back to `home`; what is inside connects from the namespace.
+        rustix::thread::move_into_link_name_space(netns.as_fd(), None).ok()?;
+        Some(inside(outward.unwrap()))
+    })
+    .join()
+    .unwrap()
+}
+
+#[test]
+fn every_connect_reaches_the_listener_which_knows_the_destination() {
+    let ran = in_namespace(|outward| {
+        let listener = TcpListener::from(outward.tcp);
+        listener.set_nonblocking(false).unwrap();
+        for target in ["93.184.216.34:80", "[2606:4700::1111]:443", "169.254.169.254:15001"] {
+            let mut client = TcpStream::connect(target).unwrap();
+            let (mut served, from) = listener.accept().unwrap();
+            let local = served.local_addr().unwrap();
+            let shown = SocketAddrOf(local.ip().to_canonical(), local.port()).to_string();
+            assert_eq!(shown, target);
+            let own = [IpAddr::V4(OWN_V4), IpAddr::V6(OWN_V6)];
+            assert!(own.contains(&from.ip().to_canonical()), "{from}");
+            served.write_all(b"hello").unwrap();
+            let mut buffer = [0; 5];
+            client.read_exact(&mut buffer).unwrap();
+            assert_eq!(&buffer, b"hello");
+        }
+        drop((listener, outward.udp, outward.steering));
+        let refused = TcpStream::connect("93.184.216.34:80").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    });
+    if ran.is_none() {
+        eprintln!("skipped: no network namespace for tests without root");
+    }
+}
+
+#[test]
+fn what_is_inside_stays_inside() {
+    let ran = in_namespace(|outward| {
+        for own in ["127.0.0.1:8000", "[::1]:8000", "10.0.2.15:8000", "[fd00:2::15]:8000"] {
+            let refused = TcpStream::connect(own).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "{own}");
+            let local = TcpListener::bind(own).unwrap();
+            let client = TcpStream::connect(own).unwrap();
+            let (_, from) = local.accept().unwrap();
+            assert_eq!(from, client.local_addr().unwrap());
+        }
+        drop(outward);
+    });
+    if ran.is_none() {
+        eprintln!("skipped: no network namespace for tests without root");
+    }
+}
+
+#[test]
+fn questions_are_answered_from_the_address_that_was_asked() {
+    let ran = in_namespace(|outward| {
+        for (server, bind) in [("8.8.8.8:53", "0.0.0.0:0"), ("[2001:4860:4860::8888]:53", "[::]:0")]
+        {
+            let client = UdpSocket::bind(bind).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            client.connect(server).unwrap();
+            client.send(b"question").unwrap();
+            let mut buffer = [0; 512];
+            let got = receive(outward.udp.as_fd(), &mut buffer).unwrap();
+            assert_eq!(&buffer[..got.length], b"question");
+            assert_eq!(SocketAddrOf(got.to, 53).to_string(), server);
+            send(outward.udp.as_fd(), b"answer", got.to, got.from).unwrap();
+            let length = client.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], b"answer");
+        }
+        let other = UdpSocket::bind("0.0.0.0:0").unwrap();
+        other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        other.connect("8.8.8.8:443").unwrap();
+        other.send(b"quic").unwrap();
+        let refused = other.recv(&mut [0; 8]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    });
+    if ran.is_none() {
+        eprintln!("skipped: no network namespace for tests without root");
+    }
+}
+
+/// Shown as one writes it.
+struct SocketAddrOf(IpAddr, u16);
+
+impl std::fmt::Display for SocketAddrOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::net::SocketAddr::new(self.0, self.1).fmt(f)
+    }
+}
+
+use std::net::IpAddr;
