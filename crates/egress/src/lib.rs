@@ -1,0 +1,92 @@
+//! The way out of sandboxes: what one may reach, and the host's dialling in its place.
+//!
+//! An engine hands over the host's ends of a sandbox's network path ([`Wire`]); [`Service::open`]
+//! serves them under a policy until the [`Gate`] is dropped. Every TCP connection arrives here with
+//! the destination that the sandbox meant; the policy decides by address or by name, and the host
+//! dials from outside. Names are resolved here too, and only those that the policy lets through ever
+//! leave the host. This crate knows nothing of how sandboxes are made. Start with [`policy`], then
+//! read `flow`.
+
+mod answer;
+mod dial;
+mod dns;
+mod flow;
+mod gate;
+mod peek;
+pub mod policy;
+mod special;
+
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+
+use soulbox_model::network::{Cidr, Egress};
+
+pub use gate::Gate;
+pub use policy::{Policy, Reason};
+pub use special::Special;
+
+/// The host's ends of one sandbox's network path.
+#[derive(Debug)]
+pub struct Wire {
+    /// Non-blocking listener; the local address of what it accepts is the destination.
+    pub tcp: OwnedFd,
+    /// Non-blocking datagram socket at port 53.
+    pub udp: OwnedFd,
+    /// Keeps the path in place while it is open.
+    pub steering: OwnedFd,
+}
+
+/// How this server lets sandboxes out.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// Special ranges, and addresses of this machine, that sandboxes may reach all the same.
+    pub private: Vec<Cidr>,
+    /// Name servers to ask, in this order; empty takes those of `/etc/resolv.conf`.
+    pub name_servers: Vec<SocketAddr>,
+}
+
+/// Something that the policy refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// `tcp` or `dns`.
+    pub protocol: &'static str,
+    /// Address and port, or the name asked for.
+    pub target: String,
+    /// In words that its reader can act on.
+    pub reason: String,
+}
+
+/// Where denials of one sandbox are noted.
+pub trait Observer: Send + Sync + 'static {
+    fn denied(&self, denial: Denial);
+}
+
+/// Serves the ways out of all sandboxes of one server.
+#[derive(Debug)]
+pub struct Service {
+    config: Config,
+    resolver: dns::Resolver,
+}
+
+impl Service {
+    pub fn new(config: Config) -> Arc<Self> {
+        let resolver = dns::Resolver::new(config.name_servers.clone());
+        Arc::new(Self { config, resolver })
+    }
+
+    /// Serves a sandbox's way out from now on, until the gate is dropped.
+    ///
+    /// # Errors
+    /// If the runtime cannot watch the sockets.
+    pub fn open(
+        self: &Arc<Self>,
+        wire: Wire,
+        egress: Egress,
+        observer: Arc<dyn Observer>,
+    ) -> std::io::Result<Gate> {
+        Gate::open(Arc::clone(self), wire, egress, observer)
+    }
+
+    fn policy(&self, egress: Egress) -> Policy {
+        Policy::new(egress, &self.config.private)
+    }
+}

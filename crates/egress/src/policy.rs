@@ -1,0 +1,275 @@
+//! The rules of one sandbox, and what they say of a destination.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use soulbox_model::network::{Cidr, Destination, Domain, Egress};
+
+use crate::special::{Special, special};
+
+/// Ranges that the operator opened, beside the rules of a sandbox.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    egress: Egress,
+    private: Arc<[Cidr]>,
+}
+
+/// What the rules say of an address alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Allowed,
+    /// Denied, unless it turns out to be a place that is allowed by name.
+    ByName,
+    Denied(Reason),
+}
+
+/// Why something is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    Special(Special),
+    /// The server's own machine.
+    Own,
+    /// A sandbox's own address, which it need not leave to reach.
+    Inside,
+    /// No rule allows it, and all else is denied.
+    NotAllowed,
+    /// By a range among the denied.
+    Listed(Cidr),
+    /// By a name that no rule allows.
+    Name(Domain),
+    /// TLS that does not say where it goes.
+    Nameless,
+    /// A name that no public server knows, or that a resolver must not ask for.
+    LocalName,
+    /// The rules turn name service off.
+    NoNames,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Special(kind) => write!(
+                f,
+                "it is {kind}, which no sandbox may reach unless the operator opens it \
+                 (soulbox serve --allow-private-egress)"
+            ),
+            Self::Own => write!(
+                f,
+                "it is an address of the machine that hosts this sandbox, which no sandbox may \
+                 reach unless the operator opens it (soulbox serve --allow-private-egress)"
+            ),
+            Self::Inside => f.write_str("it is this sandbox itself"),
+            Self::NotAllowed => write!(
+                f,
+                "this sandbox may only reach what its network rules allow, and none allows this; \
+                 add it to allowOut"
+            ),
+            Self::Listed(range) => {
+                write!(f, "denyOut of this sandbox lists {range}; add it to allowOut to except it")
+            }
+            Self::Name(name) => {
+                write!(f, "no rule of this sandbox allows {name}; add it to allowOut")
+            }
+            Self::Nameless => write!(
+                f,
+                "this sandbox may only reach hosts that are allowed by name, and this TLS \
+                 connection names none (SNI); use the host's name instead of its address"
+            ),
+            Self::LocalName => f.write_str("it is a name of a local network, not of the internet"),
+            Self::NoNames => f.write_str("name service is off for this sandbox (dnsServers)"),
+        }
+    }
+}
+
+impl Policy {
+    pub fn new(egress: Egress, private: &[Cidr]) -> Self {
+        Self { egress, private: private.into() }
+    }
+
+    pub fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
+    /// Whether the operator opened this address.
+    pub fn opened(&self, address: IpAddr) -> bool {
+        self.private.iter().any(|range| range.contains(address))
+    }
+
+    /// Refuses what no rule of a sandbox can allow.
+    ///
+    /// # Errors
+    /// Which kind of address it is.
+    pub fn reachable(&self, address: IpAddr) -> Result<(), Reason> {
+        match special(address) {
+            Some(kind) if !self.opened(address.to_canonical()) => Err(Reason::Special(kind)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the rules say of an address that a sandbox connects to.
+    pub fn address(&self, address: IpAddr) -> Verdict {
+        let address = address.to_canonical();
+        if let Err(reason) = self.reachable(address) {
+            return Verdict::Denied(reason);
+        }
+        let allowed = self.egress.allow.iter().any(|entry| match entry {
+            Destination::Net(range) => range.contains(address),
+            Destination::Name(_) => false,
+        });
+        if allowed {
+            return Verdict::Allowed;
+        }
+        let listed = self.egress.deny.iter().find(|range| range.contains(address));
+        match listed {
+            _ if self.egress.denies_all() && self.egress.allows_names() => Verdict::ByName,
+            Some(range) if !range.is_everything() => Verdict::Denied(Reason::Listed(*range)),
+            _ if self.egress.denies_all() => Verdict::Denied(Reason::NotAllowed),
+            _ => Verdict::Allowed,
+        }
+    }
+
+    /// Whether a rule allows this name.
+    pub fn name(&self, name: &Domain) -> bool {
+        self.egress.allow.iter().any(|entry| match entry {
+            Destination::Net(_) => false,
+            Destination::Name(pattern) => pattern.matches(name),
+        })
+    }
+
+    /// Whether a name may be asked for outside.
+    ///
+    /// # Errors
+    /// Why not; nothing of it may leave the host then.
+    pub fn resolvable(&self, name: &Domain) -> Result<(), Reason> {
+        if self.private.is_empty() && is_local(name) {
+            return Err(Reason::LocalName);
+        }
+        if self.egress.dns_servers.as_ref().is_some_and(Vec::is_empty) && self.egress.allows_names()
+        {
+            return Err(Reason::NoNames);
+        }
+        if self.egress.denies_all() && !self.name(name) {
+            return Err(Reason::Name(name.clone()));
+        }
+        Ok(())
+    }
+
+    /// Whether a flow that was let through may go on.
+    pub fn keeps(&self, target: SocketAddr, name: Option<&Domain>) -> bool {
+        match self.address(target.ip()) {
+            Verdict::Allowed => true,
+            Verdict::ByName => name.is_some_and(|name| self.name(name)),
+            Verdict::Denied(_) => false,
+        }
+    }
+}
+
+/// Names that mean something else in every network: a resolver outside cannot know them, one inside
+/// would tell of its network.
+fn is_local(name: &Domain) -> bool {
+    const LOCAL: &[&str] = &[
+        "alt", "arpa", "corp", "home", "internal", "intranet", "invalid", "lan", "local",
+        "localdomain", "localhost", "onion", "private", "test",
+    ];
+    let name = name.as_str();
+    match name.rsplit_once('.') {
+        None => true,
+        Some((_, "arpa")) => !(name.ends_with(".in-addr.arpa") || name.ends_with(".ip6.arpa")),
+        Some((_, top)) => LOCAL.contains(&top),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn policy(internet: bool, allow: &[&str], deny: &[&str], private: &[&str]) -> Policy {
+        let egress = Egress {
+            allow: allow.iter().map(|text| text.parse().unwrap()).collect(),
+            deny: deny.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Egress::of_internet(internet)
+        };
+        let private: Vec<Cidr> = private.iter().map(|text| text.parse().unwrap()).collect();
+        Policy::new(egress, &private)
+    }
+
+    fn says(policy: &Policy, address: &str) -> Verdict {
+        policy.address(address.parse().unwrap())
+    }
+
+    const NOT_ALLOWED: Verdict = Verdict::Denied(Reason::NotAllowed);
+
+    #[test]
+    fn without_rules_the_public_internet_is_open_and_nothing_else() {
+        let open = policy(true, &[], &[], &[]);
+        assert_eq!(says(&open, "8.8.8.8"), Verdict::Allowed);
+        assert_eq!(says(&open, "2606:4700::1111"), Verdict::Allowed);
+        for address in ["10.0.0.1", "127.0.0.1", "::1", "169.254.169.254", "::ffff:10.0.0.1"] {
+            assert!(matches!(says(&open, address), Verdict::Denied(Reason::Special(_))), "{address}");
+        }
+    }
+
+    #[test]
+    fn allow_beats_deny_but_not_the_operator() {
+        let rules = policy(true, &["8.8.8.0/24", "10.0.0.0/8"], &["0.0.0.0/0"], &[]);
+        assert_eq!(says(&rules, "8.8.8.8"), Verdict::Allowed);
+        assert_eq!(says(&rules, "1.1.1.1"), NOT_ALLOWED);
+        assert_eq!(says(&rules, "2606:4700::1111"), NOT_ALLOWED, "all traffic is of both families");
+        assert!(matches!(says(&rules, "10.1.1.1"), Verdict::Denied(Reason::Special(_))));
+        let opened = policy(true, &["8.8.8.8"], &["8.8.8.0/24"], &["10.0.0.0/8"]);
+        assert_eq!(says(&opened, "10.1.1.1"), Verdict::Allowed);
+        assert_eq!(says(&opened, "8.8.8.8"), Verdict::Allowed);
+        assert!(matches!(says(&opened, "8.8.8.9"), Verdict::Denied(Reason::Listed(_))));
+    }
+
+    #[test]
+    fn no_internet_leaves_what_is_allowed() {
+        let rules = policy(false, &["1.1.1.1", "*.example.com"], &[], &[]);
+        assert_eq!(says(&rules, "1.1.1.1"), Verdict::Allowed);
+        assert_eq!(says(&rules, "8.8.8.8"), Verdict::ByName);
+        assert!(rules.name(&"a.example.com".parse().unwrap()));
+        assert!(!rules.name(&"example.com".parse().unwrap()));
+        assert_eq!(says(&policy(false, &[], &[], &[]), "8.8.8.8"), NOT_ALLOWED);
+    }
+
+    #[test]
+    fn only_names_that_may_be_reached_are_asked_for() {
+        let rules = policy(false, &["*.example.com"], &[], &[]);
+        let asked = |rules: &Policy, name: &str| rules.resolvable(&name.parse().unwrap()).is_ok();
+        assert!(asked(&rules, "a.example.com"));
+        assert!(!asked(&rules, "secret.evil.com"));
+        let open = policy(true, &[], &[], &[]);
+        assert!(asked(&open, "example.org") && asked(&open, "34.216.184.93.in-addr.arpa"));
+        for local in ["metadata.google.internal", "db", "printer.local", "x.cluster.local", "a.home.arpa"] {
+            assert!(!asked(&open, local), "{local}");
+        }
+        let mut none = policy(false, &["*.example.com"], &[], &[]);
+        none.egress.dns_servers = Some(Vec::new());
+        assert!(!asked(&none, "a.example.com"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_special_is_never_reached(bits: u32, allow: bool) {
+            let address = IpAddr::V4(std::net::Ipv4Addr::from_bits(bits));
+            let range = [address.to_string()];
+            let listed: Vec<&str> = if allow { vec![range[0].as_str(), "0.0.0.0/0"] } else { vec![] };
+            let verdict = policy(true, &listed, &[], &[]).address(address);
+            prop_assert_eq!(verdict == Verdict::Allowed, special(address).is_none());
+        }
+
+        #[test]
+        fn a_listed_address_is_allowed_whatever_is_denied(bits: u32, deny in 0_u8..=32) {
+            let address = IpAddr::V4(std::net::Ipv4Addr::from_bits(bits));
+            prop_assume!(special(address).is_none());
+            let (one, range) = (address.to_string(), format!("{address}/{deny}"));
+            prop_assert_eq!(policy(true, &[&one], &[&range], &[]).address(address), Verdict::Allowed);
+            prop_assert_ne!(policy(true, &[], &[&range], &[]).address(address), Verdict::Allowed);
+        }
+    }
+}
