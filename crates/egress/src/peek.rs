@@ -262,7 +262,10 @@ mod tests {
         for (text, expected) in [
             ("GET / HTTP/1.1\r\nHost: Example.com\r\n\r\n", domain("example.com")),
             ("GET / HTTP/1.1\r\nA: b\r\nHOST:example.com:8080\r\n\r\nbody", domain("example.com")),
-            ("GET http://example.com/x HTTP/1.1\r\nHost: example.com\r\n\r\n", domain("example.com")),
+            (
+                "GET http://example.com/x HTTP/1.1\r\nHost: example.com\r\n\r\n",
+                domain("example.com"),
+            ),
             ("GET http://evil.com/x HTTP/1.1\r\nHost: example.com\r\n\r\n", None),
             ("GET / HTTP/1.1\r\nHost: a.com\r\nHost: b.com\r\n\r\n", None),
             ("GET / HTTP/1.1\r\nHost: a.com@b.com\r\n\r\n", None),

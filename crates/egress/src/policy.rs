@@ -171,8 +171,20 @@ impl Policy {
 /// would tell of its network.
 fn is_local(name: &Domain) -> bool {
     const LOCAL: &[&str] = &[
-        "alt", "arpa", "corp", "home", "internal", "intranet", "invalid", "lan", "local",
-        "localdomain", "localhost", "onion", "private", "test",
+        "alt",
+        "arpa",
+        "corp",
+        "home",
+        "internal",
+        "intranet",
+        "invalid",
+        "lan",
+        "local",
+        "localdomain",
+        "localhost",
+        "onion",
+        "private",
+        "test",
     ];
     let name = name.as_str();
     match name.rsplit_once('.') {
@@ -210,7 +222,10 @@ mod tests {
         assert_eq!(says(&open, "8.8.8.8"), Verdict::Allowed);
         assert_eq!(says(&open, "2606:4700::1111"), Verdict::Allowed);
         for address in ["10.0.0.1", "127.0.0.1", "::1", "169.254.169.254", "::ffff:10.0.0.1"] {
-            assert!(matches!(says(&open, address), Verdict::Denied(Reason::Special(_))), "{address}");
+            assert!(
+                matches!(says(&open, address), Verdict::Denied(Reason::Special(_))),
+                "{address}"
+            );
         }
     }
 
@@ -245,7 +260,9 @@ mod tests {
         assert!(!asked(&rules, "secret.evil.com"));
         let open = policy(true, &[], &[], &[]);
         assert!(asked(&open, "example.org") && asked(&open, "34.216.184.93.in-addr.arpa"));
-        for local in ["metadata.google.internal", "db", "printer.local", "x.cluster.local", "a.home.arpa"] {
+        for local in
+            ["metadata.google.internal", "db", "printer.local", "x.cluster.local", "a.home.arpa"]
+        {
             assert!(!asked(&open, local), "{local}");
         }
         let mut none = policy(false, &["*.example.com"], &[], &[]);

@@ -69,17 +69,10 @@ fn socket(kind: libc::c_int, port: u16) -> io::Result<OwnedFd> {
     let mut address: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
     address.sin6_family = libc::AF_INET6 as libc::sa_family_t;
     address.sin6_port = port.to_be();
+    let length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
     // SAFETY: the address lives through the call and its length is the right one.
-    check(
-        unsafe {
-            libc::bind(
-                socket.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_in6>() as libc::socklen_t,
-            )
-        }
-        .into(),
-    )?;
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    check(bound.into())?;
     Ok(socket)
 }
 
@@ -109,19 +102,11 @@ fn set(
     name: libc::c_int,
     value: libc::c_int,
 ) -> io::Result<()> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    let value = (&raw const value).cast();
     // SAFETY: the option is an int that lives through the call.
-    check(
-        unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                level,
-                name,
-                (&raw const value).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
-        }
-        .into(),
-    )?;
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value, length) };
+    check(set.into())?;
     Ok(())
 }
 

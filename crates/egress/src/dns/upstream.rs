@@ -1,0 +1,136 @@
+//! Asking the host's name servers.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use soulbox_model::network::Domain;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    sync::Semaphore,
+    time::timeout,
+};
+
+use super::message::{self, A, AAAA, Question};
+
+/// How long one server may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Questions under way for all sandboxes together.
+const AT_ONCE: usize = 256;
+const LONGEST: usize = 4096;
+const PORT: u16 = 53;
+
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    configured: Vec<SocketAddr>,
+    turns: Semaphore,
+}
+
+impl Resolver {
+    /// Asks `configured`, or what `/etc/resolv.conf` names at that moment.
+    pub(crate) fn new(configured: Vec<SocketAddr>) -> Self {
+        Self { configured, turns: Semaphore::new(AT_ONCE) }
+    }
+
+    async fn servers(&self) -> Vec<SocketAddr> {
+        if !self.configured.is_empty() {
+            return self.configured.clone();
+        }
+        let text = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
+        name_servers(&text)
+    }
+
+    /// The whole answer to a question, with an id of our choice.
+    pub(super) async fn ask(&self, question: &Question) -> io::Result<Vec<u8>> {
+        let turn = timeout(PATIENCE, self.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(io::ErrorKind::TimedOut.into()) };
+        let mut last = io::Error::other("no name server is configured");
+        for server in self.servers().await {
+            match timeout(PATIENCE, ask_one(server, question)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(last)
+    }
+
+    /// The addresses of a name, IPv4 first.
+    pub(crate) async fn addresses(&self, name: &Domain) -> io::Result<Vec<IpAddr>> {
+        let (v4, v6) = (Question::new(name, A), Question::new(name, AAAA));
+        let (v4, v6) = tokio::join!(self.ask(&v4), self.ask(&v6));
+        if let (Err(error), Err(_)) = (&v4, &v6) {
+            return Err(io::Error::new(error.kind(), format!("{name}: {error}")));
+        }
+        let found = |answer: io::Result<Vec<u8>>| {
+            answer.map(|answer| message::addresses(&answer)).unwrap_or_default()
+        };
+        let mut addresses = found(v4);
+        addresses.extend(found(v6));
+        Ok(addresses)
+    }
+}
+
+/// A socket and a port of its own for each question: an answer cannot be guessed.
+async fn ask_one(server: SocketAddr, question: &Question) -> io::Result<Vec<u8>> {
+    let any: IpAddr = if server.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(server).await?;
+    let id: u16 = rand::random();
+    socket.send(&question.ask(id)).await?;
+    let mut buffer = vec![0; LONGEST];
+    loop {
+        let length = socket.recv(&mut buffer).await?;
+        let answer = buffer.get(..length).unwrap_or_default();
+        if !question.is_answered_by(answer, id) {
+            continue;
+        }
+        if message::is_cut(answer) {
+            return ask_over_tcp(server, question).await;
+        }
+        buffer.truncate(length);
+        return Ok(buffer);
+    }
+}
+
+async fn ask_over_tcp(server: SocketAddr, question: &Question) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(server).await?;
+    let id: u16 = rand::random();
+    let message = question.ask(id);
+    let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
+    stream.write_all(&[&length.to_be_bytes(), message.as_slice()].concat()).await?;
+    let length = usize::from(stream.read_u16().await?);
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await?;
+    if question.is_answered_by(&answer, id) {
+        Ok(answer)
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+fn name_servers(text: &str) -> Vec<SocketAddr> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+            Some(SocketAddr::new(address.parse().ok()?, PORT))
+        })
+        .take(3)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_are_read_as_the_c_library_does() {
+        let text = "# x\nsearch a.b\nnameserver 10.0.0.1\nnameserver ::1 # c\nnameserver bad\n";
+        let expected = ["10.0.0.1:53", "[::1]:53"].map(|text| text.parse().unwrap());
+        assert_eq!(name_servers(text), expected);
+    }
+}

@@ -1,0 +1,183 @@
+//! One connection of a sandbox, from its acceptance to its end.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use soulbox_model::network::Domain;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes},
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    answer, dial,
+    dial::Undialled,
+    gate::Shared,
+    peek::{self, Spoken, spoken},
+    policy::{Policy, Reason, Verdict},
+};
+
+const DNS: u16 = 53;
+/// How long a client may take to say where it goes.
+const SPEAK_WITHIN: Duration = Duration::from_secs(10);
+/// How long to wait for a first byte where the server may be the one who speaks first.
+const FIRST_WORD: Duration = Duration::from_millis(300);
+/// How long a question over TCP may take.
+const QUESTION_WITHIN: Duration = Duration::from_secs(10);
+/// Of each direction of a flow.
+const BUFFER: usize = 16 * 1024;
+
+/// A stream whose first bytes were read already.
+struct Opened {
+    stream: TcpStream,
+    head: Vec<u8>,
+    spoken: Spoken,
+}
+
+impl Opened {
+    /// Reads until the client has said what it speaks, or is quiet.
+    async fn hear(mut stream: TcpStream) -> io::Result<Self> {
+        let mut head = Vec::new();
+        let deadline = Instant::now() + SPEAK_WITHIN;
+        loop {
+            let until = if head.is_empty() { Instant::now() + FIRST_WORD } else { deadline };
+            let mut part = [0; 2048];
+            let Ok(read) = timeout_at(until, stream.read(&mut part)).await else {
+                return Ok(Self { stream, head, spoken: Spoken::Other });
+            };
+            let length = read?;
+            head.extend_from_slice(part.get(..length).unwrap_or_default());
+            let spoken = match spoken(&head) {
+                Spoken::More if length > 0 && head.len() < peek::MOST => continue,
+                Spoken::More => Spoken::Other,
+                known => known,
+            };
+            return Ok(Self { stream, head, spoken });
+        }
+    }
+}
+
+pub(crate) async fn run(shared: &Shared, stream: TcpStream) {
+    let Ok(local) = stream.local_addr() else { return };
+    let target = SocketAddr::new(local.ip().to_canonical(), local.port());
+    if target.port() == DNS && !is_inside(target) {
+        let _ = questions(shared, stream).await;
+        return;
+    }
+    let policy = Arc::clone(&shared.policy.borrow());
+    let verdict = if is_inside(target) {
+        Verdict::Denied(Reason::Inside)
+    } else {
+        policy.address(target.ip())
+    };
+    match verdict {
+        Verdict::Allowed => match dial::address(&policy, target).await {
+            Ok(upstream) => carry(shared, stream, upstream, Vec::new(), target, None).await,
+            Err(undialled) => give_up(shared, stream, target.to_string(), undialled).await,
+        },
+        Verdict::ByName => by_name(shared, &policy, stream, target).await,
+        Verdict::Denied(reason) => deny(shared, stream, target.to_string(), &reason).await,
+    }
+}
+
+/// Only who connects to the listener itself gets here with such a destination.
+fn is_inside(target: SocketAddr) -> bool {
+    let ip = target.ip();
+    ip.is_loopback() || ip == soulbox_sys::outward::OWN_V4 || ip == soulbox_sys::outward::OWN_V6
+}
+
+async fn by_name(shared: &Shared, policy: &Policy, stream: TcpStream, target: SocketAddr) {
+    let Ok(opened) = Opened::hear(stream).await else { return };
+    let (name, reason) = match &opened.spoken {
+        Spoken::Tls(None) => (None, Reason::Nameless),
+        Spoken::Tls(Some(said)) | Spoken::Http(Some(said)) => {
+            (policy.name(said).then(|| said.clone()), Reason::Name(said.clone()))
+        }
+        Spoken::Http(None) => (None, Reason::NotAllowed),
+        // A protocol that names no host: the name that our resolver gave this address for.
+        Spoken::Other | Spoken::More => {
+            (shared.pins.name(target.ip(), |name| policy.name(name)), Reason::NotAllowed)
+        }
+    };
+    let Opened { stream, head, spoken } = opened;
+    let Some(name) = name else {
+        shared.denied("tcp", target.to_string(), &reason);
+        answer::refuse(stream, &spoken, &denial(&target.to_string(), &reason)).await;
+        return;
+    };
+    let place = format!("{name}:{}", target.port());
+    match dial::name(&shared.service.resolver, policy, &name, target.port()).await {
+        Ok(upstream) => carry(shared, stream, upstream, head, target, Some(name)).await,
+        Err(Undialled::Refused(reason)) => {
+            shared.denied("tcp", place.clone(), &reason);
+            answer::refuse(stream, &spoken, &denial(&place, &reason)).await;
+        }
+        Err(Undialled::Failed(error)) => {
+            answer::unreachable(stream, &spoken, &format!("{place} cannot be reached: {error}"))
+                .await;
+        }
+    }
+}
+
+fn denial(target: &str, reason: &Reason) -> String {
+    format!("SoulBox refused a connection of this sandbox to {target}: {reason}.")
+}
+
+async fn deny(shared: &Shared, stream: TcpStream, target: String, reason: &Reason) {
+    shared.denied("tcp", target.clone(), reason);
+    let Ok(opened) = Opened::hear(stream).await else { return };
+    answer::refuse(opened.stream, &opened.spoken, &denial(&target, reason)).await;
+}
+
+async fn give_up(shared: &Shared, stream: TcpStream, target: String, undialled: Undialled) {
+    match undialled {
+        Undialled::Refused(reason) => deny(shared, stream, target, &reason).await,
+        Undialled::Failed(error) => {
+            let Ok(opened) = Opened::hear(stream).await else { return };
+            let text = format!("{target} cannot be reached: {error}");
+            answer::unreachable(opened.stream, &opened.spoken, &text).await;
+        }
+    }
+}
+
+/// Carries bytes both ways until both ends are done, or the policy changes against it.
+async fn carry(
+    shared: &Shared,
+    mut inside: TcpStream,
+    mut outside: TcpStream,
+    head: Vec<u8>,
+    target: SocketAddr,
+    name: Option<Domain>,
+) {
+    let mut policy = shared.policy.clone();
+    let cut = policy.wait_for(|policy| !policy.keeps(target, name.as_ref()));
+    let work = async {
+        inside.set_nodelay(true)?;
+        outside.write_all(&head).await?;
+        drop(head);
+        copy_bidirectional_with_sizes(&mut inside, &mut outside, BUFFER, BUFFER).await
+    };
+    let was_cut = tokio::select! {
+        _ = work => false,
+        _ = cut => true,
+    };
+    if was_cut {
+        let _ = inside.set_zero_linger();
+        let _ = outside.set_zero_linger();
+        let place = name.map_or(target.to_string(), |name| format!("{name}:{}", target.port()));
+        shared.denied("tcp", place, &Reason::NotAllowed);
+    }
+}
+
+/// DNS over TCP.
+async fn questions(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
+    loop {
+        let length = timeout(QUESTION_WITHIN, stream.read_u16()).await??;
+        let mut query = vec![0; usize::from(length)];
+        timeout(QUESTION_WITHIN, stream.read_exact(&mut query)).await??;
+        let Some(answer) = shared.answer(&query).await else { return Ok(()) };
+        let length = u16::try_from(answer.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+        let framed = [&length.to_be_bytes(), answer.as_slice()].concat();
+        timeout(QUESTION_WITHIN, stream.write_all(&framed)).await??;
+    }
+}

@@ -1,0 +1,147 @@
+//! One sandbox's way out, while it is served.
+
+use std::{io, net::IpAddr, os::fd::AsFd, sync::Arc, time::Duration};
+
+use soulbox_model::network::Egress;
+use tokio::{
+    io::Interest,
+    net::{TcpListener, UdpSocket},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    Denial, Observer, Policy, Reason, Service, Wire,
+    dns::{self, Limit, Pins},
+    flow,
+};
+
+/// Connections of one sandbox at a time; further ones wait to be accepted.
+const FLOWS: usize = 1024;
+/// Questions of one sandbox under way.
+const QUESTIONS: usize = 64;
+/// The longest question taken, in bytes.
+const LONGEST_QUESTION: usize = 1232;
+/// Before accepting again when the server has run out of descriptors.
+const REST: Duration = Duration::from_millis(50);
+
+/// Serves a sandbox's way out while it is held.
+#[derive(Debug)]
+pub struct Gate {
+    service: Arc<Service>,
+    policy: watch::Sender<Arc<Policy>>,
+    _serving: DropGuard,
+}
+
+/// What the flows of one sandbox share.
+pub(crate) struct Shared {
+    pub(crate) service: Arc<Service>,
+    pub(crate) policy: watch::Receiver<Arc<Policy>>,
+    pub(crate) pins: Pins,
+    pub(crate) limit: Limit,
+    observer: Arc<dyn Observer>,
+}
+
+impl Shared {
+    pub(crate) fn denied(&self, protocol: &'static str, target: String, reason: &Reason) {
+        self.observer.denied(Denial { protocol, target, reason: reason.to_string() });
+    }
+
+    pub(crate) async fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let policy = Arc::clone(&self.policy.borrow());
+        let (answer, refused) =
+            dns::answer(&self.service.resolver, &policy, &self.pins, &self.limit, query).await;
+        if let Some((name, reason)) = refused {
+            self.denied("dns", name, &reason);
+        }
+        answer
+    }
+}
+
+impl Gate {
+    pub(crate) fn open(
+        service: Arc<Service>,
+        wire: Wire,
+        egress: Egress,
+        observer: Arc<dyn Observer>,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::from_std(wire.tcp.into())?;
+        let questions = UdpSocket::from_std(wire.udp.into())?;
+        let (policy, watched) = watch::channel(Arc::new(service.policy(egress)));
+        let shared = Arc::new(Shared {
+            service: Arc::clone(&service),
+            policy: watched,
+            pins: Pins::default(),
+            limit: Limit::default(),
+            observer,
+        });
+        let stop = CancellationToken::new();
+        let steering = wire.steering;
+        let accepting = accept(listener, Arc::clone(&shared));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+            let _steering = steering;
+            accepting.await;
+        }));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(resolve(questions, shared)));
+        Ok(Self { service, policy, _serving: stop.drop_guard() })
+    }
+
+    /// In effect when this returns: for new connections, for questions, and for flows, of which
+    /// those that are no longer allowed are cut.
+    pub fn set(&self, egress: Egress) {
+        self.policy.send_replace(Arc::new(self.service.policy(egress)));
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let turns = Arc::new(Semaphore::new(FLOWS));
+    // Dropped with this future, and all flows with it.
+    let mut flows = JoinSet::new();
+    loop {
+        while flows.try_join_next().is_some() {}
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shared = Arc::clone(&shared);
+                flows.spawn(async move {
+                    flow::run(&shared, stream).await;
+                    drop(turn);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a sandbox's connection could not be accepted");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+}
+
+async fn resolve(socket: UdpSocket, shared: Arc<Shared>) {
+    let socket = Arc::new(socket);
+    let mut questions = JoinSet::new();
+    let mut buffer = vec![0; LONGEST_QUESTION];
+    loop {
+        while questions.try_join_next().is_some() {}
+        if questions.len() >= QUESTIONS {
+            questions.join_next().await;
+        }
+        let received = socket
+            .async_io(Interest::READABLE, || {
+                soulbox_sys::outward::receive(socket.as_fd(), &mut buffer)
+            })
+            .await;
+        let Ok(datagram) = received else {
+            tokio::time::sleep(REST).await;
+            continue;
+        };
+        let query = buffer.get(..datagram.length).unwrap_or_default().to_vec();
+        let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
+        questions.spawn(async move {
+            let Some(answer) = shared.answer(&query).await else { return };
+            let from: IpAddr = datagram.to;
+            // A full buffer inside loses the answer, as any network may.
+            let _ = soulbox_sys::outward::send(socket.as_fd(), &answer, from, datagram.from);
+        });
+    }
+}
