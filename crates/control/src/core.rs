@@ -47,6 +47,7 @@ pub(crate) struct Core {
     pub(crate) templates: Arc<Templates>,
     pub(crate) resources: Resources,
     pub(crate) limits: Limits,
+    pub(crate) egress: Arc<soulbox_egress::Service>,
     pub(crate) domain: Option<String>,
     pub(crate) registry: Registry,
     pub(crate) timers: Timers,
@@ -64,7 +65,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config) -> Result<Arc<Self>> {
-        let Config { engine, store, templates, resources, limits, domain } = config;
+        let Config { engine, store, templates, resources, limits, egress, domain } = config;
         if limits.max_timeout.is_zero() || limits.max_timeout > LONGEST_LIFE {
             return Err(Error::Configuration {
                 field: "max_timeout".into(),
@@ -78,6 +79,7 @@ impl Core {
             templates,
             resources,
             limits,
+            egress,
             domain,
             registry: Registry::new(limits.max_sandboxes),
             timers: Timers::default(),

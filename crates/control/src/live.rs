@@ -11,6 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
+use soulbox_egress::Gate;
 use soulbox_model::{
     Error, Resources, Result, SandboxId, TeamId, TemplateId,
     network::{Egress, Network},
@@ -43,6 +44,8 @@ pub(crate) struct Live {
     pub(crate) envd_version: String,
     pub(crate) auto_pause: bool,
     network: Mutex<Governed>,
+    /// Its way out; `None` while it has none.
+    gate: Mutex<Option<Gate>>,
     /// Held while a policy is written, so that the last one set is the last one written.
     pub(crate) saving_network: tokio::sync::Mutex<()>,
     status: Mutex<Status>,
@@ -102,6 +105,7 @@ impl Live {
                 network: row.network,
             }),
             saving_network: tokio::sync::Mutex::default(),
+            gate: Mutex::default(),
             status: Mutex::new(Status {
                 running: true,
                 end_at: row.end_at,
@@ -164,6 +168,19 @@ impl Live {
         let mut governed = self.network.lock();
         governed.network = Some(network);
         governed.allow_internet = allow_internet.or(governed.allow_internet);
+    }
+
+    /// Gives it a way out, or takes it away: what went through it is cut.
+    pub(crate) fn set_gate(&self, gate: Option<Gate>) {
+        let before = std::mem::replace(&mut *self.gate.lock(), gate);
+        drop(before);
+    }
+
+    /// Holds its way out to another policy from now on.
+    pub(crate) fn govern(&self, egress: Egress) {
+        if let Some(gate) = &*self.gate.lock() {
+            gate.set(egress);
+        }
     }
 
     /// Starts the timer.

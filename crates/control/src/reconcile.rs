@@ -95,6 +95,7 @@ impl Core {
             "server restarted, sandbox adopted",
             &[("event", "adopted")],
         );
+        self.open_way_out(&live).await;
         self.announce(&live);
         Some(id)
     }

@@ -25,6 +25,8 @@ pub struct Config {
     /// Of every sandbox.
     pub resources: Resources,
     pub limits: Limits,
+    /// Serves the ways out of sandboxes.
+    pub egress: Arc<soulbox_egress::Service>,
     /// Told to clients, who build sandbox host names with it; `None` leaves them their own.
     pub domain: Option<String>,
 }

@@ -12,6 +12,8 @@ pub(crate) fn write(layer: BorrowedFd<'_>, hostname: &str) -> io::Result<()> {
     mkdirat(layer, format!("{UPPER}/etc"), Mode::from_raw_mode(0o755))?;
     let etc = |name: &str, text: &str| file(layer, &format!("{UPPER}/etc/{name}"), text);
     etc("hostname", &format!("{hostname}\n"))?;
+    // Any address will do: whatever is asked, the host answers.
+    etc("resolv.conf", "nameserver 10.0.2.3\n")?;
     etc("machine-id", &format!("{machine:032x}\n"))?;
     etc(
         "hosts",

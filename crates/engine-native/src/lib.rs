@@ -19,6 +19,7 @@ mod pool;
 mod rootfs;
 mod slots;
 mod start;
+mod wire;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,7 +33,7 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use soulbox_engine::{
     Conduit, ConnectError, Engine, Error, Exit, Record, Reserved, Result, SandboxSpec, Target,
-    Usage,
+    Usage, Wire,
 };
 use soulbox_model::{DiskRate, Resources, SandboxId, boot::AgentConfig};
 use soulbox_sys::{memfd, netns};
@@ -254,7 +255,7 @@ impl Engine for Native {
         let Some(process) = remains.process.take() else {
             return Err(Error::Gone(id.clone()));
         };
-        let live = Live::new(seat.slot, process, seat.netns)
+        let live = Live::new(seat.slot, process, seat.netns, seat.ends)
             .map_err(Error::stage("watch the process"))
             .inspect_err(|_| self.host.undertaker.bury(remains))?;
         self.live.write().insert(id.clone(), Arc::new(live));
@@ -338,6 +339,20 @@ impl Engine for Native {
                 _ => Err(error.into()),
             },
         }
+    }
+
+    async fn wire(&self, id: &SandboxId) -> Result<Wire> {
+        let live = self.find(id).ok_or_else(|| Error::Gone(id.clone()))?;
+        if let Some(wire) = live.ends.ready() {
+            return Ok(wire);
+        }
+        let host = Arc::clone(&self.host);
+        blocking(move || {
+            live.ends
+                .take(&host.home, &live.netns)
+                .map_err(Error::stage("make the way out of the network namespace"))
+        })
+        .await
     }
 
     async fn wait(&self, id: &SandboxId) -> Exit {

@@ -18,13 +18,17 @@ use tokio::{
     sync::watch,
 };
 
-use crate::slots::{Slot, Slots};
+use crate::{
+    slots::{Slot, Slots},
+    wire::Ends,
+};
 
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) slot: Slot,
     pub(crate) process: Arc<OwnedFd>,
     pub(crate) netns: Arc<OwnedFd>,
+    pub(crate) ends: Ends,
     ended: watch::Receiver<bool>,
 }
 
@@ -39,7 +43,12 @@ pub(crate) struct Identified {
 }
 
 impl Live {
-    pub(crate) fn new(slot: Slot, process: OwnedFd, netns: Arc<OwnedFd>) -> io::Result<Self> {
+    pub(crate) fn new(
+        slot: Slot,
+        process: OwnedFd,
+        netns: Arc<OwnedFd>,
+        ends: Ends,
+    ) -> io::Result<Self> {
         let process = Arc::new(process);
         let (end, ended) = watch::channel(false);
         #[expect(
@@ -53,7 +62,7 @@ impl Live {
             init::try_reap(watched.get_ref().as_fd());
             let _ = end.send(true);
         });
-        Ok(Self { slot, process, netns, ended })
+        Ok(Self { slot, process, netns, ends, ended })
     }
 
     /// Finds the process of an earlier record, if it still is the same one.
@@ -69,7 +78,7 @@ impl Live {
         let namespace = |name| fs::File::open(format!("/proc/{}/ns/{name}", identified.pid));
         let (userns, netns) = (namespace("user")?, namespace("net")?);
         let slot = slots.adopt(identified.slot, userns.into())?;
-        Self::new(slot.clone(), process, Arc::new(netns.into()))
+        Self::new(slot.clone(), process, Arc::new(netns.into()), Ends::default())
             .inspect_err(|_| slots.release(slot))
     }
 

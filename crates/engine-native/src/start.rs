@@ -36,6 +36,7 @@ use crate::{
     layer::Layer,
     live, rootfs,
     slots::Slot,
+    wire::Ends,
 };
 
 /// How long the agent may take to answer, generous for a machine under full load.
@@ -50,6 +51,7 @@ pub(crate) struct Seat {
     pub(crate) remains: Remains,
     pub(crate) slot: Slot,
     pub(crate) netns: Arc<OwnedFd>,
+    pub(crate) ends: Ends,
     pub(crate) record: Record,
     /// Until it is part of the root.
     layer: Option<Layer>,
@@ -124,8 +126,9 @@ impl Host {
         let pid = started.pid;
         remains.process = Some(started.pidfd);
         drop(theirs);
-        let netns = std::fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid()))
-            .map_err(Error::stage("open the network namespace"))?;
+        let netns: OwnedFd = std::fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid()))
+            .map_err(Error::stage("open the network namespace"))?
+            .into();
         let record = live::record(pid, &slot).map_err(Error::stage("identify the process"))?;
         remains.id = Some(id.clone());
         let listener =
@@ -148,7 +151,8 @@ impl Host {
             rootfs: None,
             remains: remains.take(),
             slot,
-            netns: Arc::new(netns.into()),
+            ends: Ends::ahead(&self.home, &netns),
+            netns: Arc::new(netns),
             record,
             layer: Some(layer),
             socket,

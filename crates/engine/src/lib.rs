@@ -7,7 +7,7 @@
 mod conduit;
 mod error;
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, os::fd::OwnedFd, path::PathBuf};
 
 use async_trait::async_trait;
 pub use conduit::Conduit;
@@ -45,6 +45,18 @@ pub struct Bind {
     pub source: PathBuf,
     /// Absolute path inside; the directory must exist in a layer.
     pub target: PathBuf,
+}
+
+/// The host's ends of a sandbox's way out; see [`Engine::wire`].
+#[derive(Debug)]
+pub struct Wire {
+    /// Non-blocking listener: what connects to anywhere from inside arrives here, and its local
+    /// address is where it meant to go.
+    pub tcp: OwnedFd,
+    /// Non-blocking datagram socket, which gets what is sent to port 53 of anywhere.
+    pub udp: OwnedFd,
+    /// Keeps the way in place while it is open.
+    pub steering: OwnedFd,
 }
 
 /// What an engine must remember to find a sandbox again after a restart; opaque to others.
@@ -123,6 +135,15 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// Opens a byte stream into the sandbox.
     async fn connect(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError>;
+
+    /// The host's ends of the way out of a sandbox that runs. Whoever holds them decides
+    /// what it reaches; without them it reaches nothing. To be asked for once in the life of a server.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if this engine or kernel has no such way.
+    async fn wire(&self, id: &SandboxId) -> Result<Wire> {
+        Err(Error::Unsupported(format!("sandbox `{id}` has no way out with this engine")))
+    }
 
     /// Waits until the sandbox has ended. An unknown one has.
     async fn wait(&self, id: &SandboxId) -> Exit;

@@ -41,6 +41,7 @@ impl Server {
         templates.build(HOST, |_| {}).await.unwrap();
         let control = Control::open(Config {
             engine: machine.engine(),
+            egress: soulbox_egress::Service::new(soulbox_egress::Config::default()),
             store,
             templates: Arc::new(templates),
             resources: Resources::default(),

@@ -8,8 +8,8 @@ mod values;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use soulbox_model::{DiskRate, resources::MIB};
-pub use values::{duration, key_value};
+use soulbox_model::{DiskRate, network::Cidr, resources::MIB};
+pub use values::{duration, key_value, name_server};
 
 /// Where the server keeps everything unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/soulbox";
@@ -190,9 +190,24 @@ pub struct Serve {
     /// Do not prepare the `base` template; `soulbox template build base` does it later.
     #[arg(long)]
     pub no_base: bool,
+    /// Private or special addresses that sandboxes may reach if their rules allow it; repeatable.
+    /// Without it they reach public addresses alone, and never this machine.
+    #[arg(long, value_name = "CIDR", help_heading = "Network of sandboxes")]
+    pub allow_private_egress: Vec<Cidr>,
+    /// Name server that is asked for sandboxes, instead of those of /etc/resolv.conf; repeatable.
+    #[arg(long, value_name = "IP[:PORT]", value_parser = name_server)]
+    #[arg(help_heading = "Network of sandboxes")]
+    pub egress_dns: Vec<SocketAddr>,
 }
 
 impl Serve {
+    pub fn egress(&self) -> soulbox_egress::Config {
+        soulbox_egress::Config {
+            private: self.allow_private_egress.clone(),
+            name_servers: self.egress_dns.clone(),
+        }
+    }
+
     pub fn disk_rate(&self) -> DiskRate {
         let limit = |value: u32, unit: u64| (value > 0).then(|| u64::from(value) * unit);
         DiskRate {

@@ -1,6 +1,9 @@
 //! Values that flags take, parsed once at the edge.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// `90`, `90s`, `500ms`, `5m`, `2h`, `1d`; a bare number is seconds.
 ///
@@ -32,6 +35,17 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is not KEY=VALUE")),
     }
+}
+
+/// `IP` or `IP:PORT`; 53 if no port is given.
+///
+/// # Errors
+/// What was expected instead.
+pub fn name_server(text: &str) -> Result<SocketAddr, String> {
+    const PORT: u16 = 53;
+    text.parse()
+        .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT)))
+        .map_err(|_| format!("`{text}` is no name server: expected IP or IP:PORT"))
 }
 
 #[cfg(test)]

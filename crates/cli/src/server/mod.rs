@@ -100,6 +100,7 @@ impl Stack {
             templates,
             resources: Resources::default(),
             limits: Limits { max_sandboxes: args.max_sandboxes, ..Limits::default() },
+            egress: soulbox_egress::Service::new(args.egress()),
             domain: domain.as_ref().map(|domain| domain.told(tls.is_some(), bound.port())),
         })
         .await?;

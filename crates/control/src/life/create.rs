@@ -99,6 +99,7 @@ impl Core {
             &[("event", "created"), ("template", &live.template_name)],
         );
         tracing::info!(sandbox = %id, template = %live.template_name, "sandbox created");
+        self.open_way_out(&live).await;
         self.announce(&live);
         self.note_running(&live);
         Ok(live)

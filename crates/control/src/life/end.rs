@@ -125,6 +125,7 @@ impl Core {
             let (level, event, text) = cause.text();
             live.journal.note(level, text, &[("event", event)]);
             tracing::info!(sandbox = %live.id, cause = event, "sandbox ends");
+            live.set_gate(None);
             core.destroy(&live.id, Some(&live)).await;
             core.registry.remove(&live);
             live.free_slot();

@@ -12,6 +12,7 @@ use crate::{
 const AGENT_LINES: usize = 1000;
 const AGENT_BYTES: usize = 1024 * 1024;
 const LIFE_LINES: usize = 64;
+const REFUSALS: usize = 256;
 
 /// Bounded: the oldest lines go first.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(crate) struct Journal {
 #[derive(Debug, Default)]
 struct Lines {
     life: VecDeque<LogLine>,
+    /// What the sandbox was refused: it makes these lines as fast as it likes.
+    refusals: VecDeque<LogLine>,
     agent: VecDeque<LogLine>,
     agent_bytes: usize,
 }
@@ -31,18 +34,14 @@ struct Lines {
 impl Journal {
     /// Notes something in the life of the sandbox.
     pub(crate) fn note(&self, level: Level, message: &str, fields: &[(&str, &str)]) {
-        let fields = [("logger", "soulbox")].iter().chain(fields);
-        let line = LogLine {
-            timestamp: now(),
-            level,
-            message: message.to_owned(),
-            fields: fields.map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
-        };
-        let mut lines = self.lines.lock();
-        if lines.life.len() == LIFE_LINES {
-            lines.life.pop_front();
-        }
-        lines.life.push_back(line);
+        let line = line(level, message, fields);
+        push(&mut self.lines.lock().life, LIFE_LINES, line);
+    }
+
+    /// Notes something that the sandbox tried and was not let do.
+    pub(crate) fn refusal(&self, message: &str, fields: &[(&str, &str)]) {
+        let line = line(Level::Warn, message, fields);
+        push(&mut self.lines.lock().refusals, REFUSALS, line);
     }
 
     /// Takes over lines of the agent.
@@ -61,11 +60,29 @@ impl Journal {
     /// All lines, oldest first.
     pub(crate) fn lines(&self) -> Vec<LogLine> {
         let lines = self.lines.lock();
-        let mut all: Vec<_> = lines.life.iter().chain(&lines.agent).cloned().collect();
+        let mut all: Vec<_> =
+            lines.life.iter().chain(&lines.refusals).chain(&lines.agent).cloned().collect();
         drop(lines);
         all.sort_by_key(|line| line.timestamp);
         all
     }
+}
+
+fn line(level: Level, message: &str, fields: &[(&str, &str)]) -> LogLine {
+    let fields = [("logger", "soulbox")].iter().chain(fields);
+    LogLine {
+        timestamp: now(),
+        level,
+        message: message.to_owned(),
+        fields: fields.map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
+    }
+}
+
+fn push(lines: &mut VecDeque<LogLine>, most: usize, line: LogLine) {
+    if lines.len() == most {
+        lines.pop_front();
+    }
+    lines.push_back(line);
 }
 
 /// Bytes that a line takes, roughly.

@@ -73,6 +73,7 @@ async fn start(machine: &Arc<Machine>, dir: &std::path::Path, limits: Limits) ->
     let team = store.default_team().id;
     let config = Config {
         engine: machine.engine(),
+        egress: soulbox_egress::Service::new(soulbox_egress::Config::default()),
         store,
         templates: Arc::new(Templates::open(dir.join("templates")).unwrap()),
         resources: Resources::default(),

@@ -1,0 +1,41 @@
+//! The way out of a sandbox: made with its namespaces, handed over once, made anew after a restart.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use parking_lot::Mutex;
+use soulbox_engine::Wire;
+use soulbox_sys::outward::{self, Outward};
+
+/// The host's ends until somebody takes them.
+#[derive(Debug, Default)]
+pub(crate) struct Ends(Mutex<Option<Outward>>);
+
+impl Ends {
+    /// Made ahead. A kernel that cannot is told of when the ends are asked for: a sandbox without
+    /// a way out is a safe one.
+    pub(crate) fn ahead(home: &OwnedFd, netns: &OwnedFd) -> Self {
+        let made = outward::open(home.as_fd(), netns.as_fd());
+        if let Err(error) = &made {
+            tracing::debug!(%error, "no way out of a sandbox could be made ahead");
+        }
+        Self(Mutex::new(made.ok()))
+    }
+
+    /// The ends, if they were made ahead and nobody took them.
+    pub(crate) fn ready(&self) -> Option<Wire> {
+        let Outward { tcp, udp, steering } = self.0.lock().take()?;
+        Some(Wire { tcp, udp, steering })
+    }
+
+    /// The ends, which are made now if there are none: after a restart, or where it failed before.
+    pub(crate) fn take(&self, home: &OwnedFd, netns: &OwnedFd) -> io::Result<Wire> {
+        if let Some(wire) = self.ready() {
+            return Ok(wire);
+        }
+        let Outward { tcp, udp, steering } = outward::open(home.as_fd(), netns.as_fd())?;
+        Ok(Wire { tcp, udp, steering })
+    }
+}
