@@ -70,8 +70,9 @@ fn socket(kind: libc::c_int, port: u16) -> io::Result<OwnedFd> {
     address.sin6_family = libc::AF_INET6 as libc::sa_family_t;
     address.sin6_port = port.to_be();
     let length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+    let (fd, address) = (socket.as_raw_fd(), (&raw const address).cast());
     // SAFETY: the address lives through the call and its length is the right one.
-    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    let bound = unsafe { libc::bind(fd, address, length) };
     check(bound.into())?;
     Ok(socket)
 }

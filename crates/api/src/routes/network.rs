@@ -46,7 +46,6 @@ async fn update_network(
 ) -> Result<StatusCode> {
     let flag = update.allow_internet_access;
     let egress = parse_update(update)?;
-    refuse_rules(&egress)?;
     app.control.set_egress(caller.team, &id, egress, flag).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -86,22 +85,6 @@ pub fn parse(
         },
     )?;
     Ok(Network { egress, ingress })
-}
-
-/// Sandboxes have no way out, so that denying is done already; allowing and transforming would be
-/// promises that nobody keeps.
-///
-/// # Errors
-/// 501 for a policy that needs a way out.
-pub fn refuse_rules(egress: &Egress) -> Result<()> {
-    let asked = !egress.allow.is_empty()
-        || !egress.transforms.is_empty()
-        || egress.proxy.is_some()
-        || egress.dns_servers.is_some();
-    if asked {
-        return Err(Problem::not_implemented("letting a sandbox out by rules (network)"));
-    }
-    Ok(())
 }
 
 fn ingress(network: &rest::Network, secure: bool) -> Result<Ingress> {
@@ -362,29 +345,6 @@ mod tests {
             let problem = created(value.clone()).unwrap_err();
             let Error::InvalidRequest { field, .. } = problem.error() else { panic!("{value}") };
             assert_eq!(field, named, "{value}");
-        }
-    }
-
-    #[test]
-    fn what_needs_a_way_out_is_a_501_and_what_denies_is_not() {
-        let status = |value: Value| {
-            let network = created(value).unwrap();
-            refuse_rules(&network.egress).map_or_else(|problem| problem.status().as_u16(), |()| 0)
-        };
-        for value in [
-            json!({"allowOut": ["8.8.8.8"]}),
-            json!({"rules": {"a.b": [{"transform": {"headers": {"x": "y"}}}]}}),
-            json!({"egressProxy": {"address": "a.b:1"}}),
-            json!({"dnsServers": ["1.1.1.1"]}),
-        ] {
-            assert_eq!(status(value.clone()), 501, "{value}");
-        }
-        for value in [
-            json!({}),
-            json!({"denyOut": ["0.0.0.0/0"]}),
-            json!({"allowPublicTraffic": false, "maskRequestHost": "x"}),
-        ] {
-            assert_eq!(status(value.clone()), 0, "{value}");
         }
     }
 

@@ -144,9 +144,6 @@ pub(crate) fn parse(
     let secure = request.secure.unwrap_or(false);
     let flag = request.allow_internet_access;
     let network = request.network.map(|asked| network::parse(asked, flag, secure)).transpose()?;
-    if let Some(network) = &network {
-        network::refuse_rules(&network.egress)?;
-    }
     Ok(Create {
         template: template_name(&request.template_id)?,
         timeout,
