@@ -50,8 +50,8 @@ def test_curl(sandbox):
     assert code == 6, "a name that may not be reached does not exist"
     code, said = run(sandbox, f"{checked} --resolve other.org:443:{SITE} https://other.org/")
     assert code == 35 and "denied" in said, said
-    code, said = run(sandbox, f"curl -sS -o /dev/stderr -w '%{{http_code}}' http://{SITE}/")
-    assert "403" in said and "add it to allowOut" in said or "none allows this" in said, said
+    code, said = run(sandbox, f"curl -sS -w '%{{http_code}}' http://{SITE}/")
+    assert said.endswith("403") and "add it to allowOut" in said, said
     code, _ = run(sandbox, f"{checked} --connect-to www.example.com:443:{SITE6}:443 https://www.example.com/")
     assert code == 0, "the name is dialled, whatever address was meant"
 
