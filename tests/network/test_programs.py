@@ -52,7 +52,7 @@ def test_curl(sandbox):
     assert code == 35 and "denied" in said, said
     code, said = run(sandbox, f"curl -sS -w '%{{http_code}}' http://{SITE}/")
     assert said.endswith("403") and "add it to allowOut" in said, said
-    code, _ = run(sandbox, f"{checked} --connect-to www.example.com:443:{SITE6}:443 https://www.example.com/")
+    code, _ = run(sandbox, f"{checked} --connect-to www.example.com:443:[{SITE6}]:443 https://www.example.com/")
     assert code == 0, "the name is dialled, whatever address was meant"
 
 
