@@ -116,6 +116,28 @@ def test_it_is_in_effect_when_the_request_returns(sandboxes):
         assert site(attempt(sandbox, "http", OTHER, "www.example.com")) == OTHER
 
 
+def test_a_connection_that_was_begun_before_goes_by_the_rules_of_its_name(sandboxes, world):
+    """It says where it goes only after the change."""
+    sandbox = sandboxes(network={"allow_out": ["www.example.com"], "deny_out": ALL})
+    program = f"""
+import os, socket, time
+stream = socket.create_connection(("{SITE}", 80)); stream.settimeout(20)
+stream.sendall(b"GET / HTTP/1.1\\r\\nHost: www.")
+open("/tmp/begun", "w").close()
+while not os.path.exists("/tmp/changed"): time.sleep(0.01)
+stream.sendall(b"example.com\\r\\n\\r\\n")
+print(stream.recv(12).decode())
+""".replace("\\\\", "\\")
+    sandbox.files.write("/tmp/late.py", program)
+    command = sandbox.commands.run("python3 /tmp/late.py", background=True, timeout=60)
+    until(lambda: sandbox.files.exists("/tmp/begun"))
+    sandbox.update_network({"deny_out": ALL})
+    mark = world.mark()
+    sandbox.files.write("/tmp/changed", "")
+    assert command.wait().stdout == "HTTP/1.1 403\n"
+    assert world.seen(mark) == []
+
+
 def test_a_bad_change_changes_nothing(sandboxes):
     sandbox = sandboxes(network={"deny_out": [OTHER]})
     for bad in ({"allow_out": ["10.0.0.0/99"]}, {"deny_out": ["example.com"]}, {"allow_out": ["example.com"]}, {"deny_out": ["1.2.3"]}):

@@ -84,6 +84,16 @@ def test_names_of_a_local_network_never_leave(opened, world):
     assert world.seen(mark) == []
 
 
+def test_nor_do_they_as_the_host_of_a_request(sandboxes, world):
+    """Where every name is allowed, the machine would look up what a request names."""
+    sandbox = sandboxes(network={"allow_out": ["*"], **ALL})
+    mark = world.mark()
+    for name in ("metadata.google.internal", "db", "kubernetes.default.svc.cluster.local", "localhost"):
+        over_http, over_tls = attempts(sandbox, ("http", SITE, name), ("tls", SITE, name))
+        assert over_http["status"] == 403 and refused(over_tls), name
+    assert world.seen(mark) == []
+
+
 def test_kinds_that_serve_tunnels_do_not_leave(opened, world):
     mark = world.mark()
     assert attempt(opened, "ask", "8.8.8.8", "t.example.com", "NULL")["code"] == 5

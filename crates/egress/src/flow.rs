@@ -14,7 +14,7 @@ use crate::{
     dial::Undialled,
     gate::Shared,
     peek::{self, Spoken, spoken},
-    policy::{Policy, Reason, Verdict},
+    policy::{Reason, Verdict},
 };
 
 const DNS: u16 = 53;
@@ -75,7 +75,7 @@ pub(crate) async fn run(shared: &Shared, stream: TcpStream) {
             Ok(upstream) => carry(shared, stream, upstream, Vec::new(), target, None).await,
             Err(undialled) => give_up(shared, stream, target.to_string(), undialled).await,
         },
-        Verdict::ByName => by_name(shared, &policy, stream, target).await,
+        Verdict::ByName => by_name(shared, stream, target).await,
         Verdict::Denied(reason) => deny(shared, stream, target.to_string(), &reason).await,
     }
 }
@@ -86,8 +86,10 @@ fn is_inside(target: SocketAddr) -> bool {
     ip.is_loopback() || ip == soulbox_sys::outward::OWN_V4 || ip == soulbox_sys::outward::OWN_V6
 }
 
-async fn by_name(shared: &Shared, policy: &Policy, stream: TcpStream, target: SocketAddr) {
+async fn by_name(shared: &Shared, stream: TcpStream, target: SocketAddr) {
     let Ok(opened) = Opened::hear(stream).await else { return };
+    // As it is now: a client may have taken its time to say where it goes.
+    let policy = &*Arc::clone(&shared.policy.borrow());
     let (name, reason) = match &opened.spoken {
         Spoken::Tls(None) => (None, Reason::Nameless),
         Spoken::Tls(Some(said)) | Spoken::Http(Some(said)) => {
@@ -100,6 +102,11 @@ async fn by_name(shared: &Shared, policy: &Policy, stream: TcpStream, target: So
         }
     };
     let Opened { stream, head, spoken } = opened;
+    // Dialling a name asks our name servers for it, who must not hear of one of a local network.
+    let (name, reason) = match name.as_ref().map(|name| policy.resolvable(name)) {
+        Some(Err(reason @ Reason::LocalName)) => (None, reason),
+        _ => (name, reason),
+    };
     let Some(name) = name else {
         shared.denied("tcp", target.to_string(), &reason);
         answer::refuse(stream, &spoken, &denial(&target.to_string(), &reason)).await;
@@ -157,9 +164,11 @@ async fn carry(
         drop(head);
         copy_bidirectional_with_sizes(&mut inside, &mut outside, BUFFER, BUFFER).await
     };
+    // The policy first: what it no longer allows must not send one byte.
     let was_cut = tokio::select! {
-        _ = work => false,
+        biased;
         _ = cut => true,
+        _ = work => false,
     };
     if was_cut {
         let _ = inside.set_zero_linger();
