@@ -127,7 +127,7 @@ open("/tmp/begun", "w").close()
 while not os.path.exists("/tmp/changed"): time.sleep(0.01)
 stream.sendall(b"example.com\\r\\n\\r\\n")
 print(stream.recv(12).decode())
-""".replace("\\\\", "\\")
+"""
     sandbox.files.write("/tmp/late.py", program)
     command = sandbox.commands.run("python3 /tmp/late.py", background=True, timeout=60)
     until(lambda: sandbox.files.exists("/tmp/begun"))
