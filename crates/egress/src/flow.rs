@@ -4,13 +4,13 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use soulbox_model::network::Domain;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
-    answer, dial,
+    answer, carry, dial,
     dial::Undialled,
     gate::Shared,
     peek::{self, Spoken, spoken},
@@ -24,8 +24,6 @@ const SPEAK_WITHIN: Duration = Duration::from_secs(10);
 const FIRST_WORD: Duration = Duration::from_millis(300);
 /// How long a question over TCP may take.
 const QUESTION_WITHIN: Duration = Duration::from_secs(10);
-/// Of each direction of a flow.
-const BUFFER: usize = 16 * 1024;
 
 /// A stream whose first bytes were read already.
 struct Opened {
@@ -150,7 +148,7 @@ async fn give_up(shared: &Shared, stream: TcpStream, target: String, undialled: 
 /// Carries bytes both ways until both ends are done, or the policy changes against it.
 async fn carry(
     shared: &Shared,
-    mut inside: TcpStream,
+    inside: TcpStream,
     mut outside: TcpStream,
     head: Vec<u8>,
     target: SocketAddr,
@@ -162,7 +160,7 @@ async fn carry(
         inside.set_nodelay(true)?;
         outside.write_all(&head).await?;
         drop(head);
-        copy_bidirectional_with_sizes(&mut inside, &mut outside, BUFFER, BUFFER).await
+        carry::both_ways(&inside, &outside, [&shared.pipes, &shared.service.pipes]).await
     };
     // The policy first: what it no longer allows must not send one byte.
     let was_cut = tokio::select! {

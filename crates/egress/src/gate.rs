@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Denial, Observer, Policy, Reason, Service, Wire,
+    carry::Pipes,
     dns::{self, Limit, Pins},
     flow,
 };
@@ -21,6 +22,8 @@ use crate::{
 const FLOWS: usize = 1024;
 /// Questions of one sandbox under way.
 const QUESTIONS: usize = 64;
+/// Pipes of one sandbox that bulk transfers may use at a time.
+const PIPES: usize = 64;
 /// The longest question taken, in bytes.
 const LONGEST_QUESTION: usize = 1232;
 /// Before accepting again when the server has run out of descriptors.
@@ -40,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
     pub(crate) pins: Pins,
     pub(crate) limit: Limit,
+    pub(crate) pipes: Pipes,
     observer: Arc<dyn Observer>,
 }
 
@@ -74,6 +78,7 @@ impl Gate {
             policy: watched,
             pins: Pins::default(),
             limit: Limit::default(),
+            pipes: Pipes::new(PIPES),
             observer,
         });
         let stop = CancellationToken::new();

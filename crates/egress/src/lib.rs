@@ -8,6 +8,7 @@
 //! read `flow`.
 
 mod answer;
+mod carry;
 mod dial;
 mod dns;
 mod flow;
@@ -65,12 +66,16 @@ pub trait Observer: Send + Sync + 'static {
 pub struct Service {
     config: Config,
     resolver: dns::Resolver,
+    pipes: carry::Pipes,
 }
+
+/// Pipes of all sandboxes together that bulk transfers may use at a time.
+const PIPES: usize = 256;
 
 impl Service {
     pub fn new(config: Config) -> Arc<Self> {
         let resolver = dns::Resolver::new(config.name_servers.clone());
-        Arc::new(Self { config, resolver })
+        Arc::new(Self { config, resolver, pipes: carry::Pipes::new(PIPES) })
     }
 
     /// Serves a sandbox's way out from now on, until the gate is dropped.
