@@ -4,13 +4,13 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use soulbox_model::network::Domain;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
-    answer, dial,
+    answer, carry, dial,
     dial::Undialled,
     gate::Shared,
     intercept::{self, Opening},
@@ -25,8 +25,6 @@ const SPEAK_WITHIN: Duration = Duration::from_secs(10);
 const FIRST_WORD: Duration = Duration::from_millis(300);
 /// How long a question over TCP may take.
 const QUESTION_WITHIN: Duration = Duration::from_secs(10);
-/// Of each direction of a flow.
-const BUFFER: usize = 16 * 1024;
 
 /// A stream whose first bytes were read already.
 struct Opened {
@@ -84,15 +82,10 @@ pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
         Verdict::Allowed if policy.egress().transforms.is_empty() => {
             by_address(shared, &policy, stream, Vec::new(), target).await;
         }
-        Verdict::Allowed => {
+        Verdict::Allowed | Verdict::ByName => {
             let Ok(opened) = Opened::hear(stream).await else { return };
-            let host = opened.host().filter(|host| policy.egress().transform(host).is_some());
-            match host.cloned() {
-                Some(host) => open(shared, opened, host, target).await,
-                None => by_address(shared, &policy, opened.stream, opened.head, target).await,
-            }
+            heard(shared, opened, target).await;
         }
-        Verdict::ByName => by_name(shared, &policy, stream, target).await,
         Verdict::Denied(reason) => deny(shared, stream, target.to_string(), &reason).await,
     }
 }
@@ -134,8 +127,28 @@ async fn open(shared: &Arc<Shared>, opened: Opened, host: Domain, target: Socket
     }
 }
 
-async fn by_name(shared: &Arc<Shared>, policy: &Policy, stream: TcpStream, target: SocketAddr) {
-    let Ok(opened) = Opened::hear(stream).await else { return };
+/// Goes on when the client has said where it goes, under the policy of this moment: it may have taken
+/// its time.
+async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
+    let policy = Arc::clone(&shared.policy.borrow());
+    match policy.address(target.ip()) {
+        Verdict::Allowed => {
+            let host = opened.host().filter(|host| policy.egress().transform(host).is_some());
+            match host.cloned() {
+                Some(host) => open(shared, opened, host, target).await,
+                None => by_address(shared, &policy, opened.stream, opened.head, target).await,
+            }
+        }
+        Verdict::ByName => by_name(shared, &policy, opened, target).await,
+        Verdict::Denied(reason) => {
+            let place = target.to_string();
+            shared.denied("tcp", place.clone(), &reason);
+            answer::refuse(opened.stream, &opened.spoken, &denial(&place, &reason)).await;
+        }
+    }
+}
+
+async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: SocketAddr) {
     let (name, reason) = match &opened.spoken {
         Spoken::Tls(None) => (None, Reason::Nameless),
         Spoken::Tls(Some(said)) | Spoken::Http(Some(said)) => {
@@ -197,7 +210,7 @@ async fn give_up(shared: &Shared, stream: TcpStream, target: String, undialled: 
 /// Carries bytes both ways until both ends are done, or the policy changes against it.
 async fn carry(
     shared: &Shared,
-    mut inside: TcpStream,
+    inside: TcpStream,
     mut outside: TcpStream,
     head: Vec<u8>,
     target: SocketAddr,
@@ -209,11 +222,13 @@ async fn carry(
         inside.set_nodelay(true)?;
         outside.write_all(&head).await?;
         drop(head);
-        copy_bidirectional_with_sizes(&mut inside, &mut outside, BUFFER, BUFFER).await
+        carry::both_ways(&inside, &outside, [&shared.pipes, &shared.service.pipes]).await
     };
+    // The policy first: what it no longer allows must not send one byte.
     let was_cut = tokio::select! {
-        _ = work => false,
+        biased;
         _ = cut => true,
+        _ = work => false,
     };
     if was_cut {
         let _ = inside.set_zero_linger();

@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Authority, Denial, Owner, Policy, Reason, Service, Wire,
+    carry::Pipes,
     dns::{self, Limit, Pins},
     flow,
 };
@@ -22,6 +23,8 @@ use crate::{
 const FLOWS: usize = 1024;
 /// Questions of one sandbox under way.
 const QUESTIONS: usize = 64;
+/// Pipes of one sandbox that bulk transfers may use at a time.
+const PIPES: usize = 64;
 /// The longest question taken, in bytes.
 const LONGEST_QUESTION: usize = 1232;
 /// Before accepting again when the server has run out of descriptors.
@@ -44,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) limit: Limit,
     authority: Arc<Mutex<Option<Arc<Authority>>>>,
     owner: Arc<dyn Owner>,
+    pub(crate) pipes: Pipes,
 }
 
 impl Shared {
@@ -94,6 +98,7 @@ impl Gate {
             limit: Limit::default(),
             authority: Arc::clone(&authority),
             owner,
+            pipes: Pipes::new(PIPES),
         });
         let stop = CancellationToken::new();
         let steering = wire.steering;

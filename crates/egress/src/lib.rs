@@ -9,6 +9,7 @@
 
 mod answer;
 mod authority;
+mod carry;
 mod dial;
 mod dns;
 mod flow;
@@ -83,12 +84,17 @@ pub struct Service {
     resolver: dns::Resolver,
     /// Read when a rule first needs them.
     roots: Mutex<Option<intercept::Roots>>,
+    pipes: carry::Pipes,
 }
+
+/// Pipes of all sandboxes together that bulk transfers may use at a time.
+const PIPES: usize = 256;
 
 impl Service {
     pub fn new(config: Config) -> Arc<Self> {
         let resolver = dns::Resolver::new(config.name_servers.clone());
-        Arc::new(Self { config, resolver, roots: Mutex::default() })
+        let pipes = carry::Pipes::new(PIPES);
+        Arc::new(Self { config, resolver, roots: Mutex::default(), pipes })
     }
 
     /// Serves a sandbox's way out from now on, until the gate is dropped.

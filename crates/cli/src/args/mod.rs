@@ -5,7 +5,11 @@ pub mod secret;
 pub mod team;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use soulbox_model::{DiskRate, network::Cidr, resources::MIB};
@@ -291,6 +295,8 @@ pub enum Template {
 pub enum Bench {
     #[command(flatten)]
     Live(BenchLive),
+    /// The way out of a sandbox: connect and first byte, throughput, memory of idle flows.
+    Network(BenchNetwork),
     /// From the start of the server to its first answer.
     Server(BenchServer),
 }
@@ -399,6 +405,42 @@ pub struct BenchDensity {
     #[arg(short, long, default_value_t = 300)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub number: u32,
+    #[command(flatten)]
+    pub on: On,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  soulbox bench network
+  soulbox bench network --rounds 10 --json
+  soulbox bench network --address 192.168.1.20
+
+Sandboxes connect to a server that this command runs on an address of this machine, which the SoulBox server
+must open to them: `soulbox serve --allow-private-egress ADDRESS`. Without a running server a temporary one
+is started that way. Loopback addresses will not do, since they never leave a sandbox. The client is a Python
+program, so that python3 is needed in the template and on this machine. The floor is the same client on this
+machine. Memory is that of a fresh server only once: flows that ended leave theirs for the next ones.")]
+pub struct BenchNetwork {
+    /// Connects, one after the other.
+    #[arg(short, long, default_value_t = 300)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub number: u32,
+    /// MiB that each throughput moves.
+    #[arg(short, long, default_value_t = 1024)]
+    #[arg(value_parser = clap::value_parser!(u32).range(50..=65_536))]
+    pub size: u32,
+    /// How often, of which the best counts.
+    #[arg(short, long, default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Idle flows whose memory is measured.
+    #[arg(short, long, default_value_t = 300)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub idle: u32,
+    /// Address of this machine to connect to, other than loopback; that of its way to the internet otherwise.
+    #[arg(short, long)]
+    pub address: Option<IpAddr>,
     #[command(flatten)]
     pub on: On,
 }

@@ -49,10 +49,20 @@ impl Subject {
         template: Option<String>,
         interrupt: &Interrupt,
     ) -> Result<Self> {
+        Self::find_with(settings, template, interrupt, &[]).await
+    }
+
+    /// A temporary server is started with `arguments`; one that runs is taken as it is.
+    pub(super) async fn find_with(
+        settings: &Settings,
+        template: Option<String>,
+        interrupt: &Interrupt,
+        arguments: &[String],
+    ) -> Result<Self> {
         let (server, data_dir, temporary) = match running(settings).await? {
             Some((server, data_dir)) => (server, data_dir, None),
             None => {
-                let temporary = Temporary::start(settings, interrupt).await?;
+                let temporary = Temporary::start(settings, interrupt, arguments).await?;
                 let data_dir = temporary.data_dir.clone();
                 let settings = Settings {
                     data_dir: DataDir::new(&data_dir),
@@ -109,10 +119,14 @@ async fn best_template(server: &Server) -> Result<String> {
 }
 
 impl Temporary {
-    async fn start(settings: &Settings, interrupt: &Interrupt) -> Result<Self> {
+    async fn start(
+        settings: &Settings,
+        interrupt: &Interrupt,
+        arguments: &[String],
+    ) -> Result<Self> {
         let _step = Step::spin(&settings.output, "no server runs: starting a temporary one");
         let data_dir = fresh_dir("temporary")?;
-        let started = Self::start_on(&data_dir, interrupt).await;
+        let started = Self::start_on(&data_dir, interrupt, arguments).await;
         if started.is_err() {
             remove(&data_dir);
         }
@@ -123,6 +137,7 @@ impl Temporary {
     pub(super) async fn start_on(
         data_dir: &Path,
         interrupt: &Interrupt,
+        arguments: &[String],
     ) -> Result<(Self, Duration)> {
         // What it says is worth reading if it does not start, and is read by the attack battery.
         let log = data_dir.join("server.log");
@@ -132,6 +147,7 @@ impl Temporary {
             .args(["serve", "--listen", "127.0.0.1:0", "--kill-sandboxes", "--no-base"])
             .arg("--data-dir")
             .arg(data_dir)
+            .args(arguments)
             .env("SOULBOX_LOG", "warn")
             .env_remove("SOULBOX_DOMAIN")
             .stdin(Stdio::null())

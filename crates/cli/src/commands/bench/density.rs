@@ -139,7 +139,7 @@ impl Memory {
 }
 
 /// Bytes of the server's memory that are in RAM.
-fn resident(data_dir: &Path) -> Result<u64> {
+pub(super) fn resident(data_dir: &Path) -> Result<u64> {
     let Some(server) = DataDir::new(data_dir).announcement()? else { return Ok(0) };
     let text = read(Path::new(&format!("/proc/{}/status", server.pid)))?;
     Ok(proc_bytes(&text, "VmRSS:"))

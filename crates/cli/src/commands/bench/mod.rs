@@ -6,6 +6,7 @@ mod density;
 mod exec;
 mod files;
 mod floor;
+mod network;
 mod server;
 mod stats;
 mod sustained;
@@ -80,6 +81,7 @@ pub(super) async fn run(settings: &Settings, command: Bench) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     let report = match command {
         Bench::Live(live) => measure(settings, live, &interrupt).await?,
+        Bench::Network(args) => network::run(settings, &args, &interrupt).await?,
         Bench::Server(args) => server::run(settings, args.number, &interrupt).await?,
     };
     show(&settings.output, &report)

@@ -37,7 +37,7 @@ async fn measure(
     let mut starts = Vec::new();
     // The very first one formats a file system.
     for round in 0..=number {
-        let (server, took) = Temporary::start_on(dir, interrupt).await?;
+        let (server, took) = Temporary::start_on(dir, interrupt, &[]).await?;
         server.stop().await;
         if round > 0 {
             starts.push(took);

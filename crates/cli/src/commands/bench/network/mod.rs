@@ -1,0 +1,139 @@
+//! The way out of a sandbox: connect and first byte, throughput, memory, against the same client on this
+//! machine.
+
+mod client;
+mod target;
+
+use std::{net::IpAddr, path::Path, time::Duration};
+
+use super::{Figure, Interrupt, Report, Row, density::resident, trip::in_one};
+use crate::{
+    args::BenchNetwork,
+    client::Remote,
+    commands::subject::Subject,
+    failure::{Failure, Result},
+    progress::Step,
+    settings::Settings,
+};
+use client::Client;
+use target::Target;
+
+/// Connects of one turn.
+const TURN: u32 = 50;
+const KIB: f64 = 1024.0;
+/// Flows of the second throughput.
+const MANY: u32 = 50;
+/// Lets the server settle before its memory is looked at.
+const REST: Duration = Duration::from_secs(1);
+
+/// Measures, with a server that may have been started for it.
+pub(super) async fn run(
+    settings: &Settings,
+    args: &BenchNetwork,
+    interrupt: &Interrupt,
+) -> Result<Report> {
+    let address = args.address.map_or_else(target::own_address, Ok)?;
+    let opened = ["--allow-private-egress".to_owned(), address.to_string()];
+    let subject =
+        Subject::find_with(settings, args.on.template.clone(), interrupt, &opened).await?;
+    let work = async |remote: &Remote| {
+        let target = Target::listen(address).await?;
+        measure(settings, &subject, remote, &target, args, interrupt).await
+    };
+    let measured = in_one(&subject, work).await;
+    subject.end().await;
+    measured
+}
+
+async fn measure(
+    settings: &Settings,
+    subject: &Subject,
+    remote: &Remote,
+    target: &Target,
+    args: &BenchNetwork,
+    interrupt: &Interrupt,
+) -> Result<Report> {
+    let (outside, inside) = (Client::Here, Client::In(remote));
+    let at = target.address;
+    inside.check(at).await?;
+
+    let turns = args.number.div_ceil(TURN);
+    let step = Step::count(&settings.output, u64::from(turns), "connecting");
+    let (mut direct, mut through) = (Vec::new(), Vec::new());
+    for turn in 0..=turns {
+        interrupt.check()?;
+        let bare = outside.first(at, TURN).await?;
+        let led = inside.first(at, TURN).await?;
+        // The first turn fills caches.
+        if turn > 0 {
+            direct.extend(bare);
+            through.extend(led);
+            step.advance(1);
+        }
+    }
+    drop(step);
+    let bottom = Row::floor("direct, first byte", &mut direct);
+    let above = Row::above("through, first byte", &mut through, &bottom);
+    let more = above.summary.p50_ms - bottom.summary.p50_ms;
+    let mut figures = vec![figure("first byte, more than direct at P50", more, "ms", None)];
+
+    let step = Step::count(&settings.output, u64::from(2 * args.rounds), "moving bytes");
+    let names =
+        [("one flow, direct", "one flow, through"), ("50 flows, direct", "50 flows, through")];
+    for (flows, (direct, through)) in [1, MANY].into_iter().zip(names) {
+        // The best of each: what the machine does beside it makes either slower.
+        let (mut best_direct, mut best_through) = (Duration::MAX, Duration::MAX);
+        for _ in 0..args.rounds {
+            interrupt.check()?;
+            best_direct = best_direct.min(outside.down(at, flows, args.size).await?);
+            best_through = best_through.min(inside.down(at, flows, args.size).await?);
+            step.advance(1);
+        }
+        let rate = |took: Duration| f64::from(args.size) / took.as_secs_f64();
+        let ratio = rate(best_through) / rate(best_direct);
+        figures.push(figure(direct, rate(best_direct), "MiB/s", None));
+        figures.push(figure(through, rate(best_through), "MiB/s", Some(ratio)));
+    }
+    drop(step);
+    if let Some(dir) = &subject.data_dir {
+        figures.push(idle(dir, &inside, at, args.idle).await?);
+    }
+    let words = (
+        "TCP from a live sandbox to a server on this machine, beyond the sandbox's own network",
+        "the same client on this machine, to the same server",
+    );
+    let rows = vec![bottom, above];
+    Ok(Report { figures, ..Report::new(subject, words, through.len(), rows) })
+}
+
+/// What one flow that nothing moves in takes of the server's memory.
+async fn idle(
+    dir: &Path,
+    inside: &Client<'_>,
+    at: std::net::SocketAddr,
+    flows: u32,
+) -> Result<Figure> {
+    tokio::time::sleep(REST).await;
+    let before = resident(dir)?;
+    let held = inside.hold(at, flows).await?;
+    tokio::time::sleep(REST).await;
+    let after = resident(dir)?;
+    held.end().await?;
+    let each = after.saturating_sub(before) as f64 / f64::from(flows);
+    Ok(figure("server's memory for each idle flow", each / KIB, "KiB", None))
+}
+
+const fn figure(name: &'static str, value: f64, unit: &'static str, ratio: Option<f64>) -> Figure {
+    Figure { name, value, unit, ratio }
+}
+
+/// A client that did not get through, and what to do about it.
+fn refused(address: IpAddr) -> Failure {
+    Failure::Environment {
+        message: format!("sandboxes of this server may not reach {address}"),
+        hint: format!(
+            "start it with `soulbox serve --allow-private-egress {address}`, or stop it: this \
+             command then starts a server of its own"
+        ),
+    }
+}
