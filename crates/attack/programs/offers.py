@@ -20,10 +20,9 @@ def offer(text):
         s.sendall(data)
         s.shutdown(socket.SHUT_WR)
         said = s.recv(600)
-    except ConnectionError:
-        return "closed"
     except OSError as error:
-        return type(error).__name__
+        # A reset before the end of what was sent leaves nothing to shut down.
+        return "closed" if isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN else repr(error)
     finally:
         s.close()
     if said.startswith(b"HTTP/1.1 403 ") and b"\r\nx-soulbox: egress\r\n" in said:

@@ -35,15 +35,15 @@ for command in range(0, 40):
         ours["bpf %d" % command] = "allowed"
 def option(level, name, value, kind=socket.SOCK_STREAM, family=socket.AF_INET):
     socket.socket(family, kind).setsockopt(level, name, value)
-note("transparent", option, 0, 19, 1)
-note("transparent over IPv6", option, 41, 75, 1, socket.SOCK_STREAM, socket.AF_INET6)
-note("mark", option, 1, 36, 1)
 note("attach a program", option, 1, 50, 3)
 note("attach a program to a group", option, 1, 52, 3)
 def listen(address, port, kind):
     s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
     s.setsockopt(1, 2, 1)
     s.setsockopt(1, 15, 1)
+    # Root may do these, and must gain nothing by them.
+    for level, name in ((0, 19), (0, 15), (1, 36), (41, 75), (41, 78)):
+        attempt(s.setsockopt, level, name, 1)
     s.bind((address, port))
     if kind == socket.SOCK_STREAM:
         s.listen()
@@ -58,6 +58,9 @@ for address, port, kind in (("0.0.0.0", 7777, 1), ("::", 7778, 1), ("93.184.216.
 for address, port in (("93.184.216.34", 7777), ("2606:4700::1111", 7778)):
     c = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     c.settimeout(2)
+    for level, name in ((0, 19), (0, 15), (1, 36), (41, 75), (41, 78)):
+        attempt(c.setsockopt, level, name, 1)
+    attempt(c.bind, (address, 0))
     attempt(c.connect, (address, port))
 for s in held:
     if not isinstance(attempt(s.accept), str):
