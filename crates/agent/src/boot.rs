@@ -35,7 +35,7 @@ use soulbox_sys::{
     signals,
 };
 
-use crate::{Sandbox, warm};
+use crate::{Sandbox, trust, warm};
 
 /// Why the process did not become a sandbox.
 #[derive(Debug, thiserror::Error)]
@@ -300,7 +300,12 @@ fn enter_root(socket: &UnixStream) -> Result<(), BootError> {
 /// Who the sandbox is.
 fn start(socket: &UnixStream) -> Result<AgentConfig, BootError> {
     match receive(socket)? {
-        (Message::Start { config }, _) => Ok(*config),
+        (Message::Start { config }, _) => {
+            if let Some(bundle) = &config.ca_bundle {
+                trust::install(bundle).map_err(step("trust certificates"))?;
+            }
+            Ok(*config)
+        }
         _ => Err(BootError::Message("expected `start`".into())),
     }
 }

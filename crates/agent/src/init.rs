@@ -16,7 +16,11 @@ use crate::{
     auth::{TOKEN_HEADER, token_matches},
     reply,
     state::Settings,
+    trust,
 };
+
+/// Of `caBundle`, in bytes.
+const LONGEST_BUNDLE: usize = 1 << 20;
 
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-envd-version");
 
@@ -32,9 +36,9 @@ struct Request {
     access_token: Option<String>,
     default_user: Option<String>,
     default_workdir: Option<String>,
-    /// Mounts and certificates are the engine's business: a host that wants them must learn
-    /// that it does not get them.
+    /// The engine's business: a host that wants them must learn that it does not get them.
     volume_mounts: Option<Vec<Value>>,
+    /// Certificates (PEM) to trust beside those of the template; they replace the last ones.
     ca_bundle: Option<String>,
 }
 
@@ -67,8 +71,8 @@ fn parse(body: &[u8]) -> Result<Request, String> {
     if request.volume_mounts.as_ref().is_some_and(|mounts| !mounts.is_empty()) {
         return Err("volumeMounts are not supported".to_owned());
     }
-    if request.ca_bundle.as_ref().is_some_and(|bundle| !bundle.is_empty()) {
-        return Err("caBundle is not supported".to_owned());
+    if request.ca_bundle.as_ref().is_some_and(|bundle| bundle.len() > LONGEST_BUNDLE) {
+        return Err(format!("caBundle must not exceed {LONGEST_BUNDLE} bytes"));
     }
     Ok(request)
 }
@@ -92,6 +96,13 @@ fn apply(settings: &mut Settings, request: Request, headers: &HeaderMap) -> Resp
     settings.applied_at = at.max(settings.applied_at);
     if let Some(env) = request.env_vars {
         settings.env = env;
+    }
+    if let Some(bundle) = request.ca_bundle.filter(|bundle| !bundle.is_empty()) {
+        if let Err(error) = trust::install(&bundle) {
+            let text = format!("could not trust the caBundle: {error}");
+            return reply::text(StatusCode::INTERNAL_SERVER_ERROR, &text);
+        }
+        trust::point_to(&mut settings.env);
     }
     settings.access_token = request.access_token.map(Into::into);
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -166,7 +177,7 @@ mod tests {
             json!({"accessToken": "a\\b"}),
             json!({"envVars": 1}),
             json!({"volumeMounts": [{"path": "/x"}]}),
-            json!({"caBundle": "-----BEGIN"}),
+            json!({"caBundle": "x".repeat(LONGEST_BUNDLE + 1)}),
         ] {
             assert_eq!(call(&mut settings, body.clone()), StatusCode::BAD_REQUEST, "{body}");
         }

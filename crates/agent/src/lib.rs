@@ -26,6 +26,7 @@ pub mod process;
 pub mod reply;
 pub mod server;
 pub mod state;
+mod trust;
 pub mod users;
 mod warm;
 

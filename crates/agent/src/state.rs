@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::RwLock;
 use soulbox_model::boot::AgentConfig;
 
-use crate::{fs::Watchers, log::Log, metrics, process::Table};
+use crate::{fs::Watchers, log::Log, metrics, process::Table, trust};
 
 /// The one state behind every request.
 #[derive(Debug)]
@@ -41,12 +41,16 @@ impl From<AgentConfig> for Settings {
             ("E2B_SANDBOX_ID".to_owned(), config.sandbox_id.to_string()),
             ("E2B_TEMPLATE_ID".to_owned(), config.template_id.to_string()),
         ]);
+        let mut env = config.env;
+        if config.ca_bundle.is_some() {
+            trust::point_to(&mut env);
+        }
         Self {
             access_token: config.access_token.map(Into::into),
             default_user: config.default_user,
             default_workdir: config.default_workdir.filter(|dir| !dir.is_empty()),
             internal_env,
-            env: config.env,
+            env,
             applied_at: None,
         }
     }

@@ -79,6 +79,7 @@ impl Bench {
             default_user: "root".into(),
             default_workdir: None,
             env: Default::default(),
+            ca_bundle: None,
             started_at_ms: 0,
         };
         self.engine.start(id, agent).await

@@ -48,6 +48,7 @@ pub(crate) struct Core {
     pub(crate) resources: Resources,
     pub(crate) limits: Limits,
     pub(crate) egress: Arc<soulbox_egress::Service>,
+    pub(crate) trusted: Option<String>,
     pub(crate) domain: Option<String>,
     pub(crate) registry: Registry,
     pub(crate) timers: Timers,
@@ -65,7 +66,8 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config) -> Result<Arc<Self>> {
-        let Config { engine, store, templates, resources, limits, egress, domain } = config;
+        let Config { engine, store, templates, resources, limits, egress, trusted, domain } =
+            config;
         if limits.max_timeout.is_zero() || limits.max_timeout > LONGEST_LIFE {
             return Err(Error::Configuration {
                 field: "max_timeout".into(),
@@ -80,6 +82,7 @@ impl Core {
             resources,
             limits,
             egress,
+            trusted,
             domain,
             registry: Registry::new(limits.max_sandboxes),
             timers: Timers::default(),

@@ -6,6 +6,7 @@
 //! and `life::end`; `live` is what is known of a sandbox in memory.
 
 mod admit;
+mod agent;
 mod archive;
 mod core;
 mod failure;

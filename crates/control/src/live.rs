@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
-use soulbox_egress::Gate;
+use soulbox_egress::{Authority, Gate};
 use soulbox_model::{
     Error, Resources, Result, SandboxId, TeamId, TemplateId,
     network::{Egress, Network},
@@ -46,6 +46,7 @@ pub(crate) struct Live {
     network: Mutex<Governed>,
     /// Its way out; `None` while it has none.
     gate: Mutex<Option<Gate>>,
+    authority: Mutex<Option<Arc<Authority>>>,
     /// Held while a policy is written, so that the last one set is the last one written.
     pub(crate) saving_network: tokio::sync::Mutex<()>,
     status: Mutex<Status>,
@@ -87,6 +88,10 @@ impl Live {
     pub(crate) fn new(core: &Core, row: SandboxRow, slot: Slot) -> Self {
         let access_token = core.access_token(&row);
         let ports = Arc::new(core.port_access(&row));
+        let authority = row.authority.as_deref().and_then(|pem| {
+            let unusable = |error: &_| tracing::warn!(sandbox = %row.id, %error, "no authority");
+            Authority::from_pem(pem).inspect_err(unusable).ok().map(Arc::new)
+        });
         Self {
             id: row.id,
             team: row.team,
@@ -106,6 +111,7 @@ impl Live {
             }),
             saving_network: tokio::sync::Mutex::default(),
             gate: Mutex::default(),
+            authority: Mutex::new(authority),
             status: Mutex::new(Status {
                 running: true,
                 end_at: row.end_at,
@@ -174,6 +180,19 @@ impl Live {
     pub(crate) fn set_gate(&self, gate: Option<Gate>) {
         let before = std::mem::replace(&mut *self.gate.lock(), gate);
         drop(before);
+    }
+
+    /// Who opens TLS for its rules, once a rule needed that.
+    pub(crate) fn authority(&self) -> Option<Arc<Authority>> {
+        self.authority.lock().clone()
+    }
+
+    /// The sandbox trusts `authority` from now on.
+    pub(crate) fn set_authority(&self, authority: Arc<Authority>) {
+        if let Some(gate) = &*self.gate.lock() {
+            gate.trusts(Arc::clone(&authority));
+        }
+        *self.authority.lock() = Some(authority);
     }
 
     /// Holds its way out to another policy from now on.

@@ -27,6 +27,8 @@ pub struct Config {
     pub limits: Limits,
     /// Serves the ways out of sandboxes.
     pub egress: Arc<soulbox_egress::Service>,
+    /// Certificates (PEM) that every sandbox trusts beside those of its template.
+    pub trusted: Option<String>,
     /// Told to clients, who build sandbox host names with it; `None` leaves them their own.
     pub domain: Option<String>,
 }

@@ -1,8 +1,13 @@
 //! How a refusal reaches the program inside, in its own protocol.
 
+use http::{HeaderName, HeaderValue};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::peek::Spoken;
+
+/// Tells our answers from a server's.
+pub(crate) const MARK: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-soulbox"), HeaderValue::from_static("egress"));
 
 /// A fatal alert, `access_denied`.
 const TLS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];

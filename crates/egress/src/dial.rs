@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use soulbox_model::network::Domain;
+use soulbox_model::network::{Domain, ProxyHost, UpstreamProxy};
 use tokio::{net::TcpStream, time::timeout};
+use tokio_socks::{TargetAddr, tcp::Socks5Stream};
 
 use crate::{
     dns::Resolver,
-    policy::{Policy, Reason},
+    policy::{Policy, Reason, Verdict},
 };
 
 /// How long one address may take to answer.
@@ -33,7 +34,53 @@ impl From<io::Error> for Undialled {
 }
 
 /// Connects to an address that the rules allow.
-pub(crate) async fn address(policy: &Policy, target: SocketAddr) -> Result<TcpStream, Undialled> {
+pub(crate) async fn address(
+    resolver: &Resolver,
+    policy: &Policy,
+    target: SocketAddr,
+) -> Result<TcpStream, Undialled> {
+    match &policy.egress().proxy {
+        None => direct(policy, target).await,
+        Some(proxy) => {
+            policy.reachable(target.ip()).map_err(Undialled::Refused)?;
+            through(resolver, policy, proxy, TargetAddr::Ip(target)).await
+        }
+    }
+}
+
+/// Resolves a name and connects to what is reachable of it: what the sandbox thinks the name's
+/// address is has no say. Unless the rules allow the name, they must allow the address.
+pub(crate) async fn name(
+    resolver: &Resolver,
+    policy: &Policy,
+    name: &Domain,
+    port: u16,
+) -> Result<TcpStream, Undialled> {
+    let named = policy.name(name);
+    if let Some(proxy) = policy.egress().proxy.as_ref().filter(|_| named) {
+        let target = TargetAddr::Domain(name.as_str().into(), port);
+        return through(resolver, policy, proxy, target).await;
+    }
+    let mut last = Undialled::Failed(io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("{name} has no address"),
+    ));
+    for ip in resolver.addresses(policy, name).await?.into_iter().take(ATTEMPTS) {
+        let target = SocketAddr::new(ip.to_canonical(), port);
+        let connected = match policy.address(target.ip()) {
+            Verdict::Denied(reason) if !named => Err(Undialled::Refused(reason)),
+            Verdict::ByName if !named => Err(Undialled::Refused(Reason::Name(name.clone()))),
+            _ => address(resolver, policy, target).await,
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn direct(policy: &Policy, target: SocketAddr) -> Result<TcpStream, Undialled> {
     policy.reachable(target.ip()).map_err(Undialled::Refused)?;
     if is_own(target) && !policy.opened(target.ip()) {
         return Err(Undialled::Refused(Reason::Own));
@@ -45,26 +92,38 @@ pub(crate) async fn address(policy: &Policy, target: SocketAddr) -> Result<TcpSt
     Ok(stream)
 }
 
-/// Resolves a name that the rules allow, and connects to what is reachable of it: what the sandbox
-/// thinks the name's address is has no say.
-pub(crate) async fn name(
+/// Connects by a SOCKS5 server, which itself must be reachable; there is no other way then.
+async fn through(
     resolver: &Resolver,
     policy: &Policy,
-    name: &Domain,
-    port: u16,
+    proxy: &UpstreamProxy,
+    target: TargetAddr<'_>,
 ) -> Result<TcpStream, Undialled> {
-    let addresses = resolver.addresses(name).await?;
-    let mut last = Undialled::Failed(io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("{name} has no address"),
-    ));
-    for ip in addresses.into_iter().take(ATTEMPTS) {
-        match address(policy, SocketAddr::new(ip.to_canonical(), port)).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    let port = proxy.address.port.get();
+    let ip = match &proxy.address.host {
+        ProxyHost::Address(ip) => *ip,
+        ProxyHost::Name(name) => {
+            let found = resolver.addresses(policy, name).await?.into_iter().next();
+            let missing = || io::Error::other(format!("the egress proxy {name} has no address"));
+            found.ok_or_else(missing)?
         }
-    }
-    Err(last)
+    };
+    let socket = direct(policy, SocketAddr::new(ip.to_canonical(), port)).await?;
+    let handshake = async {
+        match proxy.credentials() {
+            None => Socks5Stream::connect_with_socket(socket, target).await,
+            Some((user, password)) => {
+                Socks5Stream::connect_with_password_and_socket(socket, target, user, password).await
+            }
+        }
+    };
+    let connected = timeout(PATIENCE, handshake)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the egress proxy is silent"))?;
+    // Its errors hold no credentials.
+    let stream =
+        connected.map_err(|error| io::Error::other(format!("the egress proxy: {error}")))?;
+    Ok(stream.into_inner())
 }
 
 /// Whether the target is this machine: the way to one's own address begins at that address. Sends
@@ -88,9 +147,10 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap();
         assert!(is_own(target));
+        let resolver = Resolver::new(Vec::new());
         let closed = Policy::new(Egress::default(), &[]);
-        assert!(matches!(address(&closed, target).await, Err(Undialled::Refused(_))));
+        assert!(matches!(address(&resolver, &closed, target).await, Err(Undialled::Refused(_))));
         let opened = Policy::new(Egress::default(), &["127.0.0.0/8".parse().unwrap()]);
-        assert!(address(&opened, target).await.is_ok());
+        assert!(address(&resolver, &opened, target).await.is_ok());
     }
 }

@@ -13,8 +13,9 @@ use crate::{
     answer, carry, dial,
     dial::Undialled,
     gate::Shared,
+    intercept::{self, Opening},
     peek::{self, Spoken, spoken},
-    policy::{Reason, Verdict},
+    policy::{Policy, Reason, Verdict},
 };
 
 const DNS: u16 = 53;
@@ -53,9 +54,17 @@ impl Opened {
             return Ok(Self { stream, head, spoken });
         }
     }
+
+    /// The host that it names itself.
+    fn host(&self) -> Option<&Domain> {
+        match &self.spoken {
+            Spoken::Tls(host) | Spoken::Http(host) => host.as_ref(),
+            Spoken::More | Spoken::Other => None,
+        }
+    }
 }
 
-pub(crate) async fn run(shared: &Shared, stream: TcpStream) {
+pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
     let Ok(local) = stream.local_addr() else { return };
     let target = SocketAddr::new(local.ip().to_canonical(), local.port());
     if target.port() == DNS && !is_inside(target) {
@@ -69,11 +78,14 @@ pub(crate) async fn run(shared: &Shared, stream: TcpStream) {
         policy.address(target.ip())
     };
     match verdict {
-        Verdict::Allowed => match dial::address(&policy, target).await {
-            Ok(upstream) => carry(shared, stream, upstream, Vec::new(), target, None).await,
-            Err(undialled) => give_up(shared, stream, target.to_string(), undialled).await,
-        },
-        Verdict::ByName => by_name(shared, stream, target).await,
+        // Only a connection that may have a rule is made to say where it goes before it goes there.
+        Verdict::Allowed if policy.egress().transforms.is_empty() => {
+            by_address(shared, &policy, stream, Vec::new(), target).await;
+        }
+        Verdict::Allowed | Verdict::ByName => {
+            let Ok(opened) = Opened::hear(stream).await else { return };
+            heard(shared, opened, target).await;
+        }
         Verdict::Denied(reason) => deny(shared, stream, target.to_string(), &reason).await,
     }
 }
@@ -84,10 +96,59 @@ fn is_inside(target: SocketAddr) -> bool {
     ip.is_loopback() || ip == soulbox_sys::outward::OWN_V4 || ip == soulbox_sys::outward::OWN_V6
 }
 
-async fn by_name(shared: &Shared, stream: TcpStream, target: SocketAddr) {
-    let Ok(opened) = Opened::hear(stream).await else { return };
-    // As it is now: a client may have taken its time to say where it goes.
-    let policy = &*Arc::clone(&shared.policy.borrow());
+async fn by_address(
+    shared: &Shared,
+    policy: &Policy,
+    stream: TcpStream,
+    head: Vec<u8>,
+    target: SocketAddr,
+) {
+    match dial::address(&shared.service.resolver, policy, target).await {
+        Ok(upstream) => carry(shared, stream, upstream, head, target, None).await,
+        Err(undialled) => give_up(shared, stream, target.to_string(), undialled).await,
+    }
+}
+
+/// Serves a connection for whose host there is a rule, until the policy changes against it.
+async fn open(shared: &Arc<Shared>, opened: Opened, host: Domain, target: SocketAddr) {
+    let sealed = matches!(opened.spoken, Spoken::Tls(_));
+    let Opened { stream, head, .. } = opened;
+    let place = format!("{host}:{}", target.port());
+    let mut policy = shared.policy.clone();
+    let name = host.clone();
+    let cut = policy.wait_for(|policy| !policy.keeps(target, Some(&name)));
+    let opening = Opening { stream, head, sealed, host, port: target.port() };
+    let served = tokio::select! {
+        biased;
+        _ = cut => return shared.denied("tcp", place, &Reason::NotAllowed),
+        served = intercept::serve(Arc::clone(shared), opening) => served,
+    };
+    if let Err(error) = served {
+        tracing::debug!(place, %error, "an opened connection ended badly");
+    }
+}
+
+/// Judges a connection that has said where it goes, by the policy of now: it may have taken its time.
+async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
+    let policy = Arc::clone(&shared.policy.borrow());
+    match policy.address(target.ip()) {
+        Verdict::Allowed => {
+            let host = opened.host().filter(|host| policy.egress().transform(host).is_some());
+            match host.cloned() {
+                Some(host) => open(shared, opened, host, target).await,
+                None => by_address(shared, &policy, opened.stream, opened.head, target).await,
+            }
+        }
+        Verdict::ByName => by_name(shared, &policy, opened, target).await,
+        Verdict::Denied(reason) => {
+            shared.denied("tcp", target.to_string(), &reason);
+            let text = denial(&target.to_string(), &reason);
+            answer::refuse(opened.stream, &opened.spoken, &text).await;
+        }
+    }
+}
+
+async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: SocketAddr) {
     let (name, reason) = match &opened.spoken {
         Spoken::Tls(None) => (None, Reason::Nameless),
         Spoken::Tls(Some(said)) | Spoken::Http(Some(said)) => {
@@ -99,12 +160,18 @@ async fn by_name(shared: &Shared, stream: TcpStream, target: SocketAddr) {
             (shared.pins.name(target.ip(), |name| policy.name(name)), Reason::NotAllowed)
         }
     };
-    let Opened { stream, head, spoken } = opened;
     // Dialling a name asks our name servers for it, who must not hear of one of a local network.
     let (name, reason) = match name.as_ref().map(|name| policy.resolvable(name)) {
         Some(Err(reason @ Reason::LocalName)) => (None, reason),
         _ => (name, reason),
     };
+    if let Some(name) = name.as_ref().filter(|name| policy.egress().transform(name).is_some())
+        && opened.host().is_some()
+    {
+        let name = name.clone();
+        return open(shared, opened, name, target).await;
+    }
+    let Opened { stream, head, spoken } = opened;
     let Some(name) = name else {
         shared.denied("tcp", target.to_string(), &reason);
         answer::refuse(stream, &spoken, &denial(&target.to_string(), &reason)).await;

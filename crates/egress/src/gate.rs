@@ -2,6 +2,7 @@
 
 use std::{io, net::IpAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use soulbox_model::network::Egress;
 use tokio::{
     io::Interest,
@@ -12,7 +13,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Denial, Observer, Policy, Reason, Service, Wire,
+    Authority, Denial, Owner, Policy, Reason, Service, Wire,
     carry::Pipes,
     dns::{self, Limit, Pins},
     flow,
@@ -34,6 +35,7 @@ const REST: Duration = Duration::from_millis(50);
 pub struct Gate {
     service: Arc<Service>,
     policy: watch::Sender<Arc<Policy>>,
+    authority: Arc<Mutex<Option<Arc<Authority>>>>,
     _serving: DropGuard,
 }
 
@@ -44,12 +46,26 @@ pub(crate) struct Shared {
     pub(crate) pins: Pins,
     pub(crate) limit: Limit,
     pub(crate) pipes: Pipes,
-    observer: Arc<dyn Observer>,
+    authority: Arc<Mutex<Option<Arc<Authority>>>>,
+    owner: Arc<dyn Owner>,
 }
 
 impl Shared {
     pub(crate) fn denied(&self, protocol: &'static str, target: String, reason: &Reason) {
-        self.observer.denied(Denial { protocol, target, reason: reason.to_string() });
+        self.refused(protocol, target, &reason.to_string());
+    }
+
+    pub(crate) fn refused(&self, protocol: &'static str, target: String, reason: &str) {
+        self.owner.denied(Denial { protocol, target, reason: reason.to_owned() });
+    }
+
+    pub(crate) fn owner(&self) -> &dyn Owner {
+        &*self.owner
+    }
+
+    /// In whose name TLS is opened, if the sandbox trusts anybody for that.
+    pub(crate) fn authority(&self) -> Option<Arc<Authority>> {
+        self.authority.lock().clone()
     }
 
     pub(crate) async fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
@@ -68,18 +84,21 @@ impl Gate {
         service: Arc<Service>,
         wire: Wire,
         egress: Egress,
-        observer: Arc<dyn Observer>,
+        authority: Option<Arc<Authority>>,
+        owner: Arc<dyn Owner>,
     ) -> io::Result<Self> {
         let listener = TcpListener::from_std(wire.tcp.into())?;
         let questions = UdpSocket::from_std(wire.udp.into())?;
         let (policy, watched) = watch::channel(Arc::new(service.policy(egress)));
+        let authority = Arc::new(Mutex::new(authority));
         let shared = Arc::new(Shared {
             service: Arc::clone(&service),
             policy: watched,
             pins: Pins::default(),
             limit: Limit::default(),
             pipes: Pipes::new(PIPES),
-            observer,
+            authority: Arc::clone(&authority),
+            owner,
         });
         let stop = CancellationToken::new();
         let steering = wire.steering;
@@ -89,7 +108,12 @@ impl Gate {
             accepting.await;
         }));
         tokio::spawn(stop.clone().run_until_cancelled_owned(resolve(questions, shared)));
-        Ok(Self { service, policy, _serving: stop.drop_guard() })
+        Ok(Self { service, policy, authority, _serving: stop.drop_guard() })
+    }
+
+    /// The sandbox trusts this authority from now on.
+    pub fn trusts(&self, authority: Arc<Authority>) {
+        *self.authority.lock() = Some(authority);
     }
 
     /// In effect when this returns: for new connections, for questions, and for flows, of which

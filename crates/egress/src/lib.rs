@@ -4,23 +4,31 @@
 //! serves them under a policy until the [`Gate`] is dropped. Every TCP connection arrives here with
 //! the destination that the sandbox meant; the policy decides by address or by name, and the host
 //! dials from outside. Names are resolved here too, and only those that the policy lets through ever
-//! leave the host. This crate knows nothing of how sandboxes are made. Start with [`policy`], then
-//! read `flow`.
+//! leave the host. Where a rule sets headers, requests are opened and sent on (`intercept`). This
+//! crate knows nothing of how sandboxes are made. Start with [`policy`], then read `flow`.
 
 mod answer;
+mod authority;
 mod carry;
 mod dial;
 mod dns;
 mod flow;
 mod gate;
+mod intercept;
 mod peek;
 pub mod policy;
 mod special;
 
-use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
-use soulbox_model::network::{Cidr, Egress};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use soulbox_model::{
+    SecretValue,
+    network::{Cidr, Domain, Egress, SecretName},
+};
 
+pub use authority::Authority;
 pub use gate::Gate;
 pub use policy::{Policy, Reason};
 pub use special::Special;
@@ -48,7 +56,7 @@ pub struct Config {
 /// Something that the policy refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// `tcp` or `dns`.
+    /// `tcp`, `http` or `dns`.
     pub protocol: &'static str,
     /// Address and port, or the name asked for.
     pub target: String,
@@ -56,9 +64,17 @@ pub struct Denial {
     pub reason: String,
 }
 
-/// Where denials of one sandbox are noted.
-pub trait Observer: Send + Sync + 'static {
+/// In whose name one sandbox goes out.
+#[async_trait]
+pub trait Owner: Send + Sync + 'static {
+    /// Hears what was refused.
     fn denied(&self, denial: Denial);
+
+    /// The value of a secret, to be sent to `host` and to nobody else.
+    ///
+    /// # Errors
+    /// Why it must not be, in words for who runs the sandbox.
+    async fn secret(&self, name: &SecretName, host: &Domain) -> Result<SecretValue, String>;
 }
 
 /// Serves the ways out of all sandboxes of one server.
@@ -66,6 +82,8 @@ pub trait Observer: Send + Sync + 'static {
 pub struct Service {
     config: Config,
     resolver: dns::Resolver,
+    /// Read when a rule first needs them.
+    roots: Mutex<Option<intercept::Roots>>,
     pipes: carry::Pipes,
 }
 
@@ -75,7 +93,8 @@ const PIPES: usize = 256;
 impl Service {
     pub fn new(config: Config) -> Arc<Self> {
         let resolver = dns::Resolver::new(config.name_servers.clone());
-        Arc::new(Self { config, resolver, pipes: carry::Pipes::new(PIPES) })
+        let pipes = carry::Pipes::new(PIPES);
+        Arc::new(Self { config, resolver, roots: Mutex::default(), pipes })
     }
 
     /// Serves a sandbox's way out from now on, until the gate is dropped.
@@ -86,9 +105,20 @@ impl Service {
         self: &Arc<Self>,
         wire: Wire,
         egress: Egress,
-        observer: Arc<dyn Observer>,
-    ) -> std::io::Result<Gate> {
-        Gate::open(Arc::clone(self), wire, egress, observer)
+        authority: Option<Arc<Authority>>,
+        owner: Arc<dyn Owner>,
+    ) -> io::Result<Gate> {
+        Gate::open(Arc::clone(self), wire, egress, authority, owner)
+    }
+
+    fn roots(&self) -> io::Result<intercept::Roots> {
+        let mut roots = self.roots.lock();
+        if let Some(roots) = &*roots {
+            return Ok(roots.clone());
+        }
+        let found = intercept::Roots::of_machine()?;
+        *roots = Some(found.clone());
+        Ok(found)
     }
 
     fn policy(&self, egress: Egress) -> Policy {

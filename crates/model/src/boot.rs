@@ -32,6 +32,9 @@ pub struct AgentConfig {
     pub default_workdir: Option<String>,
     /// Added to the environment of every command.
     pub env: BTreeMap<String, String>,
+    /// Certificates (PEM) that the sandbox trusts beside those of its template.
+    #[serde(default)]
+    pub ca_bundle: Option<String>,
     /// Wall clock start of the sandbox, in milliseconds since 1970.
     pub started_at_ms: i64,
 }

@@ -12,6 +12,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
     (2, "network", include_str!("../migrations/0002_network.sql")),
     (3, "secrets", include_str!("../migrations/0003_secrets.sql")),
+    (4, "authority", include_str!("../migrations/0004_authority.sql")),
 ];
 
 pub(crate) async fn run(pool: &SqlitePool) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::{Error, Idempotency, Result, Store, idempotency, time::from_micros};
 macro_rules! columns {
     () => {
         "id, team_id, template_id, template_name, alias, state, metadata, resources, started_at, \
-         end_at, secure, auto_pause, allow_internet, envd_version, record, network"
+         end_at, secure, auto_pause, allow_internet, envd_version, record, network, authority"
     };
 }
 
@@ -71,6 +71,8 @@ pub struct SandboxRow {
     pub record: Option<Value>,
     /// As asked for; `None` where nothing was.
     pub network: Option<Network>,
+    /// Certificate and key of the authority that opens TLS for its rules, PEM.
+    pub authority: Option<String>,
 }
 
 /// All that the table holds.
@@ -129,6 +131,17 @@ impl Store {
             .await
             .map(drop)
             .map_err(Error::database("note the end of a sandbox"))
+    }
+
+    /// Notes which authority opens TLS for the rules of a sandbox.
+    pub async fn set_authority(&self, id: &SandboxId, pem: &str) -> Result<()> {
+        sqlx::query("UPDATE sandbox SET authority = $2 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(pem)
+            .execute(&self.writer)
+            .await
+            .map(drop)
+            .map_err(Error::database("note the authority of a sandbox"))
     }
 
     /// Notes what a sandbox may reach from now on. `allow_internet` of `None` leaves that flag.
@@ -217,7 +230,7 @@ async fn insert(connection: &mut SqliteConnection, row: &SandboxRow) -> Result<(
     sqlx::query(concat!(
         "INSERT INTO sandbox (",
         columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
     ))
     .bind(row.id.as_str())
     .bind(row.team.to_string())
@@ -235,6 +248,7 @@ async fn insert(connection: &mut SqliteConnection, row: &SandboxRow) -> Result<(
     .bind(&row.envd_version)
     .bind(row.record.as_ref().map(Value::to_string))
     .bind(network)
+    .bind(row.authority.as_deref())
     .execute(connection)
     .await
     .map(drop)
@@ -279,5 +293,6 @@ fn sandbox(row: &SqliteRow) -> Result<SandboxRow> {
             .map(|text| serde_json::from_str(&text))
             .transpose()
             .map_err(Error::corrupt(WHAT))?,
+        authority: optional("authority")?,
     })
 }

@@ -121,9 +121,6 @@ struct Lists {
 }
 
 fn egress(at: &str, internet: bool, lists: Lists) -> Result<Egress> {
-    if lists.rules.as_ref().is_some_and(|rules| !rules.is_empty()) {
-        return Err(Problem::not_implemented(format!("setting headers ({at}rules)")));
-    }
     if lists.egress_proxy.as_ref().is_some_and(|proxy| proxy.tls.is_some()) {
         return Err(Problem::not_implemented(format!("TLS to a proxy ({at}egressProxy.tls)")));
     }

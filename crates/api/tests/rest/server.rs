@@ -42,6 +42,7 @@ impl Server {
         let control = Control::open(Config {
             engine: machine.engine(),
             egress: soulbox_egress::Service::new(soulbox_egress::Config::default()),
+            trusted: None,
             store,
             templates: Arc::new(templates),
             resources: Resources::default(),

@@ -202,6 +202,10 @@ pub struct Serve {
     #[arg(long, value_name = "IP[:PORT]", value_parser = name_server)]
     #[arg(help_heading = "Network of sandboxes")]
     pub egress_dns: Vec<SocketAddr>,
+    /// Certificates (PEM) that every sandbox trusts beside those of its template, for a network that
+    /// opens TLS itself; repeatable.
+    #[arg(long, value_name = "FILE", help_heading = "Network of sandboxes")]
+    pub sandbox_ca: Vec<PathBuf>,
 }
 
 impl Serve {

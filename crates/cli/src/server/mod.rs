@@ -101,6 +101,7 @@ impl Stack {
             resources: Resources::default(),
             limits: Limits { max_sandboxes: args.max_sandboxes, ..Limits::default() },
             egress: soulbox_egress::Service::new(args.egress()),
+            trusted: trusted(&args.sandbox_ca)?,
             domain: domain.as_ref().map(|domain| domain.told(tls.is_some(), bound.port())),
         })
         .await?;
@@ -183,6 +184,24 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// An engine that does not open is a matter of the machine, not of a sandbox.
+/// The certificates in `files`, one after the other.
+fn trusted(files: &[PathBuf]) -> Result<Option<String>> {
+    let mut all = String::new();
+    for file in files {
+        let bad = |why: String| Failure::Environment {
+            message: format!("{} holds no certificate: {why}", file.display()),
+            hint: "--sandbox-ca takes a file of certificates in PEM".into(),
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
+        if !text.contains("-----BEGIN CERTIFICATE-----") || text.contains("PRIVATE KEY") {
+            return Err(bad("it is something else".into()));
+        }
+        all.push_str(text.trim_end());
+        all.push('\n');
+    }
+    Ok((!all.is_empty()).then_some(all))
+}
+
 fn unopened(error: soulbox_engine::Error) -> Failure {
     match error {
         soulbox_engine::Error::Stage { stage, source } => {

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use soulbox_egress::Authority;
 use soulbox_engine::{Bind, Reserved, Rootfs, SandboxSpec};
 use soulbox_image::Template;
-use soulbox_model::{ENVD_VERSION, Error, Result, TeamId, boot::AgentConfig};
+use soulbox_model::{ENVD_VERSION, Error, Result, TeamId, boot::AgentConfig, network::Network};
 use soulbox_store::{Idempotency, SandboxRow};
 use tokio::sync::oneshot;
 
@@ -72,8 +73,11 @@ impl Core {
             self.engine.reserve(spec).await.map_err(|e| failure::of_creation(None, e))?;
         let id = reserved.id.clone();
         let env = std::mem::take(&mut request.env);
-        let row = self.row(team, request, &template, reserved);
-        let agent = self.agent(&row, env, &template);
+        let authority = authority_for(request.network.as_ref())?;
+        let certificate = authority.as_ref().map(Authority::certificate);
+        let mut row = self.row(team, request, &template, reserved);
+        row.authority = authority.as_ref().map(Authority::to_pem);
+        let agent = self.agent(&row, env, &template, self.trusted(certificate));
 
         // The row is written beside the start, and says how to find the sandbox from its first moment.
         let (written, started) = tokio::join!(
@@ -166,6 +170,7 @@ impl Core {
             envd_version: ENVD_VERSION.to_owned(),
             record: Some(reserved.record.0),
             network: request.network,
+            authority: None,
         }
     }
 
@@ -174,6 +179,7 @@ impl Core {
         row: &SandboxRow,
         env: BTreeMap<String, String>,
         template: &Template,
+        ca_bundle: Option<String>,
     ) -> AgentConfig {
         AgentConfig {
             sandbox_id: row.id.clone(),
@@ -182,6 +188,7 @@ impl Core {
             default_user: template.default_user.clone(),
             default_workdir: template.workdir.clone(),
             env: template.env.clone().into_iter().chain(env).collect(),
+            ca_bundle,
             started_at_ms: row.started_at.timestamp_millis(),
         }
     }
@@ -190,6 +197,15 @@ impl Core {
     pub(crate) fn access_token(&self, row: &SandboxRow) -> Option<String> {
         row.secure.then(|| self.store.secret().derive(ACCESS_TOKEN, row.id.as_str().as_bytes()))
     }
+}
+
+/// Only rules for what requests hold make anybody open TLS.
+fn authority_for(network: Option<&Network>) -> Result<Option<Authority>> {
+    if network.is_none_or(|network| network.egress.transforms.is_empty()) {
+        return Ok(None);
+    }
+    let made = Authority::new();
+    made.map(Some).map_err(|e| Error::internal("no authority for the rules could be made", e))
 }
 
 fn rootfs(template: &Template) -> Rootfs {

@@ -1,14 +1,26 @@
 //! What a sandbox may reach: its way out opened, and changed while it runs.
 
-use std::sync::{Arc, Weak};
-
-use soulbox_egress::{Denial, Observer, Wire};
-use soulbox_model::{
-    Result, SandboxId, TeamId,
-    network::{Egress, Network},
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
-use crate::{core::Core, live::Live};
+use async_trait::async_trait;
+use http::{Request, header};
+use serde_json::json;
+use soulbox_egress::{Authority, Denial, Owner, Wire};
+use soulbox_engine::Target;
+use soulbox_model::{
+    BoxError, Error, Result, SandboxId, SecretValue, TeamId,
+    network::{Domain, Egress, Network, SecretName},
+};
+use soulbox_store::Store;
+use tokio::time::timeout;
+
+use crate::{agent, core::Core, live::Live, secrets::Secrets};
+
+/// How long an agent may take to trust another authority.
+const TRUSTS_WITHIN: Duration = Duration::from_secs(5);
 
 impl Core {
     /// `allow_internet` of `None` leaves what is told of that flag.
@@ -23,6 +35,9 @@ impl Core {
         self.secrets().check_egress(team, &egress).await?;
         let live = self.running(team, id)?;
         let _turn = live.saving_network.lock().await;
+        if !egress.transforms.is_empty() && live.authority().is_none() {
+            self.give_authority(&live).await?;
+        }
         let network = Network { egress, ..live.network() };
         // Written first: after a crash between the two, the stricter or laxer policy that its owner
         // was promised comes back and not the one before.
@@ -32,15 +47,48 @@ impl Core {
         Ok(())
     }
 
+    /// What a sandbox trusts beside what its template does.
+    pub(crate) fn trusted(&self, own: Option<&str>) -> Option<String> {
+        match (&self.trusted, own) {
+            (None, None) => None,
+            (operator, own) => {
+                Some(format!("{}{}", operator.as_deref().unwrap_or(""), own.unwrap_or("")))
+            }
+        }
+    }
+
+    /// Makes a sandbox that runs trust an authority of its own.
+    async fn give_authority(&self, live: &Live) -> Result<()> {
+        let failed = |e: BoxError| Error::internal("the sandbox could not be told of its CA", e);
+        let authority = Authority::new().map_err(|e| failed(e.into()))?;
+        let told = self.tell_trusted(live, authority.certificate());
+        let told = timeout(TRUSTS_WITHIN, told).await.map_err(|e| failed(e.into()))?;
+        told.map_err(failed)?;
+        self.store.set_authority(&live.id, &authority.to_pem()).await?;
+        live.set_authority(Arc::new(authority));
+        Ok(())
+    }
+
+    async fn tell_trusted(&self, live: &Live, certificate: &str) -> Result<(), BoxError> {
+        let mut settings = json!({"caBundle": self.trusted(Some(certificate))});
+        // Left out, it would be taken away.
+        if let Some(token) = &live.access_token {
+            settings["accessToken"] = token.as_str().into();
+        }
+        let stream = self.engine.connect(&live.id, Target::Control).await?;
+        let request = Request::post("/init").header(header::CONTENT_TYPE, "application/json");
+        agent::ask(stream, request, settings.to_string().into(), 4096).await.map(drop)
+    }
+
     /// Opens the way out of a sandbox under its policy. Without one it reaches nothing, which its log
     /// says; it runs all the same.
     pub(crate) async fn open_way_out(&self, live: &Arc<Live>) {
         let opened = async {
             let wire = self.engine.wire(&live.id).await.map_err(|error| error.to_string())?;
             let wire = Wire { tcp: wire.tcp, udp: wire.udp, steering: wire.steering };
-            let observer = Arc::new(Noted(Arc::downgrade(live)));
+            let owner = OwnerOf { live: Arc::downgrade(live), store: self.store.clone() };
             self.egress
-                .open(wire, live.network().egress, observer)
+                .open(wire, live.network().egress, live.authority(), Arc::new(owner))
                 .map_err(|error| error.to_string())
         };
         match opened.await {
@@ -55,17 +103,27 @@ impl Core {
     }
 }
 
-/// Notes in a sandbox's log what it was refused.
-struct Noted(Weak<Live>);
+/// The team that a sandbox belongs to, on its way out.
+struct OwnerOf {
+    live: Weak<Live>,
+    store: Store,
+}
 
-impl Observer for Noted {
+#[async_trait]
+impl Owner for OwnerOf {
     fn denied(&self, denial: Denial) {
-        let Some(live) = self.0.upgrade() else { return };
+        let Some(live) = self.live.upgrade() else { return };
         let Denial { protocol, target, reason } = denial;
         tracing::debug!(sandbox = %live.id, protocol, target, reason, "refused");
         live.journal.refusal(
             &format!("network: refused {target}: {reason}"),
             &[("event", "denied"), ("protocol", protocol), ("target", &target)],
         );
+    }
+
+    async fn secret(&self, name: &SecretName, host: &Domain) -> Result<SecretValue, String> {
+        let team = self.live.upgrade().ok_or("the sandbox has ended")?.team;
+        let resolved = Secrets::new(&self.store).resolve(team, name, host).await;
+        resolved.map_err(|error| error.to_string())
     }
 }

@@ -6,16 +6,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chrono::DateTime;
-use http::{Request, StatusCode, header::HOST};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::Request;
 use serde::Deserialize;
 use serde_json::Value;
 use soulbox_engine::{Conduit, Target};
 use soulbox_model::{BoxError, SandboxId};
 
 use crate::{
+    agent,
     core::Core,
     live::Live,
     types::{Level, LogLine},
@@ -73,27 +71,8 @@ pub(crate) fn read(
 }
 
 async fn ask(stream: Conduit, since: u64) -> Result<Bytes, BoxError> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let exchange = async {
-        let request = Request::get(format!("/soulbox/logs?since={since}&limit={LINES_AT_ONCE}"))
-            .header(HOST, "sandbox")
-            .body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("the agent answered {}", response.status()).into());
-        }
-        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await?;
-        Ok::<_, BoxError>(body.to_bytes())
-    };
-    // Both in this task: nothing of the connection outlives the call.
-    tokio::pin!(exchange);
-    tokio::select! {
-        answer = &mut exchange => answer,
-        ended = connection => {
-            ended?;
-            exchange.await
-        }
-    }
+    let request = Request::get(format!("/soulbox/logs?since={since}&limit={LINES_AT_ONCE}"));
+    agent::ask(stream, request, Bytes::new(), ANSWER_BYTES).await
 }
 
 impl Line {

@@ -54,6 +54,7 @@ async fn what_expired_or_died_meanwhile_is_gone() {
     let control = soulbox_control::Control::open(soulbox_control::Config {
         engine: machine.engine(),
         egress: soulbox_egress::Service::new(soulbox_egress::Config::default()),
+        trusted: None,
         store: soulbox_store::Store::open(dir.path().join("soulbox.db")).await.unwrap(),
         templates: soulbox_image::Templates::open(dir.path().join("templates")).unwrap().into(),
         resources: Resources::default(),

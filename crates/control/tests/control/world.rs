@@ -74,6 +74,7 @@ async fn start(machine: &Arc<Machine>, dir: &std::path::Path, limits: Limits) ->
     let config = Config {
         engine: machine.engine(),
         egress: soulbox_egress::Service::new(soulbox_egress::Config::default()),
+        trusted: None,
         store,
         templates: Arc::new(Templates::open(dir.join("templates")).unwrap()),
         resources: Resources::default(),

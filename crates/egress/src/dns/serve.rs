@@ -79,7 +79,7 @@ pub(crate) async fn answer(
     if [SVCB, HTTPS].contains(&question.kind) {
         return (ours(Code::Fine), None);
     }
-    match resolver.ask(&question).await {
+    match resolver.ask(policy, &question).await {
         Ok(mut answer) => {
             pins.note(&question.name, &message::addresses(&answer));
             answer[..2].copy_from_slice(&id);

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::message::{self, A, AAAA, Question};
+use crate::Policy;
 
 /// How long one server may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -35,7 +36,16 @@ impl Resolver {
         Self { configured, turns: Semaphore::new(AT_ONCE) }
     }
 
-    async fn servers(&self) -> Vec<SocketAddr> {
+    /// Those of the sandbox's owner, if any, which must be reachable like anything else.
+    async fn servers(&self, policy: &Policy) -> Vec<SocketAddr> {
+        if let Some(servers) = policy.egress().dns_servers.as_ref().filter(|some| !some.is_empty())
+        {
+            let reachable = servers.iter().map(|server| IpAddr::V4(*server));
+            return reachable
+                .filter(|server| policy.reachable(*server).is_ok())
+                .map(|server| SocketAddr::new(server, PORT))
+                .collect();
+        }
         if !self.configured.is_empty() {
             return self.configured.clone();
         }
@@ -44,11 +54,11 @@ impl Resolver {
     }
 
     /// The whole answer to a question, with an id of our choice.
-    pub(super) async fn ask(&self, question: &Question) -> io::Result<Vec<u8>> {
+    pub(super) async fn ask(&self, policy: &Policy, question: &Question) -> io::Result<Vec<u8>> {
         let turn = timeout(PATIENCE, self.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(io::ErrorKind::TimedOut.into()) };
         let mut last = io::Error::other("no name server is configured");
-        for server in self.servers().await {
+        for server in self.servers(policy).await {
             match timeout(PATIENCE, ask_one(server, question)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => last = error,
@@ -59,9 +69,13 @@ impl Resolver {
     }
 
     /// The addresses of a name, IPv4 first.
-    pub(crate) async fn addresses(&self, name: &Domain) -> io::Result<Vec<IpAddr>> {
+    pub(crate) async fn addresses(
+        &self,
+        policy: &Policy,
+        name: &Domain,
+    ) -> io::Result<Vec<IpAddr>> {
         let (v4, v6) = (Question::new(name, A), Question::new(name, AAAA));
-        let (v4, v6) = tokio::join!(self.ask(&v4), self.ask(&v6));
+        let (v4, v6) = tokio::join!(self.ask(policy, &v4), self.ask(policy, &v6));
         if let (Err(error), Err(_)) = (&v4, &v6) {
             return Err(io::Error::new(error.kind(), format!("{name}: {error}")));
         }

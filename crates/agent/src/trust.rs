@@ -1,0 +1,119 @@
+//! Certificates that the sandbox trusts beside those of its template.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// What OpenSSL, curl, git, apt and Debian's pip and Node read.
+const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// What was added to it.
+const ADDED: &str = "/usr/local/share/ca-certificates/e2b-ca.crt";
+/// A pipe in its place would hold whoever opens it.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+/// A bundle of all public authorities takes about 220 KiB.
+const MOST: u64 = 8 << 20;
+
+/// Replaces what was added before by `pem`.
+///
+/// # Errors
+/// What reading and writing the files of the sandbox reports.
+pub fn install(pem: &str) -> io::Result<()> {
+    install_in(Path::new("/"), pem)
+}
+
+fn install_in(root: &Path, pem: &str) -> io::Result<()> {
+    let below = |path: &str| root.join(path.trim_start_matches('/'));
+    let (bundle_file, added_file) = (below(BUNDLE), below(ADDED));
+    let bundle = read(&bundle_file)?;
+    let before = read(&added_file)?;
+    if before == pem && bundle.contains(pem) {
+        return Ok(());
+    }
+    let mut bundle = if before.is_empty() { bundle } else { bundle.replace(&before, "") };
+    if !bundle.is_empty() && !bundle.ends_with('\n') {
+        bundle.push('\n');
+    }
+    bundle.push_str(pem);
+    write(&added_file, pem)?;
+    write(&bundle_file, &bundle)
+}
+
+/// Where programs that bring authorities of their own learn of these. What is set already stays.
+pub fn point_to(environment: &mut BTreeMap<String, String>) {
+    for (name, file) in [
+        ("SSL_CERT_FILE", BUNDLE),
+        ("REQUESTS_CA_BUNDLE", BUNDLE),
+        ("NODE_EXTRA_CA_CERTS", ADDED),
+        ("DENO_CERT", ADDED),
+    ] {
+        environment.entry(name.to_owned()).or_insert_with(|| file.to_owned());
+    }
+}
+
+/// Of a regular file; nothing if there is none.
+fn read(path: &Path) -> io::Result<String> {
+    let opened = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path);
+    let file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        opened => opened?,
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(format!("{} is no regular file", path.display())));
+    }
+    let mut text = String::new();
+    file.take(MOST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Whoever reads meanwhile sees the old text or the new one.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_added_is_replaced_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join(BUNDLE.trim_start_matches('/'));
+        fs::create_dir_all(bundle.parent().unwrap()).unwrap();
+        fs::write(&bundle, "PUBLIC").unwrap();
+        for pem in ["ONE\n", "TWO\n", "TWO\n"] {
+            install_in(dir.path(), pem).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&bundle).unwrap(), "PUBLIC\nTWO\n");
+        let added = dir.path().join(ADDED.trim_start_matches('/'));
+        assert_eq!(fs::read_to_string(added).unwrap(), "TWO\n");
+    }
+
+    #[test]
+    fn a_pipe_in_the_way_does_not_hold_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join(BUNDLE.trim_start_matches('/'));
+        fs::create_dir_all(bundle.parent().unwrap()).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &bundle, mode).unwrap();
+        assert!(install_in(dir.path(), "ONE").unwrap_err().to_string().contains("regular"));
+    }
+
+    #[test]
+    fn variables_that_are_set_stay() {
+        let mut environment = BTreeMap::from([("SSL_CERT_FILE".to_owned(), "mine".to_owned())]);
+        point_to(&mut environment);
+        assert_eq!(environment["SSL_CERT_FILE"], "mine");
+        assert_eq!(environment["NODE_EXTRA_CA_CERTS"], ADDED);
+    }
+}

@@ -1,0 +1,264 @@
+//! Requests to a host that a rule is for: opened, given their headers, sent on to the host itself.
+//!
+//! The client's TLS ends here, in the name of the sandbox's own authority; ours to the host is
+//! verified like anybody's. A message is read whole and written anew, so both sides understand the
+//! same request; a request for another host than the connection is for is refused, so that what a
+//! rule sets goes nowhere else.
+
+mod body;
+mod headers;
+mod scrub;
+mod upstream;
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use soulbox_model::network::Domain;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+pub(crate) use self::upstream::Roots;
+use self::{body::Body, scrub::Scrub, upstream::Upstream};
+use crate::{answer, dial::Undialled, gate::Shared};
+
+/// How long a client may take to finish its TLS handshake.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client may take to send the headers of a request.
+const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// Of the headers of one message, in bytes.
+const HEADERS: usize = 64 * 1024;
+/// Requests of one connection at a time.
+const STREAMS: u32 = 64;
+
+/// Belong to one connection, and are made anew on the next.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// A connection that is opened here.
+pub(crate) struct Opening {
+    pub(crate) stream: TcpStream,
+    /// What was read of it already.
+    pub(crate) head: Vec<u8>,
+    /// Whether that is TLS.
+    pub(crate) sealed: bool,
+    pub(crate) host: Domain,
+    pub(crate) port: u16,
+}
+
+/// Serves the requests of a connection until either side is done.
+///
+/// # Errors
+/// If the client does not trust the authority, or speaks something else.
+pub(crate) async fn serve(shared: Arc<Shared>, opening: Opening) -> io::Result<()> {
+    let Opening { stream, head, sealed, host, port } = opening;
+    stream.set_nodelay(true)?;
+    let authority = shared.authority();
+    let (reader, writer) = stream.into_split();
+    let stream = tokio::io::join(io::Cursor::new(head).chain(reader), writer);
+    if !sealed {
+        let upstream = Upstream::new(Arc::clone(&shared), host, port, None);
+        return answer_all(shared, upstream, stream).await;
+    }
+    let authority = authority.ok_or_else(|| io::Error::other("the sandbox has no authority"))?;
+    let acceptor = TlsAcceptor::from(authority.server(&host)?);
+    let stream = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await??;
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let roots = shared.service.roots()?.client(h2);
+    let upstream = Upstream::new(Arc::clone(&shared), host, port, Some(roots));
+    answer_all(shared, upstream, stream).await
+}
+
+async fn answer_all<S>(shared: Arc<Shared>, upstream: Upstream, stream: S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let exchange = Arc::new(Exchange { shared, upstream });
+    let service = service_fn(move |request| {
+        let exchange = Arc::clone(&exchange);
+        async move { Ok::<_, Infallible>(exchange.answer(request).await) }
+    });
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(HEADERS);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADERS as u32);
+    server
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await
+        .map_err(io::Error::other)
+}
+
+/// Why a request is not answered by the host.
+pub(crate) enum Failure {
+    /// It is for another host than its connection.
+    Misdirected,
+    Method,
+    Refused(String),
+    Unreachable(String),
+}
+
+impl From<Undialled> for Failure {
+    fn from(undialled: Undialled) -> Self {
+        match undialled {
+            Undialled::Refused(reason) => Self::Refused(reason.to_string()),
+            Undialled::Failed(error) => Self::Unreachable(error.to_string()),
+        }
+    }
+}
+
+struct Exchange {
+    shared: Arc<Shared>,
+    upstream: Upstream,
+}
+
+impl Exchange {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let failure = match self.pass_on(request).await {
+            Ok(response) => return response,
+            Err(failure) => failure,
+        };
+        let host = self.upstream.host();
+        let (status, text) = match failure {
+            Failure::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                format!("this connection is for {host}; open another one for other hosts"),
+            ),
+            Failure::Method => {
+                (StatusCode::METHOD_NOT_ALLOWED, "CONNECT has no place here".to_owned())
+            }
+            Failure::Refused(why) => {
+                self.shared.refused("http", host.to_string(), &why);
+                (
+                    StatusCode::FORBIDDEN,
+                    format!("SoulBox refused a request of this sandbox to {host}: {why}."),
+                )
+            }
+            Failure::Unreachable(why) => {
+                (StatusCode::BAD_GATEWAY, format!("{host} cannot be reached: {why}"))
+            }
+        };
+        let mut response = Response::new(Body::whole(format!("{text}\n").into()));
+        *response.status_mut() = status;
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, plain);
+        response.headers_mut().insert(answer::MARK.0, answer::MARK.1);
+        response
+    }
+
+    async fn pass_on(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+        if request.method() == Method::CONNECT {
+            return Err(Failure::Method);
+        }
+        let host = self.upstream.host();
+        if named(&request).as_ref() != Some(host) {
+            return Err(Failure::Misdirected);
+        }
+        let wanted = upgrade(request.headers());
+        for name in HOP_BY_HOP {
+            request.headers_mut().remove(name);
+        }
+        if let Some(protocol) = &wanted {
+            let keep = HeaderValue::from_static("upgrade");
+            request.headers_mut().insert(header::CONNECTION, keep);
+            request.headers_mut().insert(header::UPGRADE, protocol.clone());
+        }
+        // As the policy is now, not as it was when the connection began.
+        let policy = Arc::clone(&self.shared.policy.borrow());
+        let scrub = match policy.egress().transform(host) {
+            None => Scrub::default(),
+            Some(transform) => {
+                let owner = self.shared.owner();
+                let sealed = self.upstream.is_sealed();
+                headers::set(owner, transform, host, sealed, request.headers_mut())
+                    .await
+                    .map_err(Failure::Refused)?
+            }
+        };
+        let inside = wanted.is_some().then(|| hyper::upgrade::on(&mut request));
+        let mut response = self.upstream.send(&policy, request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let outside = hyper::upgrade::on(&mut response);
+            if let Some(inside) = inside {
+                tokio::spawn(join(inside, outside));
+            }
+        }
+        Ok(returned(response, scrub))
+    }
+}
+
+/// What the sandbox gets to see of an answer.
+fn returned(response: Response<Incoming>, scrub: Scrub) -> Response<Body> {
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let (mut parts, body) = response.into_parts();
+    parts.version = Version::default();
+    if !switching {
+        for name in HOP_BY_HOP {
+            parts.headers.remove(name);
+        }
+    }
+    for value in parts.headers.values_mut() {
+        scrub.header(value);
+    }
+    Response::from_parts(parts, Body::scrubbed(body, scrub))
+}
+
+/// The host that a request is for, if it says so once.
+fn named(request: &Request<Incoming>) -> Option<Domain> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let header = match (hosts.next(), hosts.next()) {
+        (None, _) => None,
+        (Some(host), None) => Some(host.to_str().ok()?),
+        (Some(_), Some(_)) => return None,
+    };
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let text = match (authority, header) {
+        (Some(authority), Some(header)) if authority != header => return None,
+        (Some(text), _) | (None, Some(text)) => text,
+        (None, None) => return None,
+    };
+    let authority: http::uri::Authority = text.parse().ok()?;
+    if text.contains('@') {
+        return None;
+    }
+    authority.host().parse().ok()
+}
+
+fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asks = headers
+        .get(header::CONNECTION)?
+        .to_str()
+        .ok()?
+        .split(',')
+        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    headers.get(header::UPGRADE).filter(|_| asks).cloned()
+}
+
+async fn join(inside: hyper::upgrade::OnUpgrade, outside: hyper::upgrade::OnUpgrade) {
+    if let (Ok(inside), Ok(outside)) = tokio::join!(inside, outside) {
+        let (mut inside, mut outside) = (TokioIo::new(inside), TokioIo::new(outside));
+        let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
+    }
+}
