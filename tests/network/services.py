@@ -48,6 +48,7 @@ class World:
             (25, self.speaks_first, None),
             (5000, self.digest, None),
             (5001, self.pours, None),
+            (1080, self.socks, None),
         ):
             await self.listen(port, serve, tls)
         print("ready", flush=True)
@@ -109,7 +110,7 @@ class World:
             headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields if field)}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             host = headers.get("host", "").split(":")[0]
-            self.note("http", to=to, host=host, method=method, path=path)
+            self.note("http", to=to, host=host, method=method, path=path, headers=headers)
             root = self.directory / "www" / host if host else None
             if root is not None and root.is_dir():
                 file = root / path.split("?")[0].lstrip("/")
@@ -146,6 +147,39 @@ class World:
             length += len(data)
         writer.write(f"{length} {found.hexdigest()}\n".encode())
         await writer.drain()
+
+    async def socks(self, reader, writer, _):
+        """SOCKS5 for the user `walker` with the password `seven-leagues`."""
+        version, methods = await reader.readexactly(2)
+        assert version == 5 and 2 in await reader.readexactly(methods)
+        writer.write(b"\5\2")
+        user = await reader.readexactly((await reader.readexactly(2))[1])
+        password = await reader.readexactly((await reader.readexactly(1))[0])
+        good = (user, password) == (b"walker", b"seven-leagues")
+        writer.write(b"\1" + (b"\0" if good else b"\1"))
+        if not good:
+            return
+        _, _, _, kind = await reader.readexactly(4)
+        if kind == 3:
+            target = (await reader.readexactly((await reader.readexactly(1))[0])).decode()
+        else:
+            raw = await reader.readexactly({1: 4, 4: 16}[kind])
+            target = socket.inet_ntop(socket.AF_INET if kind == 1 else socket.AF_INET6, raw)
+        (port,) = struct.unpack("!H", await reader.readexactly(2))
+        self.note("socks", target=target, port=port)
+        # Every address is ours: whatever was meant, the site answers.
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\5\0\0\1" + bytes(6))
+
+        async def carry(source, sink):
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+            if sink.can_write_eof():
+                sink.write_eof()
+
+        await asyncio.gather(carry(reader, back), carry(there, writer))
+        back.close()
 
     async def pours(self, reader, writer, _):
         """As many bytes as the first line says, in a pattern, and its end."""

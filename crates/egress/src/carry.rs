@@ -158,7 +158,7 @@ mod tests {
         });
         let (mut back, mut forth) = server.into_split();
         tokio::spawn(async move { tokio::io::copy(&mut back, &mut forth).await.unwrap() });
-        let data: Vec<u8> = (0..length).map(|n| (n * 31 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..length).map(|n| ((n * 31) >> 3) as u8).collect();
         let (mut back, mut forth) = client.into_split();
         let sent = data.clone();
         tokio::spawn(async move {

@@ -56,6 +56,10 @@ pub(crate) async fn name(
     name: &Domain,
     port: u16,
 ) -> Result<TcpStream, Undialled> {
+    // Our name servers must not hear of the names of a local network.
+    if let Err(reason @ Reason::LocalName) = policy.resolvable(name) {
+        return Err(Undialled::Refused(reason));
+    }
     let named = policy.name(name);
     if let Some(proxy) = policy.egress().proxy.as_ref().filter(|_| named) {
         let target = TargetAddr::Domain(name.as_str().into(), port);

@@ -128,7 +128,8 @@ async fn open(shared: &Arc<Shared>, opened: Opened, host: Domain, target: Socket
     }
 }
 
-/// Judges a connection that has said where it goes, by the policy of now: it may have taken its time.
+/// Goes on when the client has said where it goes, under the policy of this moment: it may have taken
+/// its time.
 async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
     let policy = Arc::clone(&shared.policy.borrow());
     match policy.address(target.ip()) {
@@ -141,9 +142,9 @@ async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
         }
         Verdict::ByName => by_name(shared, &policy, opened, target).await,
         Verdict::Denied(reason) => {
-            shared.denied("tcp", target.to_string(), &reason);
-            let text = denial(&target.to_string(), &reason);
-            answer::refuse(opened.stream, &opened.spoken, &text).await;
+            let place = target.to_string();
+            shared.denied("tcp", place.clone(), &reason);
+            answer::refuse(opened.stream, &opened.spoken, &denial(&place, &reason)).await;
         }
     }
 }
@@ -159,11 +160,6 @@ async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: 
         Spoken::Other | Spoken::More => {
             (shared.pins.name(target.ip(), |name| policy.name(name)), Reason::NotAllowed)
         }
-    };
-    // Dialling a name asks our name servers for it, who must not hear of one of a local network.
-    let (name, reason) = match name.as_ref().map(|name| policy.resolvable(name)) {
-        Some(Err(reason @ Reason::LocalName)) => (None, reason),
-        _ => (name, reason),
     };
     if let Some(name) = name.as_ref().filter(|name| policy.egress().transform(name).is_some())
         && opened.host().is_some()

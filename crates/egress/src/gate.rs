@@ -45,9 +45,9 @@ pub(crate) struct Shared {
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
     pub(crate) pins: Pins,
     pub(crate) limit: Limit,
-    pub(crate) pipes: Pipes,
     authority: Arc<Mutex<Option<Arc<Authority>>>>,
     owner: Arc<dyn Owner>,
+    pub(crate) pipes: Pipes,
 }
 
 impl Shared {
@@ -96,9 +96,9 @@ impl Gate {
             policy: watched,
             pins: Pins::default(),
             limit: Limit::default(),
-            pipes: Pipes::new(PIPES),
             authority: Arc::clone(&authority),
             owner,
+            pipes: Pipes::new(PIPES),
         });
         let stop = CancellationToken::new();
         let steering = wire.steering;

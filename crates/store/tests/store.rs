@@ -37,6 +37,7 @@ fn row(team: TeamId) -> SandboxRow {
         auto_pause: false,
         allow_internet: Some(false),
         network: Some(soulbox_model::network::Network::default()),
+        authority: None,
         envd_version: "0.6.13".into(),
         record: None,
     }

@@ -1,0 +1,216 @@
+"""Rules that set headers: what the host gets, what the sandbox sees, and what leaves at all."""
+
+import json
+import os
+import signal
+
+import e2b
+import pytest
+from conftest import WORLD, attempt, furnished, run, serve, site
+from harness import own
+from world import SITE
+
+ALL = {"deny_out": ["0.0.0.0/0"]}
+VALUE = "sk-live-3f9a81c27d5e"
+
+
+@pytest.fixture(scope="module")
+def trusting(world):
+    """A server whose machine trusts the authority of the world, with a secret."""
+    before = os.environ.get("SSL_CERT_FILE")
+    os.environ["SSL_CERT_FILE"] = str(world.authority.certificate)
+    server = serve()
+    try:
+        server.run("secret", "set", "key", input=VALUE)
+        server.run("secret", "set", "bound", "--host", "other.org", input="bound-to-other")
+        yield server
+    finally:
+        own.remove(server)
+        os.environ.pop("SSL_CERT_FILE")
+        if before is not None:
+            os.environ["SSL_CERT_FILE"] = before
+
+
+def rules(**headers):
+    return {"api.example.com": [{"transform": {"headers": headers}}]}
+
+
+@pytest.fixture(scope="module")
+def keyed(trusting):
+    network = {"rules": rules(Authorization="Bearer ${e2b.secrets.key}", **{"X-Team": "blue"})}
+    sandbox = furnished(trusting.create(network=network))
+    yield sandbox
+    sandbox.kill()
+
+
+def fetch(sandbox, url, *options):
+    return run(sandbox, " ".join(["curl -sS -m 10", *options, url]))
+
+
+def last_request(world, mark):
+    [request] = world.seen(mark, what="http")
+    return request
+
+
+def test_the_host_gets_the_secret_and_the_sandbox_does_not(keyed, world):
+    mark = world.mark()
+    code, said = fetch(keyed, "https://api.example.com/v1?q=1", "-H 'authorization: mine'", "-H 'x-team: red'", "-d body")
+    assert code == 0, said
+    request = last_request(world, mark)
+    assert request["headers"]["authorization"] == f"Bearer {VALUE}"
+    assert request["headers"]["x-team"] == "blue"
+    assert (request["method"], request["path"], request["host"]) == ("POST", "/v1?q=1", "api.example.com")
+    # The host sends back what it got.
+    answer = json.loads(said)
+    assert answer["length"] == 4 and answer["headers"]["authorization"] == "Bearer " + "*" * len(VALUE)
+
+
+def test_the_value_is_nowhere_inside(keyed):
+    fetch(keyed, "https://api.example.com/")
+    script = f"""
+import glob
+needle = "{VALUE[:8]}" + "{VALUE[8:]}"
+found = []
+for name in glob.glob("/proc/[0-9]*/environ") + glob.glob("/etc/**/*", recursive=True) + glob.glob("/tmp/**/*", recursive=True):
+    try:
+        if needle.encode() in open(name, "rb").read() and not name.endswith("look.py"):
+            found.append(name)
+    except OSError:
+        pass
+print(found)
+"""
+    keyed.files.write("/tmp/look.py", script)
+    assert run(keyed, "python3 /tmp/look.py", user="root")[1].strip() == "[]"
+
+
+def test_other_hosts_are_not_opened(keyed, world):
+    """Their TLS is that of the world, which the sandbox does not trust, and no rule applies."""
+    code, said = fetch(keyed, "https://www.example.com/")
+    assert code == 60, said
+    mark = world.mark()
+    code, said = fetch(keyed, "https://www.example.com/", "-k")
+    assert code == 0, said
+    assert "authorization" not in last_request(world, mark)["headers"]
+
+
+def test_programs_with_certificates_of_their_own_trust_it_too(keyed):
+    code, said = run(keyed, "python3 -c 'import urllib.request as u; print(u.urlopen(\"https://api.example.com/\").status)'")
+    assert (code, said.strip()) == (0, "200"), said
+
+
+def test_a_secret_does_not_leave_in_the_clear(keyed, world):
+    mark = world.mark()
+    code, said = fetch(keyed, "http://api.example.com/")
+    assert "only leaves over TLS" in said and VALUE not in said
+    assert world.seen(mark, what="http") == []
+
+
+def test_plain_values_are_set_on_plain_http(trusting, world):
+    sandbox = furnished(trusting.create(network={"rules": rules(**{"X-Team": "blue"})}))
+    try:
+        mark = world.mark()
+        assert site(attempt(sandbox, "http", SITE, "api.example.com")) == SITE
+        assert last_request(world, mark)["headers"]["x-team"] == "blue"
+    finally:
+        sandbox.kill()
+
+
+def test_a_request_for_another_host_goes_nowhere(keyed, world):
+    mark = world.mark()
+    code, said = fetch(keyed, "https://api.example.com/", "-H 'Host: other.org'", "-w '%{http_code}'")
+    assert said.endswith("421"), said
+    assert world.seen(mark, what="http") == []
+
+
+def test_an_impostor_gets_nothing(trusting, world):
+    """The host that the name leads to cannot show a certificate for it."""
+    world.set_names(api_evil_net=[SITE])
+    network = {"rules": {"api.evil.net": [{"transform": {"headers": {"Authorization": "${e2b.secrets.key}"}}}]}}
+    sandbox = furnished(trusting.create(network=network))
+    try:
+        mark = world.mark()
+        code, said = fetch(sandbox, "https://api.evil.net/", "-w '%{http_code}'")
+        assert said.endswith("502") and "TLS failed" in said, said
+        assert world.seen(mark, what="http") == []
+    finally:
+        sandbox.kill()
+
+
+def test_a_rule_allows_nothing(trusting, world):
+    sandbox = furnished(trusting.create(network={"allow_out": ["other.org"], **ALL, "rules": rules(**{"X-Team": "blue"})}))
+    try:
+        mark = world.mark()
+        code, said = fetch(sandbox, "https://api.example.com/", f"--resolve api.example.com:443:{SITE}")
+        assert code != 0
+        assert world.seen(mark, what="http") == []
+    finally:
+        sandbox.kill()
+
+
+def test_rules_come_and_go_while_it_runs(trusting, world):
+    sandbox = furnished(trusting.create())
+    try:
+        assert fetch(sandbox, "https://api.example.com/")[0] == 60
+        sandbox.update_network({"rules": rules(**{"X-Team": "green"})})
+        mark = world.mark()
+        code, said = fetch(sandbox, "https://api.example.com/")
+        assert code == 0, said
+        assert last_request(world, mark)["headers"]["x-team"] == "green"
+        sandbox.update_network({})
+        assert fetch(sandbox, "https://api.example.com/")[0] == 60
+    finally:
+        sandbox.kill()
+
+
+def test_rules_outlive_the_server(trusting, keyed, world):
+    trusting.stop(signal.SIGKILL)
+    trusting.start()
+    mark = world.mark()
+    code, said = fetch(keyed, "https://api.example.com/")
+    assert code == 0, said
+    assert last_request(world, mark)["headers"]["authorization"] == f"Bearer {VALUE}"
+
+
+@pytest.mark.parametrize("value, named", [("${e2b.secrets.nobody}", "nobody"), ("${e2b.secrets.bound}", "bound"), ("${e2b.secrets", "}")])
+def test_bad_rules_are_told(trusting, value, named):
+    with pytest.raises(e2b.SandboxException, match=named):
+        trusting.create(network={"rules": rules(Authorization=value)})
+
+
+def test_a_secret_that_is_gone_is_told(trusting, world):
+    trusting.run("secret", "set", "brief", input="gone-in-a-moment")
+    sandbox = furnished(trusting.create(network={"rules": rules(Authorization="${e2b.secrets.brief}")}))
+    try:
+        trusting.run("secret", "rm", "brief")
+        mark = world.mark()
+        code, said = fetch(sandbox, "https://api.example.com/", "-w '%{http_code}'")
+        assert said.endswith("403") and "brief" in said, said
+        assert world.seen(mark, what="http") == []
+    finally:
+        sandbox.kill()
+
+
+class TestEgressProxy:
+    def proxied(self, trusting, password):
+        proxy = {"address": f"{WORLD}:1080", "username": "walker", "password": password}
+        return furnished(trusting.create(network={"egress_proxy": proxy}))
+
+    def test_everything_goes_through_it(self, trusting, world):
+        sandbox = self.proxied(trusting, "seven-leagues")
+        try:
+            mark = world.mark()
+            assert attempt(sandbox, "http", SITE, "www.example.com")["status"] == 200
+            assert [seen["target"] for seen in world.seen(mark, what="socks")] == [SITE]
+            shown = sandbox.get_info()
+            assert "seven-leagues" not in repr(shown)
+        finally:
+            sandbox.kill()
+
+    def test_there_is_no_other_way(self, trusting, world):
+        sandbox = self.proxied(trusting, "wrong")
+        try:
+            mark = world.mark()
+            assert attempt(sandbox, "http", SITE, "www.example.com").get("status") == 502
+            assert world.seen(mark, what="http") == []
+        finally:
+            sandbox.kill()
