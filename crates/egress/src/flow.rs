@@ -119,8 +119,9 @@ async fn open(shared: &Arc<Shared>, opened: Opened, host: Domain, target: Socket
     let cut = policy.wait_for(|policy| !policy.keeps(target, Some(&name)));
     let opening = Opening { stream, head, sealed, host, port: target.port() };
     let served = tokio::select! {
-        served = intercept::serve(Arc::clone(shared), opening) => served,
+        biased;
         _ = cut => return shared.denied("tcp", place, &Reason::NotAllowed),
+        served = intercept::serve(Arc::clone(shared), opening) => served,
     };
     if let Err(error) = served {
         tracing::debug!(place, %error, "an opened connection ended badly");

@@ -2,7 +2,7 @@
 
 use crate::attack::{
     Attack,
-    Group::{self, Agent, Files, Identity, Kernel, Network, Reuse},
+    Group::{self, Agent, Files, Identity, Kernel, Reuse},
     How,
 };
 
@@ -17,7 +17,6 @@ const fn later(id: &'static str, group: Group, title: &'static str, why: &'stati
     }
 }
 
-const NO_NETWORK: &str = "sandboxes have no network but their own loopback";
 const NO_TEMPLATES: &str =
     "this server takes no uploads of templates, layers or build contexts: the routes answer 501";
 const NO_VOLUMES: &str = "this server has no volumes and no snapshots: the routes answer 501";
@@ -101,24 +100,5 @@ pub(super) const ATTACKS: &[Attack] = &[
         Reuse,
         "a frozen sandbox that still computes or sends",
         "there is no quarantine",
-    ),
-    later(
-        "network-neighbours",
-        Network,
-        "other sandboxes: ARP, sniffing, router advertisements",
-        NO_NETWORK,
-    ),
-    later(
-        "network-policy",
-        Network,
-        "literals, names of others, fronting, QUIC, DoH, proxies against a domain policy",
-        NO_NETWORK,
-    ),
-    later("network-names", Network, "DNS tunnels and forged resolvers", NO_NETWORK),
-    later(
-        "network-changes",
-        Network,
-        "connections that outlive a change of policy, or come before it",
-        NO_NETWORK,
     ),
 ];

@@ -1,123 +1,77 @@
-//! Ways to the host and to services around it.
+//! Ways to the host and to services around it, and out past the rules.
 
-use std::{
-    net::{TcpListener, UdpSocket},
-    time::Duration,
-};
+mod changes;
+mod names;
+mod neighbours;
+mod places;
+mod rules;
+mod steering;
 
-use crate::{
-    attack::{Attack, Group::Network, How, Outcome, Who, hold},
-    field::Field,
-    host,
-};
+use crate::attack::{Attack, Group::Network, How};
 
 pub(super) const ATTACKS: &[Attack] = &[
     Attack {
         id: "network-metadata",
         group: Network,
         title: "metadata services of clouds in every spelling: octal, hexadecimal, decimal, mapped IPv6, names",
-        defence: "a network namespace with nothing but its own loopback",
+        defence: "special addresses are refused on the host, whatever the rules of a sandbox say",
         remains: "",
-        how: How::Each(metadata),
+        how: How::Each(places::metadata),
     },
     Attack {
         id: "network-host",
         group: Network,
         title: "the host's own addresses, its loopback, the API, gateways, link-local and multicast addresses",
-        defence: "a network namespace with nothing but its own loopback",
+        defence: "a network namespace of its own; the host dials, and neither itself nor what is private",
         remains: "",
-        how: How::Each(host_addresses),
+        how: How::Each(places::host_addresses),
+    },
+    Attack {
+        id: "network-steering",
+        group: Network,
+        title: "routes, links, addresses, options and programs that would lead past the host's proxy",
+        defence: "no capability over the network; the steering is attached to the namespace from outside",
+        remains: "",
+        how: How::Each(steering::steering),
+    },
+    Attack {
+        id: "network-neighbours",
+        group: Network,
+        title: "other sandboxes: forged datagrams, broadcasts, sniffing, router advertisements",
+        defence: "each network namespace has no link but its own loopback; no packet sockets",
+        remains: "",
+        how: How::Once(neighbours::neighbours),
+    },
+    Attack {
+        id: "network-policy",
+        group: Network,
+        title: "literals, names of others, forged hosts, QUIC, DoT, proxies against a domain policy",
+        defence: "one reading of SNI and Host, or none; the host dials the name and not the address",
+        remains: "inside TLS to an allowed name, requests may be for other hosts of the same server",
+        how: How::Each(rules::rules),
+    },
+    Attack {
+        id: "network-names",
+        group: Network,
+        title: "DNS tunnels: names that carry data, over UDP and TCP, of every kind, to every server",
+        defence: "names are judged before anything of them leaves, and asked for anew by the host",
+        remains: "below a domain that is allowed, any name may be asked for",
+        how: How::Once(names::tunnels),
+    },
+    Attack {
+        id: "network-changes",
+        group: Network,
+        title: "connections that outlive a change of policy, or come before it",
+        defence: "rules are there before the first instruction; flows are held to the rules of now",
+        remains: "",
+        how: How::Once(changes::changes),
+    },
+    Attack {
+        id: "network-floods",
+        group: Network,
+        title: "thousands of connections that say a byte at a time, and as many questions as can be asked",
+        defence: "flows, questions and bytes of each are bounded per sandbox; the rest waits inside",
+        remains: "",
+        how: How::Once(neighbours::floods),
     },
 ];
-
-fn metadata(field: &Field<'_>, who: Who) -> Outcome {
-    let targets = [
-        "169.254.169.254|80",
-        "2852039166|80",
-        "0xa9fea9fe|80",
-        "0251.0376.0251.0376|80",
-        "169.254.43518|80",
-        "0xa9.254.0251.254|80",
-        "::ffff:169.254.169.254|80",
-        "fd00:ec2::254|80",
-        "100.100.100.200|80",
-        "168.63.129.16|80",
-        "168.63.129.16|32526",
-        "192.0.0.192|80",
-        "169.254.170.2|80",
-        "169.254.169.253|53",
-        "metadata.google.internal|80",
-        "metadata|80",
-        "instance-data|80",
-        "64:ff9b::a9fe:a9fe|80",
-    ];
-    let found = field.shared()?.finds(include_str!("../../programs/reach.py"), &targets, who)?;
-    hold!(found["answered"] == serde_json::json!([]), "answered: {}", found["answered"]);
-    let tried = found["tried"].as_u64().unwrap_or(0);
-    hold!(tried >= targets.len() as u64, "only {tried} addresses were tried");
-    Ok(format!("{tried} addresses, no answer"))
-}
-
-/// The IPv4 addresses of this machine.
-fn addresses() -> Vec<String> {
-    let trie = host::text("/proc/net/fib_trie");
-    let mut found = Vec::new();
-    let mut last = "";
-    for line in trie.lines() {
-        if let Some((_, address)) = line.split_once("|-- ") {
-            last = address.trim();
-        } else if line.contains("host LOCAL") && !found.iter().any(|known| known == last) {
-            found.push(last.to_owned());
-        }
-    }
-    found
-}
-
-fn host_addresses(field: &Field<'_>, who: Who) -> Outcome {
-    // Whoever gets through to this machine is seen here, whatever it answers.
-    let canary = TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0"))?;
-    canary.set_nonblocking(true)?;
-    let port = canary.local_addr()?.port();
-    let datagrams = UdpSocket::bind(("0.0.0.0", port)).ok();
-    let own = addresses();
-    let others = [
-        "127.0.0.1",
-        "127.0.0.53",
-        "0.0.0.0",
-        "::1",
-        "::",
-        "localhost",
-        "host.docker.internal",
-        "10.0.0.1",
-        "172.17.0.1",
-        "192.168.0.1",
-        "192.168.1.1",
-        "fe80::1",
-        "224.0.0.1",
-        "ff02::1",
-        "255.255.255.255",
-        "::ffff:127.0.0.1",
-    ];
-    let all: Vec<String> =
-        own.iter().map(String::as_str).chain(others).map(str::to_owned).collect();
-    let api = field.ground.address.port();
-    let targets: Vec<String> = all
-        .iter()
-        .flat_map(|host| [format!("{host}|{port}"), format!("{host}|{api}"), format!("{host}|22")])
-        .collect();
-    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
-    let program = include_str!("../../programs/reach.py");
-    let output = field.shared()?.python_within(program, &targets, who, Duration::from_secs(60))?;
-    let found: serde_json::Value = serde_json::from_str(output.said())?;
-    hold!(found["answered"] == serde_json::json!([]), "answered: {}", found["answered"]);
-    hold!(canary.accept().is_err(), "a connection from the sandbox arrived on the host");
-    if let Some(datagrams) = datagrams {
-        datagrams.set_nonblocking(true)?;
-        hold!(
-            datagrams.recv(&mut [0; 64]).is_err(),
-            "a datagram from the sandbox arrived on the host"
-        );
-    }
-    let tried = found["tried"].as_u64().unwrap_or(0);
-    Ok(format!("{tried} addresses, {} of them this machine's; nothing arrived", own.len()))
-}

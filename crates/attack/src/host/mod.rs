@@ -1,6 +1,7 @@
 //! The host's side: processes, cgroups, settings and counters as `/proc` and `/sys` show them.
 
 mod kmsg;
+mod packets;
 mod process;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 };
 
 pub(crate) use kmsg::KernelLog;
+pub(crate) use packets::Packets;
 pub(crate) use process::{agent_of, is_there, link, named, resident_mib, status};
 
 use crate::attack::Fault;
