@@ -39,8 +39,8 @@ def work():
     return Path(os.environ["SOULBOX_TEST_WORK"])
 
 
-def make(*arguments):
-    return OwnServer(os.environ["SOULBOX_BIN"], work() / f"own-{uuid.uuid4().hex[:8]}", arguments=["--no-base", *arguments])
+def make(*arguments, **options):
+    return OwnServer(os.environ["SOULBOX_BIN"], work() / f"own-{uuid.uuid4().hex[:8]}", arguments=["--no-base", *arguments], **options)
 
 
 def remove(server):

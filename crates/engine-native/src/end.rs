@@ -19,6 +19,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Signal, pidfd_send_signal},
 };
+use soulbox_faults::point;
 use soulbox_model::SandboxId;
 use soulbox_sys::init;
 
@@ -152,11 +153,13 @@ fn remove(host: &Host, remains: &mut Remains) -> io::Result<()> {
         }
         init::try_reap(process.as_fd());
         remains.process = None;
+        point("bury.process");
     }
     remains.netns = None;
     if let Some(slot) = remains.slot.as_ref().filter(|_| remains.group) {
         host.cgroups.remove(&slot.group())?;
         remains.group = false;
+        point("bury.group");
     }
     if let Some(id) = &remains.id {
         for side in [Side::Client, Side::Control] {
@@ -166,8 +169,10 @@ fn remove(host: &Host, remains: &mut Remains) -> io::Result<()> {
                 rustix::fs::AtFlags::empty(),
             );
         }
+        point("bury.sockets");
         host.layers.delete(id)?;
         remains.id = None;
+        point("bury.layer");
     }
     if let Some(slot) = remains.slot.take() {
         host.slots.release(slot);
@@ -207,9 +212,11 @@ impl Host {
                 swept += 1;
             }
         }
+        point("sweep.groups");
         for id in self.layers.ids()?.into_iter().filter(|id| !keep.contains(id)) {
             self.layers.delete(&id)?;
         }
+        point("sweep.layers");
         for entry in rustix::fs::Dir::read_from(&self.fixtures.sockets)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy();

@@ -34,6 +34,7 @@ use soulbox_engine::{
     Conduit, ConnectError, Engine, Error, Exit, Record, Reserved, Result, SandboxSpec, Target,
     Usage,
 };
+use soulbox_faults::point;
 use soulbox_model::{DiskRate, Resources, SandboxId, boot::AgentConfig};
 use soulbox_sys::{memfd, netns};
 use tokio::{net::UnixStream, sync::Semaphore};
@@ -239,6 +240,7 @@ impl Engine for Native {
         };
         let reserved = Reserved { id: seat.id.clone(), record: seat.record.clone() };
         self.reserved.lock().insert(seat.id.clone(), seat);
+        point("reserve.kept");
         Ok(reserved)
     }
 
@@ -258,6 +260,7 @@ impl Engine for Native {
             .map_err(Error::stage("watch the process"))
             .inspect_err(|_| self.host.undertaker.bury(remains))?;
         self.live.write().insert(id.clone(), Arc::new(live));
+        point("start.watched");
         Ok(())
     }
 
@@ -279,7 +282,9 @@ impl Engine for Native {
         }
         let Some(live) = self.live.write().remove(id) else { return Ok(()) };
         end::kill(&live.process);
+        point("destroy.killed");
         live.ended().await;
+        point("destroy.ended");
         self.host.undertaker.bury(Remains {
             process: None,
             slot: Some(live.slot.clone()),

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use soulbox_engine::{Bind, Reserved, Rootfs, SandboxSpec};
+use soulbox_faults::point;
 use soulbox_image::Template;
 use soulbox_model::{ENVD_VERSION, Error, Result, TeamId, boot::AgentConfig};
 use soulbox_store::{Idempotency, SandboxRow};
@@ -67,10 +68,12 @@ impl Core {
         let template = self.templates.resolve(&request.template)?;
         let mut request = self.with_secrets(team, request).await?;
         let slot = self.registry.take_slot()?;
+        point("create.admitted");
         let spec = SandboxSpec { rootfs: rootfs(&template), resources: self.resources };
         let reserved =
             self.engine.reserve(spec).await.map_err(|e| failure::of_creation(None, e))?;
         let id = reserved.id.clone();
+        point("create.reserved");
         let env = std::mem::take(&mut request.env);
         let row = self.row(team, request, &template, reserved);
         let agent = self.agent(&row, env, &template);
@@ -92,6 +95,7 @@ impl Core {
             self.discard(id);
             return Err(error.into());
         }
+        point("create.started");
         let live = Arc::new(Live::new(self, row, slot));
         live.journal.note(
             crate::types::Level::Info,
@@ -100,6 +104,7 @@ impl Core {
         );
         tracing::info!(sandbox = %id, template = %live.template_name, "sandbox created");
         self.announce(&live);
+        point("create.announced");
         self.note_running(&live);
         Ok(live)
     }

@@ -17,6 +17,7 @@ use rustix::{
     fs::{Mode, OFlags, openat},
     mount::{MountFlags, mount},
 };
+use soulbox_faults::point;
 use soulbox_model::{SandboxId, resources::GIB};
 use soulbox_sys::{
     btrfs::{self, Quota},
@@ -94,6 +95,7 @@ fn mount_image(image: &Path, at: &Path) -> io::Result<()> {
         };
         io::Error::new(e.kind(), format!("loop device for {}: {e}{advice}", image.display()))
     })?;
+    point("image.attached");
     let flags = MountFlags::NOATIME | MountFlags::NODEV;
     mount(&device.path, at, "btrfs", flags, c"discard=async").map_err(|e| {
         io::Error::new(io::Error::from(e).kind(), format!("mount {}: {e}", image.display()))
@@ -122,7 +124,10 @@ fn make_image(image: &Path) -> io::Result<()> {
         return Err(io::Error::other(format!("mkfs.btrfs: {why}")));
     }
     file.sync_all()?;
-    fs::rename(&partial, image)
+    point("image.made");
+    fs::rename(&partial, image)?;
+    point("image.renamed");
+    Ok(())
 }
 
 /// The block device of the file system mounted at `store`.
@@ -192,6 +197,7 @@ impl Layers for Btrfs {
 
     fn create(&self, id: &SandboxId, bytes: u64) -> io::Result<Layer> {
         btrfs::create_subvolume(self.layers.as_fd(), id.as_str(), Some(bytes))?;
+        point("layer.made");
         let mount = detached::clone_at(self.layers.as_fd(), id.as_str())?;
         furnish(mount.as_fd())?;
         Ok(Layer { mount, ids: Ids::FromZero })
