@@ -22,10 +22,10 @@ def pytest_configure(config):
 class Crashing:
     """A server whose fault points can be armed, with sandboxes that must outlive it."""
 
-    def __init__(self, *arguments):
-        directory = own.work()
-        directory.mkdir(parents=True, exist_ok=True)
-        self.server = own.make(*arguments)
+    def __init__(self, pool=0):
+        own.work().mkdir(parents=True, exist_ok=True)
+        self.pool = pool
+        self.server = own.make("--pool", str(pool))
         self.order = self.server.data_dir.with_suffix(".fault")
         self.server.variables[FAULT] = str(self.order)
         self.survivors = []
@@ -67,7 +67,8 @@ class Crashing:
                 return last
             time.sleep(0.25)
             now = self.footprint()
-            if wanted is None and now == last:
+            full = now["layers"] >= self.pool + len(self.survivors)
+            if wanted is None and full and now == last:
                 return now
             last = now
         return last

@@ -17,9 +17,9 @@ WARM_UP = 60
 GROWTH = 64 << 20
 
 
-@pytest.fixture(params=["0", "4"], ids=["no pool", "pool"])
+@pytest.fixture(params=[0, 4], ids=["no pool", "pool"])
 def crashing(request):
-    crashing = Crashing("--pool", request.param).start()
+    crashing = Crashing(pool=request.param).start()
     try:
         yield crashing
     finally:

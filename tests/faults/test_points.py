@@ -226,16 +226,16 @@ def test_killed_beside_a_pool_at(pooled, point):
 @pytest.fixture(scope="module")
 def crashing():
     """One data directory for all of these: what one fault leaves, the next one finds."""
-    yield from surviving("--pool", "0")
+    yield from surviving(pool=0)
 
 
 @pytest.fixture(scope="module")
 def pooled():
-    yield from surviving("--pool", "4")
+    yield from surviving(pool=4)
 
 
-def surviving(*arguments):
-    crashing = Crashing(*arguments).start()
+def surviving(pool):
+    crashing = Crashing(pool).start()
     try:
         crashing.survivors = [Survivor(crashing.server) for _ in range(2)]
         crashing.restart()

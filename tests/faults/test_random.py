@@ -14,9 +14,9 @@ ROUNDS = int(os.environ.get("SOULBOX_TEST_KILLS", "8"))
 WORKERS = 6
 
 
-@pytest.fixture(params=["0", "4"], ids=["no pool", "pool"])
+@pytest.fixture(params=[0, 4], ids=["no pool", "pool"])
 def crashing(request):
-    crashing = Crashing("--pool", request.param).start()
+    crashing = Crashing(pool=request.param).start()
     try:
         crashing.survivors = [Survivor(crashing.server) for _ in range(2)]
         crashing.restart()

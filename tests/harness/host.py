@@ -86,7 +86,7 @@ def footprint(server):
         "process handles": held.count("anon_inode") + held.count("pidfd"),
         "mounts": sum(f" {server.data_dir}/" in line for line in lines("/proc/self/mountinfo")),
         "loop devices": len(loop_devices(server.data_dir)),
-        "files": sum(len(files) + len(directories) for _, directories, files in os.walk(server.data_dir)),
+        "files": files(server.data_dir),
         "layers": len(listing(server.data_dir / "store/layers")),
         **owned(server.data_dir),
     }
@@ -119,6 +119,16 @@ def owned(data_dir):
         except OSError:
             continue
     return {"processes by owner": processes, "namespaces": len(found - set(namespaces().values()))}
+
+
+def files(data_dir):
+    """Files and directories of the server's own; what lies in a layer is the sandbox's."""
+    count = 0
+    for directory, directories, names in os.walk(data_dir):
+        if Path(directory) == Path(data_dir) / "store/layers":
+            directories.clear()
+        count += len(directories) + len(names)
+    return count
 
 
 def listing(path):

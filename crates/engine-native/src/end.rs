@@ -12,7 +12,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -71,6 +71,8 @@ impl Drop for Ward<'_> {
 const RETRY: Duration = Duration::from_millis(20);
 /// How often to try before complaining.
 const PATIENCE: u32 = 250;
+/// How often to try what still fails after that.
+const LATE_RETRY: Duration = Duration::from_secs(1);
 
 /// Hands remains to the thread that removes them.
 #[derive(Debug)]
@@ -115,14 +117,17 @@ impl Undertaker {
 
 fn work(host: &Host, orders: &Receiver<Remains>) {
     let mut busy: VecDeque<(Remains, u32)> = VecDeque::new();
+    let mut late: VecDeque<Remains> = VecDeque::new();
+    let mut tried = Instant::now();
     loop {
-        let order = if busy.is_empty() {
-            orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            orders.recv_timeout(RETRY)
+        let order = match (busy.is_empty(), late.is_empty()) {
+            (true, true) => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            (true, false) => orders.recv_timeout(LATE_RETRY),
+            (false, _) => orders.recv_timeout(RETRY),
         };
         match order {
             Ok(remains) => busy.push_back((remains, 0)),
+            // What is late is left to the next start.
             Err(RecvTimeoutError::Disconnected) if busy.is_empty() => return,
             Err(RecvTimeoutError::Disconnected) => thread::sleep(RETRY),
             Err(RecvTimeoutError::Timeout) => {}
@@ -135,11 +140,16 @@ fn work(host: &Host, orders: &Receiver<Remains>) {
                     tracing::trace!(%error, "sandbox still busy");
                     busy.push_back((remains, tries + 1));
                 }
-                // The slot stays taken, so nothing can be mixed up; the next start tries again.
+                // The slot stays taken, so nothing can be mixed up.
                 Err(error) => {
-                    tracing::error!(%error, ?remains, "cannot remove a sandbox's remains")
+                    tracing::error!(%error, ?remains, "cannot remove a sandbox's remains yet");
+                    late.push_back(remains);
                 }
             }
+        }
+        if tried.elapsed() >= LATE_RETRY {
+            late.retain_mut(|remains| remove(host, remains).is_err());
+            tried = Instant::now();
         }
     }
 }
@@ -214,7 +224,13 @@ impl Host {
         }
         point("sweep.groups");
         for id in self.layers.ids()?.into_iter().filter(|id| !keep.contains(id)) {
-            self.layers.delete(&id)?;
+            match self.layers.delete(&id) {
+                // A full disk makes it so; who lives on it goes on, and a later start removes the rest.
+                Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                    tracing::warn!(sandbox = %id, %error, "a layer stays");
+                }
+                deleted => deleted?,
+            }
         }
         point("sweep.layers");
         for entry in rustix::fs::Dir::read_from(&self.fixtures.sockets)? {

@@ -187,7 +187,7 @@ impl Native {
 /// The disks that a sandbox's reads and writes end up on: the store's, the one that holds its image, and
 /// the host's programs.
 fn disks(data_dir: &Path, layers: &dyn Layers) -> Vec<Disk> {
-    let store = layers.device().and_then(Disk::named);
+    let store = layers.device().as_deref().and_then(Disk::named);
     store.into_iter().chain(Disk::below(data_dir)).chain(Disk::below(Path::new("/usr"))).collect()
 }
 
@@ -223,6 +223,8 @@ impl Engine for Native {
     }
 
     async fn reserve(&self, spec: SandboxSpec) -> Result<Reserved> {
+        // Two looks at file systems; only a broken store takes longer.
+        self.host.layers.check().map_err(Error::stage("look at the sandbox store"))?;
         let seat = match self.host.pool.take(&self.host, &spec) {
             Some(seat) if seat.rootfs.is_some() => seat,
             taken => {

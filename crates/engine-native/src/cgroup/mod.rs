@@ -10,7 +10,7 @@ mod v2;
 use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use soulbox_engine::Usage;
@@ -99,17 +99,25 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
 }
 
-/// Says which file could not be written: cgroup errors are meaningless without it.
+/// A file that could not be written or opened: cgroup errors are meaningless without it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+struct At {
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn at(path: &Path, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), At { path: path.to_owned(), source })
+}
+
 fn write(path: &Path, value: impl AsRef<[u8]>) -> io::Result<()> {
-    fs::write(path, value)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    fs::write(path, value).map_err(|error| at(path, error))
 }
 
 fn mkdir(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(path, error)),
         _ => Ok(()),
     }
 }
@@ -147,5 +155,5 @@ fn open_for_writing(path: &Path) -> io::Result<OwnedFd> {
         .write(true)
         .open(path)
         .map(OwnedFd::from)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        .map_err(|error| at(path, error))
 }
