@@ -38,4 +38,6 @@ def crowd(server):
 
 
 def serve(sandbox):
+    ready = f"until (exec 3<>/dev/tcp/127.0.0.1/{PORT}) 2>/dev/null; do sleep 0.1; done"
     sandbox.commands.run(f"mkdir -p www && echo served > www/index.html && cd www && exec python3 -m http.server {PORT}", background=True, timeout=0)
+    sandbox.commands.run(ready, timeout=60)
