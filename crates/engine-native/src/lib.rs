@@ -7,6 +7,7 @@
 //!
 //! Read in the order of a sandbox's life: [`start`], [`live`], [`end`].
 
+mod at;
 mod cgroup;
 pub mod doctor;
 mod end;

@@ -10,7 +10,7 @@ mod v2;
 use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use soulbox_engine::Usage;
@@ -18,6 +18,8 @@ use soulbox_model::Resources;
 pub(crate) use throttle::{Disk, Throttle};
 pub(crate) use v1::V1;
 pub(crate) use v2::V2;
+
+use crate::at::at;
 
 /// How the CPU limit is enforced: short periods, so that a throttled sandbox waits at most this long.
 const CPU_PERIOD_US: u64 = 20_000;
@@ -97,18 +99,6 @@ fn read_number(path: &Path) -> io::Result<u64> {
 /// The number behind `key` in a file of `key number` lines.
 fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
-}
-
-/// A file that could not be written or opened: cgroup errors are meaningless without it.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
-struct At {
-    path: PathBuf,
-    source: io::Error,
-}
-
-fn at(path: &Path, source: io::Error) -> io::Error {
-    io::Error::new(source.kind(), At { path: path.to_owned(), source })
 }
 
 fn write(path: &Path, value: impl AsRef<[u8]>) -> io::Result<()> {
