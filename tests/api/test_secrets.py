@@ -62,14 +62,17 @@ def test_nothing_is_half_applied(api, name):
     assert api("GET", f"/soulbox/v1/secrets/{name}").json() == before
 
 
-def test_rules_that_name_secrets_wait_for_a_way_out(api, name):
-    api("POST", "/secrets", json={"name": name, "value": VALUE})
+def test_rules_name_secrets_that_are_there(api, name):
     rules = {"rules": {"a.example.com": [{"transform": {"headers": {"x-key": f"${{e2b.secrets.{name}}}"}}}]}}
     before = api.count()
-    is_error(api.create(network=rules), 501)
+    is_error(api.create(network=rules), 400)
     assert api.count() == before
-    made = api.create().json()
-    is_error(api("PUT", f"/sandboxes/{made['sandboxID']}/network", json=rules), 501)
+    api("POST", "/secrets", json={"name": name, "value": VALUE})
+    made = api.create(network=rules)
+    assert made.status_code == 201
+    shown = api("GET", f"/sandboxes/{made.json()['sandboxID']}").text
+    assert name in shown and VALUE not in shown
+    assert api("PUT", f"/sandboxes/{made.json()['sandboxID']}/network", json=rules).status_code == 204
 
 
 def test_without_a_key_nothing_is_told(api, name):

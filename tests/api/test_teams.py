@@ -50,6 +50,7 @@ BODIES = {
     "connect": {"timeout": 60},
     "resume": {"timeout": 60},
     "network": {"denyOut": ["0.0.0.0/0"]},
+    "requests": {"allow": ["GET a.example.com/*"]},
     "passes": {"port": 3000},
     "secrets": {"value": "stolen"},
     "api-keys": {"name": "stolen"},

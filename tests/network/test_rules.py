@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import urllib.error
+import urllib.request
 
 import e2b
 import pytest
@@ -214,3 +216,65 @@ class TestEgressProxy:
             assert world.seen(mark, what="http") == []
         finally:
             sandbox.kill()
+
+
+class TestRequests:
+    """SoulBox's own: which requests a host gets, and how many."""
+
+    def put(self, server, sandbox, code=204, **body):
+        variables = server.environment()
+        request = urllib.request.Request(
+            f"{server.url}/soulbox/v1/sandboxes/{sandbox.sandbox_id}/requests",
+            data=json.dumps(body).encode(),
+            method="PUT",
+            headers={"X-API-Key": variables["E2B_API_KEY"], "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request) as answer:
+                assert answer.status == code
+        except urllib.error.HTTPError as error:
+            assert error.code == code, error.read()
+            return json.loads(error.read())["message"]
+
+    def status(self, sandbox, url, *options):
+        return fetch(sandbox, url, "-o /tmp/answer -w '%{http_code}'", *options)[1]
+
+    def test_methods_and_paths(self, trusting, world, sandboxes):
+        sandbox = sandboxes(on=trusting, network={"allow_out": ["*.example.com"], **ALL})
+        self.put(trusting, sandbox, allow=["GET api.example.com/v1/*", "POST api.example.com/v1/items"])
+        mark = world.mark()
+        for url, options, expected in [
+            ("https://api.example.com/v1/x?y=1", [], "200"),
+            ("http://api.example.com/v1/x", [], "200"),
+            ("https://api.example.com/v1/items", ["-d x"], "200"),
+            ("https://api.example.com/v1/x", ["-d x"], "403"),
+            ("https://api.example.com/v2", [], "403"),
+            ("https://api.example.com/v1/../v2", ["--path-as-is"], "403"),
+            ("https://api.example.com/v1/%2e%2e/v2", ["--path-as-is"], "403"),
+        ]:
+            assert self.status(sandbox, url, *options) == expected, url
+        assert {seen["path"] for seen in world.seen(mark, what="http")} == {"/v1/x?y=1", "/v1/x", "/v1/items"}
+        assert "no request rule allows GET /v1/%2e%2e/v2" in run(sandbox, "cat /tmp/answer")[1]
+        # Hosts that no rule names are as before, and what is no HTTP does not lead around the rules.
+        assert self.status(sandbox, "http://www.example.com/any") == "200"
+        run(sandbox, "getent hosts api.example.com")
+        assert attempt(sandbox, "echo", SITE).get("said") is None
+
+    def test_they_outlive_an_update_of_the_network(self, trusting, sandboxes):
+        sandbox = sandboxes(on=trusting)
+        self.put(trusting, sandbox, allow=["GET api.example.com/v1/*"])
+        sandbox.update_network({})
+        assert self.status(sandbox, "https://api.example.com/v2") == "403"
+        self.put(trusting, sandbox)
+        assert self.status(sandbox, "http://api.example.com/v2") == "200"
+
+    def test_how_many(self, trusting, sandboxes):
+        sandbox = sandboxes(on=trusting)
+        self.put(trusting, sandbox, perMinute={"*.example.com": 3})
+        found = [self.status(sandbox, "http://api.example.com/") for _ in range(4)]
+        assert found == ["200", "200", "200", "429"]
+
+    def test_bad_ones(self, trusting, sandboxes):
+        sandbox = sandboxes(on=trusting)
+        assert "METHOD host/path" in self.put(trusting, sandbox, code=400, allow=["anything"])
+        assert "perMinute" in self.put(trusting, sandbox, code=400, perMinute={"a.b": 0})

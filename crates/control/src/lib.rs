@@ -32,7 +32,10 @@ pub use life::KEY_REUSED;
 pub use secrets::{SecretPage, Secrets};
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_image::Templates;
-use soulbox_model::{Error, Port, Result, SandboxId, TeamId, network::Egress};
+use soulbox_model::{
+    Error, Port, Result, SandboxId, TeamId,
+    network::{Egress, RequestRate, RequestRule},
+};
 pub use soulbox_store::{
     ApiKey, Mask, NewKey, NewSecret, SECRETS_FULL, Secret, SecretChange, Team,
 };
@@ -147,6 +150,30 @@ impl Control {
         allow_internet: Option<bool>,
     ) -> Result<()> {
         self.core.set_egress(team, id, egress, allow_internet).await
+    }
+
+    /// Replaces what says which requests hosts get, and how many; as [`Control::set_egress`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::InvalidRequest`] for too many of them.
+    pub async fn set_requests(
+        &self,
+        team: TeamId,
+        id: &SandboxId,
+        requests: Vec<RequestRule>,
+        rates: Vec<RequestRate>,
+    ) -> Result<()> {
+        self.core.set_requests(team, id, requests, rates).await
+    }
+
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn requests(
+        &self,
+        team: TeamId,
+        id: &SandboxId,
+    ) -> Result<(Vec<RequestRule>, Vec<RequestRate>)> {
+        self.core.requests(team, id)
     }
 
     /// What a client needs to use a running sandbox; keeps it alive for at least `timeout` from now.

@@ -79,7 +79,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
     };
     match verdict {
         // Only a connection that may have a rule is made to say where it goes before it goes there.
-        Verdict::Allowed if policy.egress().transforms.is_empty() => {
+        Verdict::Allowed if !policy.egress().opens_any() => {
             by_address(shared, &policy, stream, Vec::new(), target).await;
         }
         Verdict::Allowed | Verdict::ByName => {
@@ -134,7 +134,7 @@ async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
     let policy = Arc::clone(&shared.policy.borrow());
     match policy.address(target.ip()) {
         Verdict::Allowed => {
-            let host = opened.host().filter(|host| policy.egress().transform(host).is_some());
+            let host = opened.host().filter(|host| policy.egress().opens(host));
             match host.cloned() {
                 Some(host) => open(shared, opened, host, target).await,
                 None => by_address(shared, &policy, opened.stream, opened.head, target).await,
@@ -161,12 +161,16 @@ async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: 
             (shared.pins.name(target.ip(), |name| policy.name(name)), Reason::NotAllowed)
         }
     };
-    if let Some(name) = name.as_ref().filter(|name| policy.egress().transform(name).is_some())
-        && opened.host().is_some()
-    {
-        let name = name.clone();
-        return open(shared, opened, name, target).await;
-    }
+    let (name, reason) = match name {
+        Some(name) if policy.egress().opens(&name) => {
+            if opened.host().is_some() {
+                return open(shared, opened, name, target).await;
+            }
+            // What is no HTTP cannot be looked into.
+            (None, Reason::OnlyHttp(name))
+        }
+        name => (name, reason),
+    };
     let Opened { stream, head, spoken } = opened;
     let Some(name) = name else {
         shared.denied("tcp", target.to_string(), &reason);

@@ -17,6 +17,7 @@ use crate::{
     carry::Pipes,
     dns::{self, Limit, Pins},
     flow,
+    rates::Rates,
 };
 
 /// Connections of one sandbox at a time; further ones wait to be accepted.
@@ -36,6 +37,7 @@ pub struct Gate {
     service: Arc<Service>,
     policy: watch::Sender<Arc<Policy>>,
     authority: Arc<Mutex<Option<Arc<Authority>>>>,
+    rates: Arc<Rates>,
     _serving: DropGuard,
 }
 
@@ -45,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
     pub(crate) pins: Pins,
     pub(crate) limit: Limit,
+    pub(crate) rates: Arc<Rates>,
     authority: Arc<Mutex<Option<Arc<Authority>>>>,
     owner: Arc<dyn Owner>,
     pub(crate) pipes: Pipes,
@@ -91,11 +94,13 @@ impl Gate {
         let questions = UdpSocket::from_std(wire.udp.into())?;
         let (policy, watched) = watch::channel(Arc::new(service.policy(egress)));
         let authority = Arc::new(Mutex::new(authority));
+        let rates = Arc::<Rates>::default();
         let shared = Arc::new(Shared {
             service: Arc::clone(&service),
             policy: watched,
             pins: Pins::default(),
             limit: Limit::default(),
+            rates: Arc::clone(&rates),
             authority: Arc::clone(&authority),
             owner,
             pipes: Pipes::new(PIPES),
@@ -108,7 +113,7 @@ impl Gate {
             accepting.await;
         }));
         tokio::spawn(stop.clone().run_until_cancelled_owned(resolve(questions, shared)));
-        Ok(Self { service, policy, authority, _serving: stop.drop_guard() })
+        Ok(Self { service, policy, authority, rates, _serving: stop.drop_guard() })
     }
 
     /// The sandbox trusts this authority from now on.
@@ -119,6 +124,7 @@ impl Gate {
     /// In effect when this returns: for new connections, for questions, and for flows, of which
     /// those that are no longer allowed are cut.
     pub fn set(&self, egress: Egress) {
+        self.rates.keep(&egress.rates);
         self.policy.send_replace(Arc::new(self.service.policy(egress)));
     }
 }

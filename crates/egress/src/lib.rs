@@ -17,6 +17,7 @@ mod gate;
 mod intercept;
 mod peek;
 pub mod policy;
+mod rates;
 mod special;
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};

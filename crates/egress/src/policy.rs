@@ -40,6 +40,8 @@ pub enum Reason {
     Listed(Cidr),
     /// By a name that no rule allows.
     Name(Domain),
+    /// Its requests are looked into, and this is none.
+    OnlyHttp(Domain),
     /// TLS that does not say where it goes.
     Nameless,
     /// A name that no public server knows, or that a resolver must not ask for.
@@ -73,6 +75,11 @@ impl fmt::Display for Reason {
             Self::Name(name) => {
                 write!(f, "no rule of this sandbox allows {name}; add it to allowOut")
             }
+            Self::OnlyHttp(name) => write!(
+                f,
+                "a rule of this sandbox looks into requests to {name}, so only HTTP and TLS with its \
+                 name (SNI) lead there"
+            ),
             Self::Nameless => write!(
                 f,
                 "this sandbox may only reach hosts that are allowed by name, and this TLS \

@@ -8,6 +8,7 @@ mod network;
 mod observe;
 mod passes;
 mod render;
+mod requests;
 pub(crate) mod sandboxes;
 mod secrets;
 mod soulbox;
@@ -26,6 +27,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(listing::routes())
         .merge(observe::routes())
         .merge(passes::routes())
+        .merge(requests::routes())
         .merge(templates::routes())
         .merge(keys::routes())
         .merge(secrets::routes())

@@ -143,7 +143,6 @@ fn egress(at: &str, internet: bool, lists: Lists) -> Result<Egress> {
         }
     }
     let egress = Egress {
-        internet,
         allow: list(&format!("{at}allowOut"), lists.allow_out)?,
         deny: list(&format!("{at}denyOut"), lists.deny_out)?,
         transforms,
@@ -152,6 +151,7 @@ fn egress(at: &str, internet: bool, lists: Lists) -> Result<Egress> {
             None => None,
             servers => Some(list(&format!("{at}dnsServers"), servers)?),
         },
+        ..Egress::of_internet(internet)
     };
     egress.check().map_err(|error| match error {
         // The words that newer clients look for come first in the message.

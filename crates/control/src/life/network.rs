@@ -12,7 +12,7 @@ use soulbox_egress::{Authority, Denial, Owner, Wire};
 use soulbox_engine::Target;
 use soulbox_model::{
     BoxError, Error, Result, SandboxId, SecretValue, TeamId,
-    network::{Domain, Egress, Network, SecretName},
+    network::{Domain, Egress, Network, RequestRate, RequestRule, SecretName},
 };
 use soulbox_store::Store;
 use tokio::time::timeout;
@@ -28,15 +28,52 @@ impl Core {
         &self,
         team: TeamId,
         id: &SandboxId,
-        egress: Egress,
+        mut egress: Egress,
         allow_internet: Option<bool>,
     ) -> Result<()> {
         egress.check()?;
         self.secrets().check_egress(team, &egress).await?;
         let live = self.running(team, id)?;
         let _turn = live.saving_network.lock().await;
-        if !egress.transforms.is_empty() && live.authority().is_none() {
-            self.give_authority(&live).await?;
+        let before = live.network().egress;
+        (egress.requests, egress.rates) = (before.requests, before.rates);
+        self.change_egress(&live, egress, allow_internet).await
+    }
+
+    /// Replaces what says which requests hosts get, and leaves the rest.
+    pub(crate) async fn set_requests(
+        &self,
+        team: TeamId,
+        id: &SandboxId,
+        requests: Vec<RequestRule>,
+        rates: Vec<RequestRate>,
+    ) -> Result<()> {
+        let live = self.running(team, id)?;
+        let _turn = live.saving_network.lock().await;
+        let egress = Egress { requests, rates, ..live.network().egress };
+        egress.check()?;
+        self.change_egress(&live, egress, None).await
+    }
+
+    /// Which requests hosts get.
+    pub(crate) fn requests(
+        &self,
+        team: TeamId,
+        id: &SandboxId,
+    ) -> Result<(Vec<RequestRule>, Vec<RequestRate>)> {
+        let egress = self.running(team, id)?.network().egress;
+        Ok((egress.requests, egress.rates))
+    }
+
+    /// To be called with the sandbox's turn to save.
+    async fn change_egress(
+        &self,
+        live: &Live,
+        egress: Egress,
+        allow_internet: Option<bool>,
+    ) -> Result<()> {
+        if egress.opens_any() && live.authority().is_none() {
+            self.give_authority(live).await?;
         }
         let network = Network { egress, ..live.network() };
         // Written first: after a crash between the two, the stricter or laxer policy that its owner

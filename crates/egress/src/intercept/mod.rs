@@ -1,4 +1,5 @@
-//! Requests to a host that a rule is for: opened, given their headers, sent on to the host itself.
+//! Requests to a host that a rule is for: opened, judged, given their headers, sent on to the host
+//! itself.
 //!
 //! The client's TLS ends here, in the name of the sandbox's own authority; ours to the host is
 //! verified like anybody's. A message is read whole and written anew, so both sides understand the
@@ -20,7 +21,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use soulbox_model::network::Domain;
+use soulbox_model::network::{Domain, Egress};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpStream,
@@ -119,6 +120,8 @@ pub(crate) enum Failure {
     Misdirected,
     Method,
     Refused(String),
+    /// After so many seconds it may be tried again.
+    TooMany(u64),
     Unreachable(String),
 }
 
@@ -142,6 +145,7 @@ impl Exchange {
             Ok(response) => return response,
             Err(failure) => failure,
         };
+        let wait = if let Failure::TooMany(seconds) = failure { Some(seconds) } else { None };
         let host = self.upstream.host();
         let (status, text) = match failure {
             Failure::Misdirected => (
@@ -158,6 +162,10 @@ impl Exchange {
                     format!("SoulBox refused a request of this sandbox to {host}: {why}."),
                 )
             }
+            Failure::TooMany(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("SoulBox lets this sandbox ask {host} no more often: its rules limit that"),
+            ),
             Failure::Unreachable(why) => {
                 (StatusCode::BAD_GATEWAY, format!("{host} cannot be reached: {why}"))
             }
@@ -167,6 +175,9 @@ impl Exchange {
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, plain);
         response.headers_mut().insert(answer::MARK.0, answer::MARK.1);
+        if let Some(seconds) = wait {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         response
     }
 
@@ -189,6 +200,7 @@ impl Exchange {
         }
         // As the policy is now, not as it was when the connection began.
         let policy = Arc::clone(&self.shared.policy.borrow());
+        self.judge(policy.egress(), &request)?;
         let scrub = match policy.egress().transform(host) {
             None => Scrub::default(),
             Some(transform) => {
@@ -208,6 +220,20 @@ impl Exchange {
             }
         }
         Ok(returned(response, scrub))
+    }
+}
+
+impl Exchange {
+    fn judge(&self, egress: &Egress, request: &Request<Incoming>) -> Result<(), Failure> {
+        let (host, method, path) = (self.upstream.host(), request.method(), request.uri().path());
+        if !egress.permits(method.as_str(), host, path) {
+            let shown: String = path.chars().take(128).collect();
+            return Err(Failure::Refused(format!("no request rule allows {method} {shown}")));
+        }
+        match egress.rate(host) {
+            Some(rate) => self.shared.rates.take(rate).map_err(Failure::TooMany),
+            None => Ok(()),
+        }
     }
 }
 

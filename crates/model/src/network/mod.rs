@@ -8,6 +8,7 @@ mod domain;
 mod header;
 mod mask;
 mod proxy;
+mod request;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -18,6 +19,7 @@ pub use domain::{Domain, Pattern};
 pub use header::{HeaderName, Piece, Placeholder, SecretName, Template, Transform};
 pub use mask::HostMask;
 pub use proxy::{Password, ProxyAddress, ProxyHost, ProxyTls, UpstreamProxy};
+pub use request::{RequestRate, RequestRule, is_plain_path};
 
 use crate::{Error, Port, Result};
 
@@ -52,6 +54,11 @@ pub struct Egress {
     /// Headers that the proxy sets on requests to these domains. Does not allow them.
     #[serde(default, with = "pairs")]
     pub transforms: BTreeMap<Pattern, Transform>,
+    /// Which requests hosts may get; a host that no rule names may get any.
+    #[serde(default)]
+    pub requests: Vec<RequestRule>,
+    #[serde(default)]
+    pub rates: Vec<RequestRate>,
     /// `None`: directly.
     #[serde(default)]
     pub proxy: Option<UpstreamProxy>,
@@ -74,6 +81,8 @@ impl Egress {
             allow: Vec::new(),
             deny: Vec::new(),
             transforms: BTreeMap::new(),
+            requests: Vec::new(),
+            rates: Vec::new(),
             proxy: None,
             dns_servers: None,
         }
@@ -104,6 +113,8 @@ impl Egress {
         bounded("allowOut", self.allow.len(), MAX_ENTRIES)?;
         bounded("denyOut", self.deny.len(), MAX_ENTRIES)?;
         bounded("rules", self.transforms.len(), MAX_TRANSFORMS)?;
+        bounded("allow", self.requests.len(), MAX_ENTRIES)?;
+        bounded("perMinute", self.rates.len(), MAX_ENTRIES)?;
         bounded("dnsServers", self.dns_servers.as_ref().map_or(0, Vec::len), MAX_DNS_SERVERS)?;
         if self.allows_names() && !self.denies_all() {
             return Err(Error::invalid(
@@ -113,6 +124,33 @@ impl Egress {
             ));
         }
         Ok(())
+    }
+
+    /// Whether requests to some host are looked into.
+    pub fn opens_any(&self) -> bool {
+        !(self.transforms.is_empty() && self.requests.is_empty() && self.rates.is_empty())
+    }
+
+    /// Whether requests to a host are looked into.
+    pub fn opens(&self, host: &Domain) -> bool {
+        self.transform(host).is_some()
+            || self.requests.iter().any(|rule| rule.is_for(host))
+            || self.rate(host).is_some()
+    }
+
+    /// Whether a host may get a request; `path` is without the query.
+    pub fn permits(&self, method: &str, host: &Domain, path: &str) -> bool {
+        let mut rules = self.requests.iter().filter(|rule| rule.is_for(host)).peekable();
+        rules.peek().is_none()
+            || (is_plain_path(path) && rules.any(|rule| rule.allows(method, path)))
+    }
+
+    /// How many requests a host may get: as its own name says, else the longest suffix.
+    pub fn rate(&self, host: &Domain) -> Option<&RequestRate> {
+        self.rates
+            .iter()
+            .filter(|rate| rate.host.matches(host))
+            .max_by_key(|rate| rate.host.specificity())
     }
 
     /// The transform for a host: of its own name, else of the longest suffix.

@@ -1,5 +1,7 @@
 //! SoulBox's own API below `/soulbox/v1`.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -41,6 +43,19 @@ pub struct PortPass {
     /// Its value.
     pub pass: String,
     pub expires_at: DateTime<Utc>,
+}
+
+/// Which requests the hosts that a sandbox reaches may get.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestRules {
+    /// `METHOD[,METHOD] host/path`, as in `GET,POST api.example.com/v1/*`. A host that one of these
+    /// names gets what they allow and nothing else.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// Host or `*.domain` → requests a minute, 1 to 1,000,000.
+    #[serde(default)]
+    pub per_minute: BTreeMap<String, u32>,
 }
 
 /// A template of this server and how far its build is.

@@ -1,0 +1,72 @@
+//! Which requests a sandbox may send to which hosts.
+
+use axum::{Json, extract::State};
+use http::StatusCode;
+use soulbox_model::network::{RequestRate, RequestRule};
+use soulbox_wire::rest::RequestRules;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    App,
+    auth::TokenHolder,
+    body::Body,
+    path::SandboxPath,
+    problem::{Problem, Result},
+};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default().routes(routes!(get_requests, put_requests))
+}
+
+/// Which requests hosts get.
+#[utoipa::path(
+    get,
+    path = "/soulbox/v1/sandboxes/{sandboxID}/requests",
+    tag = "soulbox",
+    params(("sandboxID" = String, Path)),
+    security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
+    responses((status = 200, body = RequestRules), Problem)
+)]
+async fn get_requests(
+    holder: TokenHolder,
+    SandboxPath(id): SandboxPath,
+    State(app): State<App>,
+) -> Result<Json<RequestRules>> {
+    let (requests, rates) = app.control.requests(holder.caller.team, &id)?;
+    Ok(Json(RequestRules {
+        allow: requests.iter().map(ToString::to_string).collect(),
+        per_minute: rates.iter().map(|rate| (rate.host.to_string(), rate.per_minute)).collect(),
+    }))
+}
+
+/// Replace which requests hosts get. A host that no rule names may get any; the rules of
+/// `PUT /sandboxes/{sandboxID}/network` say which hosts are reached at all.
+#[utoipa::path(
+    put,
+    path = "/soulbox/v1/sandboxes/{sandboxID}/requests",
+    tag = "soulbox",
+    params(("sandboxID" = String, Path)),
+    request_body = RequestRules,
+    security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
+    responses((status = 204, description = "In effect, also for connections that are open"), Problem)
+)]
+async fn put_requests(
+    holder: TokenHolder,
+    SandboxPath(id): SandboxPath,
+    State(app): State<App>,
+    Body(RequestRules { allow, per_minute }): Body<RequestRules>,
+) -> Result<StatusCode> {
+    let requests = allow
+        .iter()
+        .map(|text| text.parse::<RequestRule>().map_err(|why| Problem::invalid("allow", why)))
+        .collect::<Result<_>>()?;
+    let rates = per_minute
+        .iter()
+        .map(|(host, n)| {
+            let bad = |why: String| Problem::invalid("perMinute", why);
+            RequestRate::new(host.parse().map_err(bad)?, *n).map_err(bad)
+        })
+        .collect::<Result<_>>()?;
+    app.control.set_requests(holder.caller.team, &id, requests, rates).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
