@@ -115,6 +115,20 @@ def web(sandbox):
         server.kill()
 
 
+def network(sandbox):
+    with step("Install a package from PyPI, inside") as say:
+        sandbox.commands.run("pip install --quiet --no-cache-dir --break-system-packages cowsay", timeout=120)
+        for line in sandbox.commands.run("cowsay -t 'I have a way out'").stdout.splitlines():
+            say(line)
+
+    with step("Ask for what no sandbox may reach: the metadata service of a cloud") as say:
+        say(sandbox.commands.run("curl -s http://169.254.169.254/latest/meta-data/").stdout.strip())
+
+    with step("Close the way out while it runs") as say:
+        sandbox.update_network({"allow_internet_access": False})
+        say(sandbox.commands.run("curl -sS http://www.example.com/ 2>&1 || true").stdout.strip())
+
+
 def fetch(request, within):
     """The body, as soon as the server in the sandbox listens."""
     deadline = time.monotonic() + within
@@ -140,6 +154,7 @@ def main():
         files(sandbox)
         terminal(sandbox)
         web(sandbox)
+        network(sandbox)
         with step("List the sandboxes of this team") as say:
             for found in Sandbox.list().next_items():
                 say(f"{found.sandbox_id} {found.state.value} {found.cpu_count} CPU {found.memory_mb} MiB {found.metadata}")

@@ -39,8 +39,8 @@ def work():
     return Path(os.environ["SOULBOX_TEST_WORK"])
 
 
-def make(*arguments):
-    return OwnServer(os.environ["SOULBOX_BIN"], work() / f"own-{uuid.uuid4().hex[:8]}", arguments=["--no-base", *arguments])
+def make(*arguments, **options):
+    return OwnServer(os.environ["SOULBOX_BIN"], work() / f"own-{uuid.uuid4().hex[:8]}", arguments=["--no-base", *arguments], **options)
 
 
 def remove(server):
@@ -50,8 +50,10 @@ def remove(server):
             server.start("--kill-sandboxes")
         except RuntimeError:
             pass
-    for sandbox in server.list() if server.process.poll() is None else []:
-        e2b.Sandbox.kill(sandbox.sandbox_id, **server.client())
+    # A list is of a hundred at most.
+    while server.process.poll() is None and (left := server.list()):
+        for sandbox in left:
+            e2b.Sandbox.kill(sandbox.sandbox_id, **server.client())
     server.stop()
     groups = host.instance_groups(server.data_dir) if (server.data_dir / "instance").exists() else []
     for group in groups:

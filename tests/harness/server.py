@@ -14,10 +14,11 @@ from pathlib import Path
 class Server:
     """One server process on a data directory; `start` and `stop` may alternate."""
 
-    def __init__(self, binary, data_dir, port=None, arguments=()):
+    def __init__(self, binary, data_dir, port=None, arguments=(), variables=None):
         self.binary, self.data_dir = str(binary), Path(data_dir)
         self.port = port or free_port()
         self.arguments = list(arguments)
+        self.variables = variables or {}
         self.log = self.data_dir.with_name(self.data_dir.name + ".log")
         self.process = None
 
@@ -37,7 +38,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=own_environment(),
+                env={**own_environment(), **self.variables},
                 start_new_session=True,
             )
         self.wait_until("/health", ready_within)

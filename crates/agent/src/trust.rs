@@ -11,7 +11,9 @@ use std::{
 /// What OpenSSL, curl, git, apt and Debian's pip and Node read.
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// What was added to it.
-const ADDED: &str = "/usr/local/share/ca-certificates/e2b-ca.crt";
+const ADDED: &str = "/etc/ssl/added-ca.pem";
+/// Where `update-ca-certificates` finds it when it makes the bundle anew.
+const SOURCE: &str = "/usr/local/share/ca-certificates/e2b-ca.crt";
 /// A pipe in its place would hold whoever opens it.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 /// A bundle of all public authorities takes about 220 KiB.
@@ -38,6 +40,12 @@ fn install_in(root: &Path, pem: &str) -> io::Result<()> {
         bundle.push('\n');
     }
     bundle.push_str(pem);
+    // In some templates `/usr` is read-only, and nobody makes the bundle anew.
+    if let Err(error) = write(&below(SOURCE), pem)
+        && error.kind() != io::ErrorKind::ReadOnlyFilesystem
+    {
+        return Err(error);
+    }
     write(&added_file, pem)?;
     write(&bundle_file, &bundle)
 }

@@ -31,7 +31,24 @@ fn passes(error: &std::io::Error) -> bool {
             | ErrorKind::ResourceBusy
             | ErrorKind::OutOfMemory
             | ErrorKind::TimedOut
-    ) || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+            | ErrorKind::StorageFull
+            | ErrorKind::ReadOnlyFilesystem
+    ) || code_of(error).is_some_and(|code| [ENFILE, EMFILE].contains(&code))
+}
+
+/// The kernel's number, however often the error was told where it happened.
+fn code_of(error: &std::io::Error) -> Option<i32> {
+    error.raw_os_error().or_else(|| {
+        let mut cause = error.get_ref()?.source();
+        while let Some(error) = cause {
+            let code = error.downcast_ref::<std::io::Error>().and_then(code_of);
+            if code.is_some() {
+                return code;
+            }
+            cause = error.source();
+        }
+        None
+    })
 }
 
 /// Too many open files, in the system or in this process.
@@ -49,9 +66,16 @@ mod tests {
     #[test]
     fn a_passing_shortage_may_be_retried_and_names_the_sandbox() {
         let id = SandboxId::random();
-        for (errno, retryable) in
-            [(11, true), (12, true), (16, true), (24, true), (1, false), (22, false)]
-        {
+        for (errno, retryable) in [
+            (11, true),
+            (12, true),
+            (16, true),
+            (24, true),
+            (28, true),
+            (30, true),
+            (1, false),
+            (22, false),
+        ] {
             let error = of_creation(Some(&id), stage(errno));
             assert_eq!(error.retryable(), retryable, "errno {errno}");
             assert_eq!(error.http_status(), if retryable { 503 } else { 500 });
@@ -59,6 +83,18 @@ mod tests {
             assert_eq!(sandbox_id, Some(id.clone()));
             assert!(source.is_some());
         }
+    }
+
+    #[test]
+    fn a_shortage_is_known_below_what_says_where_it_was() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("a file")]
+        struct At(#[source] std::io::Error);
+        let source = std::io::Error::from_raw_os_error(EMFILE);
+        let told = std::io::Error::new(source.kind(), At(source));
+        assert!(of_creation(None, engine::Error::stage("open")(told)).retryable());
+        let told = std::io::Error::other(At(std::io::Error::from_raw_os_error(1)));
+        assert!(!of_creation(None, engine::Error::stage("open")(told)).retryable());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use soulbox_engine::{Error as EngineError, Record};
+use soulbox_faults::point;
 use soulbox_model::{Error, Result, SandboxId};
 use soulbox_store::{SandboxRow, SandboxState};
 use tokio::time::{sleep, timeout};
@@ -46,6 +47,7 @@ impl Core {
             .await;
         let kept: HashSet<SandboxId> = kept.into_iter().flatten().collect();
 
+        point("restart.adopted");
         let finished: Vec<Result<()>> = stream::iter(unfinished)
             .map(|row| self.finish_old(row))
             .buffer_unordered(AT_ONCE)
@@ -53,11 +55,13 @@ impl Core {
             .await;
         finished.into_iter().collect::<Result<()>>()?;
 
+        point("restart.finished");
         let swept = self
             .engine
             .sweep(&kept)
             .await
             .map_err(|error| Error::internal("leftovers could not be removed", error))?;
+        point("restart.swept");
         if swept > 0 || !kept.is_empty() {
             tracing::info!(adopted = kept.len(), swept, "took over from the last run");
         }
@@ -126,6 +130,7 @@ impl Core {
             // The sweep tries once more.
             tracing::warn!(sandbox = %row.id, %error, "an old sandbox could not be ended");
         }
+        point("restart.ended");
         match row.state {
             // Nobody was told of it: a repeat of its request starts anew.
             SandboxState::Creating => self.store.forget_sandbox(row.id.as_str()).await?,

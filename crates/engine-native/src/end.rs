@@ -12,13 +12,14 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Signal, pidfd_send_signal},
 };
+use soulbox_faults::point;
 use soulbox_model::SandboxId;
 use soulbox_sys::init;
 
@@ -70,6 +71,8 @@ impl Drop for Ward<'_> {
 const RETRY: Duration = Duration::from_millis(20);
 /// How often to try before complaining.
 const PATIENCE: u32 = 250;
+/// How often to try what still fails after that.
+const LATE_RETRY: Duration = Duration::from_secs(1);
 
 /// Hands remains to the thread that removes them.
 #[derive(Debug)]
@@ -114,14 +117,17 @@ impl Undertaker {
 
 fn work(host: &Host, orders: &Receiver<Remains>) {
     let mut busy: VecDeque<(Remains, u32)> = VecDeque::new();
+    let mut late: VecDeque<Remains> = VecDeque::new();
+    let mut tried = Instant::now();
     loop {
-        let order = if busy.is_empty() {
-            orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            orders.recv_timeout(RETRY)
+        let order = match (busy.is_empty(), late.is_empty()) {
+            (true, true) => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            (true, false) => orders.recv_timeout(LATE_RETRY),
+            (false, _) => orders.recv_timeout(RETRY),
         };
         match order {
             Ok(remains) => busy.push_back((remains, 0)),
+            // What is late is left to the next start.
             Err(RecvTimeoutError::Disconnected) if busy.is_empty() => return,
             Err(RecvTimeoutError::Disconnected) => thread::sleep(RETRY),
             Err(RecvTimeoutError::Timeout) => {}
@@ -134,11 +140,16 @@ fn work(host: &Host, orders: &Receiver<Remains>) {
                     tracing::trace!(%error, "sandbox still busy");
                     busy.push_back((remains, tries + 1));
                 }
-                // The slot stays taken, so nothing can be mixed up; the next start tries again.
+                // The slot stays taken, so nothing can be mixed up.
                 Err(error) => {
-                    tracing::error!(%error, ?remains, "cannot remove a sandbox's remains")
+                    tracing::error!(%error, ?remains, "cannot remove a sandbox's remains yet");
+                    late.push_back(remains);
                 }
             }
+        }
+        if tried.elapsed() >= LATE_RETRY {
+            late.retain_mut(|remains| remove(host, remains).is_err());
+            tried = Instant::now();
         }
     }
 }
@@ -152,11 +163,13 @@ fn remove(host: &Host, remains: &mut Remains) -> io::Result<()> {
         }
         init::try_reap(process.as_fd());
         remains.process = None;
+        point("bury.process");
     }
     remains.netns = None;
     if let Some(slot) = remains.slot.as_ref().filter(|_| remains.group) {
         host.cgroups.remove(&slot.group())?;
         remains.group = false;
+        point("bury.group");
     }
     if let Some(id) = &remains.id {
         for side in [Side::Client, Side::Control] {
@@ -166,8 +179,10 @@ fn remove(host: &Host, remains: &mut Remains) -> io::Result<()> {
                 rustix::fs::AtFlags::empty(),
             );
         }
+        point("bury.sockets");
         host.layers.delete(id)?;
         remains.id = None;
+        point("bury.layer");
     }
     if let Some(slot) = remains.slot.take() {
         host.slots.release(slot);
@@ -207,9 +222,17 @@ impl Host {
                 swept += 1;
             }
         }
+        point("sweep.groups");
         for id in self.layers.ids()?.into_iter().filter(|id| !keep.contains(id)) {
-            self.layers.delete(&id)?;
+            match self.layers.delete(&id) {
+                // A full disk makes it so; who lives on it goes on, and a later start removes the rest.
+                Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                    tracing::warn!(sandbox = %id, %error, "a layer stays");
+                }
+                deleted => deleted?,
+            }
         }
+        point("sweep.layers");
         for entry in rustix::fs::Dir::read_from(&self.fixtures.sockets)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy();

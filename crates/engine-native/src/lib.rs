@@ -7,6 +7,7 @@
 //!
 //! Read in the order of a sandbox's life: [`start`], [`live`], [`end`].
 
+mod at;
 mod cgroup;
 pub mod doctor;
 mod end;
@@ -35,6 +36,7 @@ use soulbox_engine::{
     Conduit, ConnectError, Engine, Error, Exit, Record, Reserved, Result, SandboxSpec, Target,
     Usage, Wire,
 };
+use soulbox_faults::point;
 use soulbox_model::{DiskRate, Resources, SandboxId, boot::AgentConfig};
 use soulbox_sys::{memfd, netns};
 use tokio::{net::UnixStream, sync::Semaphore};
@@ -187,7 +189,7 @@ impl Native {
 /// The disks that a sandbox's reads and writes end up on: the store's, the one that holds its image, and
 /// the host's programs.
 fn disks(data_dir: &Path, layers: &dyn Layers) -> Vec<Disk> {
-    let store = layers.device().and_then(Disk::named);
+    let store = layers.device().as_deref().and_then(Disk::named);
     store.into_iter().chain(Disk::below(data_dir)).chain(Disk::below(Path::new("/usr"))).collect()
 }
 
@@ -223,6 +225,8 @@ impl Engine for Native {
     }
 
     async fn reserve(&self, spec: SandboxSpec) -> Result<Reserved> {
+        // Two looks at file systems; only a broken store takes longer.
+        self.host.layers.check().map_err(Error::stage("look at the sandbox store"))?;
         let seat = match self.host.pool.take(&self.host, &spec) {
             Some(seat) if seat.rootfs.is_some() => seat,
             taken => {
@@ -240,6 +244,7 @@ impl Engine for Native {
         };
         let reserved = Reserved { id: seat.id.clone(), record: seat.record.clone() };
         self.reserved.lock().insert(seat.id.clone(), seat);
+        point("reserve.kept");
         Ok(reserved)
     }
 
@@ -259,6 +264,7 @@ impl Engine for Native {
             .map_err(Error::stage("watch the process"))
             .inspect_err(|_| self.host.undertaker.bury(remains))?;
         self.live.write().insert(id.clone(), Arc::new(live));
+        point("start.watched");
         Ok(())
     }
 
@@ -280,7 +286,9 @@ impl Engine for Native {
         }
         let Some(live) = self.live.write().remove(id) else { return Ok(()) };
         end::kill(&live.process);
+        point("destroy.killed");
         live.ended().await;
+        point("destroy.ended");
         self.host.undertaker.bury(Remains {
             process: None,
             slot: Some(live.slot.clone()),

@@ -18,6 +18,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 use soulbox_engine::{Error, Rootfs, SandboxSpec};
+use soulbox_faults::point;
 use soulbox_model::Resources;
 
 use crate::{Host, start::Seat};
@@ -118,6 +119,7 @@ impl Pool {
                     // One more than there was of it.
                     self.note(&mut state, &spec.rootfs);
                 }
+                point("pool.taken");
                 return Some(seat);
             }
             host.undertaker.bury(seat.remains.take());
@@ -193,6 +195,7 @@ impl Pool {
             (blank, if enough { state.wanted.pop_back() } else { None })
         };
         let mut seat = blank.map_or_else(|| host.blank(self.resources), Ok)?;
+        point("pool.blank");
         if let Some(rootfs) = rootfs
             && let Err(error) = host.furnish(&mut seat, &rootfs)
         {
@@ -200,6 +203,7 @@ impl Pool {
             return Err(error);
         }
         self.state.lock().ready.push_back(seat);
+        point("pool.added");
         Ok(())
     }
 

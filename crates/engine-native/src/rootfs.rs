@@ -19,6 +19,7 @@ use soulbox_engine::Rootfs;
 use soulbox_sys::mount::{self, Opt};
 
 use crate::{
+    at::at,
     layer::{Ids, Layer, UPPER, WORK},
     slots::Slot,
 };
@@ -99,7 +100,7 @@ fn give(layer: BorrowedFd<'_>, first_id: u32) -> io::Result<()> {
 
 fn read_only(path: &Path, userns: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let name = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let named = |error| at(path, error);
     let layer = mount::clone_at(CWD, name).map_err(named)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
     mount::set_attributes(layer.as_fd(), attributes, Some(userns)).map_err(named)?;

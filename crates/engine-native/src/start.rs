@@ -22,6 +22,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
 use soulbox_engine::{Error, Record, Rootfs};
+use soulbox_faults::point;
 use soulbox_model::{
     Resources, SandboxId,
     boot::{AgentConfig, MAX_MESSAGE, Message, Ready},
@@ -72,6 +73,7 @@ impl Seat {
             let mut socket = tokio::net::UnixStream::from_std(self.socket.try_clone()?)?;
             // Whoever gave up early has said why.
             let _ = socket.write_all(&scm::framed(&message)?).await;
+            point("start.told");
             receive(&mut socket).await
         };
         let answer = match tokio::time::timeout(READY_TIMEOUT, talk).await {
@@ -82,7 +84,10 @@ impl Seat {
             }
         };
         match serde_json::from_slice(&answer) {
-            Ok(Ready::Serving) => Ok(()),
+            Ok(Ready::Serving) => {
+                point("start.serving");
+                Ok(())
+            }
             Ok(Ready::Failed { step, error }) => Err(Error::Agent { step, error }),
             Err(error) => Err(Error::Agent { step: "answer".into(), error: error.to_string() }),
         }
@@ -111,6 +116,7 @@ impl Host {
         self.cgroups
             .limit(&slot.group(), &resources)
             .map_err(Error::stage("set the cgroup's limits"))?;
+        point("blank.group");
         let (socket, theirs) = UnixStream::pair().map_err(Error::stage("make a boot socket"))?;
         let started = init::start(&init::Init {
             userns: slot.userns.as_fd(),
@@ -125,6 +131,7 @@ impl Host {
         .map_err(|failed| Error::Stage { stage: failed.stage, source: failed.source })?;
         let pid = started.pid;
         remains.process = Some(started.pidfd);
+        point("blank.process");
         drop(theirs);
         let netns: OwnedFd = std::fs::File::open(format!("/proc/{}/ns/net", pid.as_raw_pid()))
             .map_err(Error::stage("open the network namespace"))?
@@ -138,12 +145,14 @@ impl Host {
             .clones(slot.userns.as_fd())
             .map_err(Error::stage("copy /dev and /sys"))?;
         let fds = [dev, sys, listener(Side::Client)?, listener(Side::Control)?];
+        point("blank.sockets");
         tell(&socket, &Message::Prepare { hostname: id.to_string() }, &fds)?;
         // Beside the process, which has enough to do until its root is there.
         let layer = self
             .layers
             .create(&id, resources.disk_bytes)
             .map_err(Error::stage("make the writable layer"))?;
+        point("blank.layer");
         rootfs::prepare(&layer, &slot, |directory| identity::write(directory, id.as_str()))
             .map_err(Error::stage("prepare the writable layer"))?;
         Ok(Seat {
@@ -174,7 +183,9 @@ impl Host {
             targets.push(target);
             fds.push(mount);
         }
+        point("furnish.assembled");
         tell(&seat.socket, &Message::Root { mounts: targets }, &fds)?;
+        point("furnish.told");
         seat.rootfs = Some(rootfs.clone());
         Ok(())
     }

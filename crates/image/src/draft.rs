@@ -22,13 +22,8 @@ const DISCARD_PAUSE: Duration = Duration::from_millis(200);
 /// The lock that everybody who builds in `dir` holds; `None` if somebody else does.
 pub(crate) fn try_lock(dir: &Path) -> Result<Option<File>> {
     let path = dir.join(LOCK);
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
+    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = opened.map_err(Error::io("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -70,8 +70,14 @@ impl Templates {
 
     pub(crate) fn with_recipes(dir: PathBuf, recipes: Vec<Arc<dyn Recipe>>) -> Result<Self> {
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-        if let Some(_lock) = draft::try_lock(&dir)? {
-            draft::remove_leftovers(&dir)?;
+        match draft::try_lock(&dir) {
+            Ok(Some(_lock)) => draft::remove_leftovers(&dir)?,
+            Ok(None) => {}
+            // A store that its disk's end made read-only has the templates still, and nobody builds there.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                tracing::warn!("templates cannot be built: their store is read-only");
+            }
+            Err(error) => return Err(error),
         }
         let mut slots = BTreeMap::new();
         for recipe in &recipes {

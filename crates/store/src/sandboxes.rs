@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, str::FromStr};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use soulbox_faults::point;
 use soulbox_model::{Resources, SandboxId, TeamId, TemplateId, network::Network};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
@@ -100,6 +101,7 @@ impl Store {
         };
         let mut transaction = self.writer.begin().await.map_err(Error::database(WHAT))?;
         insert(&mut transaction, row).await?;
+        point("store.half-inserted");
         idempotency::insert(&mut transaction, row.team, &row.id, request).await?;
         transaction.commit().await.map_err(Error::database(WHAT))
     }
@@ -110,7 +112,7 @@ impl Store {
             .bind(id.as_str())
             .execute(&self.writer)
             .await
-            .map(drop)
+            .map(|_| point("store.running"))
             .map_err(Error::database("note that a sandbox runs"))
     }
 
@@ -119,7 +121,7 @@ impl Store {
             .bind(id.as_str())
             .execute(&self.writer)
             .await
-            .map(drop)
+            .map(|_| point("store.ending"))
             .map_err(Error::database("note that a sandbox ends"))
     }
 
@@ -129,7 +131,7 @@ impl Store {
             .bind(end_at.timestamp_micros())
             .execute(&self.writer)
             .await
-            .map(drop)
+            .map(|_| point("store.end-moved"))
             .map_err(Error::database("note the end of a sandbox"))
     }
 
@@ -160,7 +162,7 @@ impl Store {
         .bind(allow_internet)
         .execute(&self.writer)
         .await
-        .map(drop)
+        .map(|_| point("store.network"))
         .map_err(Error::database("note the network policy of a sandbox"))
     }
 
@@ -170,7 +172,7 @@ impl Store {
             .bind(id.as_str())
             .execute(&self.writer)
             .await
-            .map(drop)
+            .map(|_| point("store.removed"))
             .map_err(Error::database("remove a sandbox"))
     }
 
@@ -184,6 +186,7 @@ impl Store {
             ["DELETE FROM idempotency WHERE sandbox_id = $1", "DELETE FROM sandbox WHERE id = $1"]
         {
             sqlx::query(sql).bind(id).execute(&mut *transaction).await.map_err(failed())?;
+            point("store.half-forgotten");
         }
         transaction.commit().await.map_err(failed())
     }
@@ -251,7 +254,7 @@ async fn insert(connection: &mut SqliteConnection, row: &SandboxRow) -> Result<(
     .bind(row.authority.as_deref())
     .execute(connection)
     .await
-    .map(drop)
+    .map(|_| point("store.inserted"))
     .map_err(taken("the sandbox id", "add a sandbox"))
 }
 

@@ -293,10 +293,12 @@ extern "C" fn inner(argument: *mut libc::c_void) -> libc::c_int {
         if shared.root >= 0 {
             change_root(shared);
         }
+        /// The first number that the program does not find taken.
+        const ABOVE: libc::c_int = 4;
         // Both descriptors may be in each other's way: move them above all that follow first.
-        let socket = libc::fcntl(shared.socket, libc::F_DUPFD_CLOEXEC, 64);
-        let program = libc::fcntl(shared.program, libc::F_DUPFD_CLOEXEC, 64);
-        let null = libc::fcntl(shared.null, libc::F_DUPFD_CLOEXEC, 64);
+        let socket = libc::fcntl(shared.socket, libc::F_DUPFD_CLOEXEC, ABOVE);
+        let program = libc::fcntl(shared.program, libc::F_DUPFD_CLOEXEC, ABOVE);
+        let null = libc::fcntl(shared.null, libc::F_DUPFD_CLOEXEC, ABOVE);
         shared.must("dup", socket.min(program).min(null).into());
         for fd in 0..3 {
             shared.must("dup", libc::dup2(null, fd).into());

@@ -89,7 +89,7 @@ pub(super) const ATTACKS: &[Attack] = &[
             "agent-interrupted-server",
             Agent,
             "half-written state, and kills of the server between any two steps",
-            "needs a server that may be killed; held by the tests of restarts",
+            "needs a server that may be killed; held by the tests of faults",
         )
     },
     later(

@@ -462,6 +462,7 @@ pub struct BenchServer {
 Examples:
   soulbox bench create
   soulbox bench create -n 500 --template base --json
+  soulbox bench create --load
 
 Without a running server a temporary one is started. Every measured sample is paired with one of the
 floor: a process with the same namespaces, cgroups and root, made with nothing else around it.")]
@@ -470,6 +471,9 @@ pub struct BenchCreate {
     #[arg(short, long, default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub number: u32,
+    /// Keep every processor busy with other work meanwhile; the floor is measured without.
+    #[arg(long)]
+    pub load: bool,
     #[command(flatten)]
     pub on: On,
 }

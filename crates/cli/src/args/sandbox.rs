@@ -36,7 +36,8 @@ pub enum Sandbox {
 #[command(after_help = "\
 Examples:
   soulbox sandbox create
-  soulbox sandbox create --template host --timeout 1h --env LANG=C.UTF-8 --metadata job=42")]
+  soulbox sandbox create --template host --timeout 1h --env LANG=C.UTF-8 --metadata job=42
+  soulbox sandbox create --no-internet --allow-out '*.example.com' --allow-out 192.0.2.0/24")]
 pub struct Create {
     /// Name or id of the template.
     #[arg(short, long, default_value = "base")]
@@ -50,6 +51,15 @@ pub struct Create {
     /// Variable that holds a stored secret, readable inside; may be repeated.
     #[arg(long, value_parser = key_value, value_name = "KEY=SECRET")]
     pub secret: Vec<(String, String)>,
+    /// Let it reach nothing outside but what --allow-out names.
+    #[arg(long)]
+    pub no_internet: bool,
+    /// Address, range, domain or `*.domain` that it may reach whatever is denied; may be repeated.
+    #[arg(long, value_name = "DESTINATION")]
+    pub allow_out: Vec<String>,
+    /// Address or range that it may not reach; may be repeated.
+    #[arg(long, value_name = "CIDR")]
+    pub deny_out: Vec<String>,
     /// Let nobody in to its ports without a token or a pass.
     #[arg(long)]
     pub private: bool,

@@ -74,6 +74,15 @@ impl Server {
         self.read(&format!("/sandboxes/{id}")).await
     }
 
+    /// The first sandboxes that run, at most `limit`.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn page(&self, limit: u32) -> Result<Vec<ListedSandbox>> {
+        let path = format!("/v2/sandboxes?limit={limit}");
+        decode(&retrying(|| self.send(Method::GET, &path, None, &[])).await?)
+    }
+
     /// All sandboxes that match, page by page.
     ///
     /// # Errors

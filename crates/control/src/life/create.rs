@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use soulbox_egress::Authority;
 use soulbox_engine::{Bind, Reserved, Rootfs, SandboxSpec};
+use soulbox_faults::point;
 use soulbox_image::Template;
 use soulbox_model::{ENVD_VERSION, Error, Result, TeamId, boot::AgentConfig, network::Network};
 use soulbox_store::{Idempotency, SandboxRow};
@@ -68,10 +69,12 @@ impl Core {
         let template = self.templates.resolve(&request.template)?;
         let mut request = self.with_secrets(team, request).await?;
         let slot = self.registry.take_slot()?;
+        point("create.admitted");
         let spec = SandboxSpec { rootfs: rootfs(&template), resources: self.resources };
         let reserved =
             self.engine.reserve(spec).await.map_err(|e| failure::of_creation(None, e))?;
         let id = reserved.id.clone();
+        point("create.reserved");
         let env = std::mem::take(&mut request.env);
         let authority = authority_for(request.network.as_ref())?;
         let certificate = authority.as_ref().map(Authority::certificate);
@@ -96,6 +99,7 @@ impl Core {
             self.discard(id);
             return Err(error.into());
         }
+        point("create.started");
         let live = Arc::new(Live::new(self, row, slot));
         live.journal.note(
             crate::types::Level::Info,
@@ -105,6 +109,7 @@ impl Core {
         tracing::info!(sandbox = %id, template = %live.template_name, "sandbox created");
         self.open_way_out(&live).await;
         self.announce(&live);
+        point("create.announced");
         self.note_running(&live);
         Ok(live)
     }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use soulbox_engine::Exit;
+use soulbox_faults::point;
 use soulbox_model::{Error, Result, SandboxId, TeamId};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -99,6 +100,7 @@ impl Core {
         let now = Instant::now();
         // Somebody may have moved the deadline since.
         if live.begin_end(&self.timers, |deadline| deadline <= now) {
+            point("timeout.fired");
             self.finish(live, Cause::TimedOut);
         }
     }
@@ -112,6 +114,7 @@ impl Core {
 
     /// Carries out an end that has begun.
     fn finish(self: &Arc<Self>, live: Arc<Live>, cause: Cause) {
+        point("end.begun");
         let core = Arc::clone(self);
         self.work.spawn(async move {
             if matches!(cause, Cause::Killed | Cause::TimedOut) {
@@ -127,6 +130,7 @@ impl Core {
             tracing::info!(sandbox = %live.id, cause = event, "sandbox ends");
             live.set_gate(None);
             core.destroy(&live.id, Some(&live)).await;
+            point("end.forgotten");
             core.registry.remove(&live);
             live.free_slot();
             core.archive.add(Arc::clone(&live));
@@ -168,6 +172,7 @@ impl Core {
             }
             delay = (delay * 2).min(LAST_RETRY);
         }
+        point("end.destroyed");
         let mut delay = FIRST_RETRY;
         for attempt in 1..=ROW_ATTEMPTS {
             let Err(error) = self.store.delete_sandbox(id).await else { return };

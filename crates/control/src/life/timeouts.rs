@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use soulbox_faults::point;
 use soulbox_model::{Error, Result, SandboxId, TeamId};
 
 use crate::{
@@ -77,6 +78,7 @@ impl Core {
 
     async fn save_end(&self, live: &Live) -> Result<()> {
         let _turn = live.saving_end.lock().await;
+        point("timeout.moved");
         Ok(self.store.set_end_at(&live.id, live.end_at()).await?)
     }
 

@@ -98,6 +98,8 @@ where
     server
         .http1()
         .timer(TokioTimer::new())
+        // A client that has asked all it wants may say so before it hears the answer.
+        .half_close(true)
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(HEADERS);
     server

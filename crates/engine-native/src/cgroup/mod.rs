@@ -19,6 +19,8 @@ pub(crate) use throttle::{Disk, Throttle};
 pub(crate) use v1::V1;
 pub(crate) use v2::V2;
 
+use crate::at::at;
+
 /// How the CPU limit is enforced: short periods, so that a throttled sandbox waits at most this long.
 const CPU_PERIOD_US: u64 = 20_000;
 
@@ -99,17 +101,13 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
 }
 
-/// Says which file could not be written: cgroup errors are meaningless without it.
 fn write(path: &Path, value: impl AsRef<[u8]>) -> io::Result<()> {
-    fs::write(path, value)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    fs::write(path, value).map_err(|error| at(path, error))
 }
 
 fn mkdir(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(path, error)),
         _ => Ok(()),
     }
 }
@@ -147,5 +145,5 @@ fn open_for_writing(path: &Path) -> io::Result<OwnedFd> {
         .write(true)
         .open(path)
         .map(OwnedFd::from)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        .map_err(|error| at(path, error))
 }

@@ -2,28 +2,28 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
+        unix::fs::DirBuilderExt,
     },
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustix::{
-    fs::{Mode, OFlags, openat},
-    mount::{MountFlags, mount},
+    fs::{Mode, OFlags, StatVfsMountFlags, openat},
+    mount::{UnmountFlags, unmount},
 };
-use soulbox_model::{SandboxId, resources::GIB};
+use soulbox_faults::point;
+use soulbox_model::SandboxId;
 use soulbox_sys::{
     btrfs::{self, Quota},
-    loopdev, mount as detached,
+    mount as detached,
 };
 
-use super::{Ids, Layer, Layers, furnish};
+use super::{Ids, Layer, Layers, furnish, image};
 
 /// `BTRFS_SUPER_MAGIC`
 const MAGIC: u64 = 0x9123_683E;
@@ -32,18 +32,43 @@ const FORGET_AT_ONCE: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Btrfs {
-    layers: OwnedFd,
-    path: PathBuf,
+    store: PathBuf,
+    /// Where the store lies, unless it is a file system of the machine's.
+    image: Option<PathBuf>,
+    opened: RwLock<Opened>,
     quota: Quota,
-    /// `/sys/fs/btrfs/<uuid>/qgroups`
-    qgroups: PathBuf,
-    device: PathBuf,
     /// Quota groups of deleted subvolumes, to be removed.
     stale: Mutex<VecDeque<u64>>,
 }
 
-fn unsupported(text: impl Into<String>) -> io::Error {
+/// The file system, until it has to be mounted anew.
+#[derive(Debug)]
+struct Opened {
+    layers: OwnedFd,
+    /// `/sys/fs/btrfs/<uuid>/qgroups`
+    qgroups: PathBuf,
+    device: PathBuf,
+}
+
+pub(super) fn unsupported(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, text.into())
+}
+
+impl Opened {
+    fn at(store: &Path) -> io::Result<Self> {
+        let path = store.join("layers");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        let layers = File::open(&path)?;
+        let device = device_of(store)?;
+        let qgroups = qgroups_on(&device)?;
+        Ok(Self { layers: layers.into(), qgroups, device })
+    }
+
+    fn is_usable(&self) -> io::Result<bool> {
+        let stat = rustix::fs::fstatvfs(&self.layers)?;
+        let is_btrfs = rustix::fs::fstatfs(&self.layers)?.f_type as u64 == MAGIC;
+        Ok(is_btrfs && !stat.f_flag.contains(StatVfsMountFlags::RDONLY))
+    }
 }
 
 impl Btrfs {
@@ -51,19 +76,57 @@ impl Btrfs {
         if !detached::knows(c"btrfs") {
             return Err(unsupported("this kernel has no btrfs"));
         }
-        let store = data_dir.join("store");
+        let (store, image) = (data_dir.join("store"), data_dir.join("store.img"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&store)?;
         if !is_btrfs(&store)? {
-            mount_image(&data_dir.join("store.img"), &store)?;
+            image::mount_at(&image, &store)?;
         }
-        let path = store.join("layers");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-        let layers = File::open(&path)?;
-        let quota = enable_quota(layers.as_fd())?;
-        let device = device_of(&store)?;
-        let qgroups = qgroups_on(&device)?;
-        let stale = Mutex::default();
-        Ok(Self { layers: layers.into(), path, quota, qgroups, device, stale })
+        let opened = Opened::at(&store)?;
+        let image = image.exists().then_some(image);
+        let quota = match enable_quota(opened.layers.as_fd()) {
+            // It has what an earlier start gave it.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                quota_of(&opened.qgroups)
+            }
+            enabled => enabled?,
+        };
+        let opened = RwLock::new(opened);
+        let btrfs = Self { store, image, opened, quota, stale: Mutex::default() };
+        if let Err(error) = btrfs.check() {
+            tracing::error!(%error, "no sandbox can be made");
+        }
+        Ok(btrfs)
+    }
+
+    /// Mounts a store anew that the kernel made read-only, as it does when a write to the image failed. It
+    /// stays so as long as a sandbox uses it.
+    fn reopen(&self) -> io::Result<()> {
+        let mut opened = self.opened.write();
+        if opened.is_usable()? {
+            return Ok(());
+        }
+        if let Some(image) = &self.image {
+            // The descriptor of a directory elsewhere, so that nothing here holds the store.
+            opened.layers = File::open("/")?.into();
+            let _ = unmount(&self.store, UnmountFlags::DETACH);
+            match image::is_free(&opened.device) {
+                true => image::mount_at(image, &self.store)?,
+                false => image::mount_read_only(&opened.device, &self.store)?,
+            }
+            *opened = Opened::at(&self.store)?;
+            if opened.is_usable()? {
+                tracing::warn!("the sandbox store was read-only and is mounted anew");
+                return Ok(());
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::ReadOnlyFilesystem,
+            format!(
+                "the store at {} became read-only, as it does when its disk is full: free space there, \
+                 and end the sandboxes that live",
+                self.store.display()
+            ),
+        ))
     }
 }
 
@@ -72,57 +135,23 @@ fn enable_quota(layers: BorrowedFd<'_>) -> io::Result<Quota> {
         Ok(()) => return Ok(Quota::Simple),
         Err(error) => tracing::debug!(%error, "no simple quotas (Linux 6.7)"),
     }
-    btrfs::enable_quota(layers, Quota::Full)
-        .map_err(|e| unsupported(format!("quotas of btrfs: {e}")))?;
-    Ok(Quota::Full)
+    match btrfs::enable_quota(layers, Quota::Full) {
+        Ok(()) => Ok(Quota::Full),
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Err(error),
+        Err(error) => Err(unsupported(format!("quotas of btrfs: {error}"))),
+    }
+}
+
+/// What the file system has, as the kernel says it.
+fn quota_of(qgroups: &Path) -> Quota {
+    match fs::read_to_string(qgroups.join("mode")) {
+        Ok(mode) if mode.trim() == "squota" => Quota::Simple,
+        _ => Quota::Full,
+    }
 }
 
 fn is_btrfs(path: &Path) -> io::Result<bool> {
     Ok(rustix::fs::statfs(path)?.f_type as u64 == MAGIC && detached::is_mount_point(path)?)
-}
-
-/// Mounts the image, after making it at the first start.
-fn mount_image(image: &Path, at: &Path) -> io::Result<()> {
-    if !image.exists() {
-        make_image(image)?;
-    }
-    let file = OpenOptions::new().read(true).write(true).open(image)?;
-    let device = loopdev::attach(&file).map_err(|e| {
-        let advice = match e.kind() {
-            io::ErrorKind::NotFound => " (does `modprobe loop` help?)",
-            _ => "",
-        };
-        io::Error::new(e.kind(), format!("loop device for {}: {e}{advice}", image.display()))
-    })?;
-    let flags = MountFlags::NOATIME | MountFlags::NODEV;
-    mount(&device.path, at, "btrfs", flags, c"discard=async").map_err(|e| {
-        io::Error::new(io::Error::from(e).kind(), format!("mount {}: {e}", image.display()))
-    })
-}
-
-/// A sparse file of three quarters of the free space, formatted under another name until it is complete.
-fn make_image(image: &Path) -> io::Result<()> {
-    let directory = image.parent().unwrap_or(Path::new("/"));
-    let free = rustix::fs::statvfs(directory)?;
-    let size = (free.f_bavail * free.f_frsize / 4 * 3).max(GIB) / GIB * GIB;
-    let partial = image.with_extension("img.partial");
-    let _ = fs::remove_file(&partial);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-    file.set_len(size)?;
-    let output = Command::new("mkfs.btrfs")
-        .args(["--quiet", "--metadata", "single", "--data", "single", "--features", "no-holes"])
-        .arg(&partial)
-        .output()
-        .map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => unsupported("mkfs.btrfs is missing: install btrfs-progs"),
-            _ => e,
-        })?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(io::Error::other(format!("mkfs.btrfs: {why}")));
-    }
-    file.sync_all()?;
-    fs::rename(&partial, image)
 }
 
 /// The block device of the file system mounted at `store`.
@@ -157,7 +186,7 @@ fn qgroups_on(device: &Path) -> io::Result<PathBuf> {
 impl Btrfs {
     fn subvolume(&self, id: &SandboxId) -> io::Result<u64> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let layer = openat(&self.layers, id.as_str(), flags, Mode::empty())?;
+        let layer = openat(&self.opened.read().layers, id.as_str(), flags, Mode::empty())?;
         btrfs::subvolume_id(layer.as_fd())
     }
 
@@ -169,7 +198,7 @@ impl Btrfs {
         stale.extend(subvolume);
         for _ in 0..stale.len().min(FORGET_AT_ONCE) {
             let Some(group) = stale.pop_front() else { break };
-            match btrfs::remove_quota_group(self.layers.as_fd(), group) {
+            match btrfs::remove_quota_group(self.opened.read().layers.as_fd(), group) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => stale.push_back(group),
                 Err(error) => tracing::debug!(group, %error, "quota group not removed"),
                 Ok(()) => {}
@@ -186,26 +215,39 @@ impl Layers for Btrfs {
         }
     }
 
-    fn device(&self) -> Option<&Path> {
-        Some(&self.device)
+    fn device(&self) -> Option<PathBuf> {
+        Some(self.opened.read().device.clone())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if let Some(image) = &self.image {
+            image::check_room(image)?;
+        }
+        let usable = self.opened.read().is_usable()?;
+        if usable { Ok(()) } else { self.reopen() }
     }
 
     fn create(&self, id: &SandboxId, bytes: u64) -> io::Result<Layer> {
-        btrfs::create_subvolume(self.layers.as_fd(), id.as_str(), Some(bytes))?;
-        let mount = detached::clone_at(self.layers.as_fd(), id.as_str())?;
+        let opened = self.opened.read();
+        btrfs::create_subvolume(opened.layers.as_fd(), id.as_str(), Some(bytes))?;
+        point("layer.made");
+        let mount = detached::clone_at(opened.layers.as_fd(), id.as_str())?;
         furnish(mount.as_fd())?;
         Ok(Layer { mount, ids: Ids::FromZero })
     }
 
     fn usage(&self, id: &SandboxId) -> io::Result<u64> {
         let subvolume = self.subvolume(id)?;
-        let text = fs::read_to_string(self.qgroups.join(format!("0_{subvolume}/referenced")))?;
+        let text = fs::read_to_string(
+            self.opened.read().qgroups.join(format!("0_{subvolume}/referenced")),
+        )?;
         text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
     fn delete(&self, id: &SandboxId) -> io::Result<()> {
         let stale = (self.quota == Quota::Full).then(|| self.subvolume(id));
-        match btrfs::delete_subvolume(self.layers.as_fd(), id.as_str()) {
+        let deleted = btrfs::delete_subvolume(self.opened.read().layers.as_fd(), id.as_str());
+        match deleted {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             done => done?,
         }
@@ -217,7 +259,7 @@ impl Layers for Btrfs {
 
     fn ids(&self) -> io::Result<Vec<SandboxId>> {
         let mut ids = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        for entry in fs::read_dir(self.store.join("layers"))? {
             ids.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()));
         }
         Ok(ids)

@@ -4,12 +4,13 @@
 //! memory (tmpfs) where the kernel lacks those.
 
 mod btrfs;
+mod image;
 mod tmpfs;
 
 use std::{
     io,
     os::fd::{BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use soulbox_model::SandboxId;
@@ -39,8 +40,16 @@ pub(crate) trait Layers: Send + Sync + std::fmt::Debug {
     fn name(&self) -> &'static str;
 
     /// The block device that layers lie on, if they lie on one.
-    fn device(&self) -> Option<&Path> {
+    fn device(&self) -> Option<PathBuf> {
         None
+    }
+
+    /// Whether a sandbox may be made, after mending what can be mended. May block.
+    ///
+    /// # Errors
+    /// What is wrong with the store, and what to do about it.
+    fn check(&self) -> io::Result<()> {
+        Ok(())
     }
 
     /// Makes the layer of a sandbox, limited to `bytes`.

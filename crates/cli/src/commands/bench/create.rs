@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{
     Report, Row,
     floor::Floor,
+    load::Load,
     trip::{make, nothing, run as run_command, settle},
 };
 use crate::{
@@ -20,17 +21,20 @@ const WARM_UP: u32 = 5;
 pub(super) async fn run(
     settings: &Settings,
     subject: &Subject,
-    number: u32,
+    (number, load): (u32, bool),
     interrupt: &Interrupt,
 ) -> Result<Report> {
-    let work = async |floor: &Floor| measure(settings, subject, floor, number, interrupt).await;
+    let load = load.then(Load::start).transpose()?;
+    let load = load.as_ref();
+    let work =
+        async |floor: &Floor| measure(settings, subject, (floor, load), number, interrupt).await;
     Floor::beside(subject, work).await
 }
 
 async fn measure(
     settings: &Settings,
     subject: &Subject,
-    floor: &Floor,
+    (floor, load): (&Floor, Option<&Load>),
     number: u32,
     interrupt: &Interrupt,
 ) -> Result<Report> {
@@ -43,12 +47,15 @@ async fn measure(
         settle().await;
         // The quicker of two: the first one wakes what slept, and the floor is what is possible.
         let bare = floor.measure().await?.min(floor.measure().await?);
+        // What others do hits the create alone; the floor is what an idle machine can.
+        let working = load.map(Load::work);
         settle().await;
         let began = Instant::now();
         let (id, remote) = make(subject).await?;
         let answered = began.elapsed();
         let ran = run_command(&remote, &command).await;
         let total = began.elapsed();
+        drop(working);
         subject.server.kill(&id).await?;
         ran?;
         if round >= WARM_UP {
@@ -65,7 +72,14 @@ async fn measure(
         Row::above("create and first command", &mut totals, &bottom),
     ];
     let words = (
-        "over HTTP, one after the other: POST a sandbox, run /bin/true in it, read its exit code",
+        match load {
+            None => {
+                "over HTTP, one after the other: POST a sandbox, run /bin/true in it, read its exit code"
+            }
+            Some(_) => {
+                "the same beside a thread of foreign work for each processor: POST a sandbox, run /bin/true in it, read its exit code"
+            }
+        },
         "one process with the same namespaces, cgroups and root, made, run and reaped; the quicker of two",
     );
     let rows = std::iter::once(bottom).chain(rows).collect();

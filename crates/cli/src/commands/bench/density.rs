@@ -22,6 +22,8 @@ const MIB: f64 = (1 << 20) as f64;
 /// Lets the pool fill up and caches settle.
 const REST: Duration = Duration::from_secs(3);
 const REQUESTS: usize = 300;
+/// Sandboxes in a list.
+const PAGE: u32 = 100;
 const FREED_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(
@@ -73,6 +75,13 @@ async fn measure(
         subject.server.get(id).await?;
         requests.push(began.elapsed());
     }
+    let mut pages = Vec::new();
+    for _ in 0..REQUESTS {
+        interrupt.check()?;
+        let began = Instant::now();
+        subject.server.page(PAGE).await?;
+        pages.push(began.elapsed());
+    }
     let server = subject.data_dir.as_deref().map(resident).transpose()?;
 
     let mut kills = Vec::new();
@@ -105,6 +114,7 @@ async fn measure(
         ("idle sandboxes, and the API beside them", "none: these are figures of this machine");
     let rows = vec![
         Row::floor("GET a sandbox", &mut requests),
+        Row::floor("GET a list of 100", &mut pages),
         Row::floor("DELETE a sandbox", &mut kills),
     ];
     Ok(Report { figures, ..Report::new(subject, words, number as usize, rows) })

@@ -6,6 +6,7 @@ mod density;
 mod exec;
 mod files;
 mod floor;
+mod load;
 mod network;
 mod server;
 mod stats;
@@ -91,7 +92,9 @@ pub(super) async fn run(settings: &Settings, command: Bench) -> Result<()> {
 async fn measure(settings: &Settings, what: BenchLive, interrupt: &Interrupt) -> Result<Report> {
     let on = Subject::find(settings, what.on().template.clone(), interrupt).await?;
     let report = match what {
-        BenchLive::Create(args) => create::run(settings, &on, args.number, interrupt).await,
+        BenchLive::Create(args) => {
+            create::run(settings, &on, (args.number, args.load), interrupt).await
+        }
         BenchLive::Burst(args) => {
             burst::run(settings, &on, (args.number, args.rounds), interrupt).await
         }

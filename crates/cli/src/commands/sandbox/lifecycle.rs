@@ -20,13 +20,17 @@ const MIB: u64 = 1 << 20;
 pub(super) async fn create(server: &Server, output: &Output, args: Create) -> Result<()> {
     let secrets = !args.secret.is_empty();
     let env = if secrets { with_secrets(args.env, args.secret)? } else { args.env };
-    let network = (args.private || args.mask_host.is_some()).then(|| Network {
+    let governed = !args.allow_out.is_empty() || !args.deny_out.is_empty();
+    let network = (governed || args.private || args.mask_host.is_some()).then(|| Network {
+        allow_out: Some(args.allow_out),
+        deny_out: Some(args.deny_out),
         allow_public_traffic: Some(!args.private),
         mask_request_host: args.mask_host.map(Into::into),
         ..Network::default()
     });
     let new = NewSandboxV2 {
         network,
+        allow_internet_access: args.no_internet.then_some(false),
         template_id: args.template,
         timeout: Some(seconds(args.timeout)?),
         env_vars: Some(env.into_iter().collect()),
