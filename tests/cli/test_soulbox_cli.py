@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import re
 import subprocess
@@ -9,6 +10,8 @@ import time
 import uuid
 
 import pytest
+
+from harness.server import own_environment
 
 MISSING = "i" + "0" * 20
 
@@ -174,3 +177,20 @@ def test_bench_reports_its_ratio(soulbox, template):
     for what in ("create", "exec"):
         report = as_json(soulbox("bench", what, "-n", "10", "-t", template, "--json", timeout=120))
         assert "floor" in json.dumps(report)
+
+
+def test_bench_network_says_what_it_needs_of_the_server(soulbox, template):
+    done = soulbox("bench", "network", "-n", "1", "-t", template, "--json", code=None, timeout=60)
+    assert done.returncode != 0 and "--allow-private-egress" in done.stderr
+
+
+def test_bench_network_on_a_server_of_its_own(tmp_path):
+    command = [os.environ["SOULBOX_BIN"], "bench", "network", "-n", "50", "--rounds", "1", "--size", "64", "--idle", "100", "-t", "host", "--json"]
+    done = subprocess.run([*command, "--data-dir", tmp_path / "none"], capture_output=True, text=True, env=own_environment(), timeout=120)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    figures = {figure["name"]: figure for figure in report["figures"]}
+    assert len(report["rows"]) == 2 and report["temporary_server"]
+    assert figures["one flow, through"]["ratio"] > 0.1 and figures["50 flows, through"]["ratio"] > 0.1
+    assert figures["server's memory for each idle flow"]["value"] < 64
+

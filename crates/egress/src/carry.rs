@@ -7,7 +7,7 @@ use std::{io, os::fd::OwnedFd, time::Duration};
 
 use rustix::{
     net::Shutdown,
-    pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
+    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
 use tokio::{
     io::Interest,
@@ -19,9 +19,9 @@ use tokio::{
 const BUFFER: usize = 16 * 1024;
 /// So many full buffers one after the other are a bulk transfer.
 const FULL: u32 = 8;
-/// What is asked of a pipe at once, in bytes. It has 16 places, of which each holds a piece of at most
-/// 32 KiB of what arrived; that is no memory of anybody's, and the reason why pipes are few.
-const PIPED: usize = 512 * 1024;
+/// What a pipe holds, in bytes: a place for each page. That is no memory of anybody's, and the reason why
+/// pipes are few.
+const PIPED: usize = 256 * 1024;
 /// A pipe that nothing comes through for so long is given back.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -109,6 +109,8 @@ impl<'a> Pipe<'a> {
     fn open([first, second]: [&'a Pipes; 2]) -> Option<Self> {
         let turns = [first.0.try_acquire().ok()?, second.0.try_acquire().ok()?];
         let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        // A smaller one, where the kernel grants no more, only takes more turns.
+        let _ = fcntl_setpipe_size(&into, PIPED);
         Some(Self { into, out, _turns: turns })
     }
 

@@ -14,9 +14,9 @@ export async function create(t, options = {}) {
   return sandbox
 }
 
-/** A test with a fresh sandbox; `limit` bounds it in milliseconds. */
-export function scenario(name, body, { limit = 60_000, skip = false } = {}) {
-  nodeTest(name, { timeout: limit, skip }, async (t) => body(await create(t), t))
+/** A test with a fresh sandbox, made with `options`; `limit` bounds it in milliseconds. */
+export function scenario(name, body, { limit = 60_000, skip = false, options = {} } = {}) {
+  nodeTest(name, { timeout: limit, skip }, async (t) => body(await create(t, options), t))
 }
 
 export async function eventually(check, within = 10_000) {

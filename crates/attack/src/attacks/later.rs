@@ -62,12 +62,15 @@ pub(super) const ATTACKS: &[Attack] = &[
             "takes longer than a battery may; the comparison has a unit test in the agent",
         )
     },
-    later(
-        "identity-granted-secrets",
-        Identity,
-        "a granted secret in memory, logs, redirects, echoes",
-        "there are no granted secrets",
-    ),
+    Attack {
+        defence: "the sandbox never holds the value: the host sets it, towards verified hosts alone",
+        ..later(
+            "identity-granted-secrets",
+            Identity,
+            "a granted secret in memory, logs, redirects, echoes",
+            "needs servers that the sandbox may reach; held by the tests of the network",
+        )
+    },
     later(
         "identity-audit-log",
         Identity,

@@ -16,7 +16,8 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
 };
-use hyper::{body::Incoming, service::service_fn};
+use http_body_util::{BodyExt, Limited};
+use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -39,6 +40,9 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// Of the headers of one message, in bytes.
 const HEADERS: usize = 64 * 1024;
+/// Of a refused request's body that is read before the answer, in bytes, and for how long.
+const UNREAD: usize = 256 * 1024;
+const UNREAD_WITHIN: Duration = Duration::from_secs(2);
 /// Requests of one connection at a time.
 const STREAMS: u32 = 64;
 
@@ -182,13 +186,41 @@ impl Exchange {
     }
 
     async fn pass_on(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+        // As the policy is now, not as it was when the connection began.
+        let policy = Arc::clone(&self.shared.policy.borrow());
+        let (scrub, inside) = match self.prepare(policy.egress(), &mut request).await {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                // An answer amid a request is lost on many clients.
+                let rest = Limited::new(request.into_body(), UNREAD);
+                let _ = timeout(UNREAD_WITHIN, rest.collect()).await;
+                return Err(failure);
+            }
+        };
+        let mut response = self.upstream.send(&policy, request).await?;
+        if let Some(inside) = inside
+            && response.status() == StatusCode::SWITCHING_PROTOCOLS
+        {
+            let outside = hyper::upgrade::on(&mut response);
+            tokio::spawn(join(inside, outside));
+        }
+        Ok(returned(response, scrub))
+    }
+
+    /// Judges a request and gives it its headers.
+    async fn prepare(
+        &self,
+        egress: &Egress,
+        request: &mut Request<Incoming>,
+    ) -> Result<(Scrub, Option<OnUpgrade>), Failure> {
         if request.method() == Method::CONNECT {
             return Err(Failure::Method);
         }
         let host = self.upstream.host();
-        if named(&request).as_ref() != Some(host) {
+        if named(request).as_ref() != Some(host) {
             return Err(Failure::Misdirected);
         }
+        self.judge(egress, request)?;
         let wanted = upgrade(request.headers());
         for name in HOP_BY_HOP {
             request.headers_mut().remove(name);
@@ -198,10 +230,7 @@ impl Exchange {
             request.headers_mut().insert(header::CONNECTION, keep);
             request.headers_mut().insert(header::UPGRADE, protocol.clone());
         }
-        // As the policy is now, not as it was when the connection began.
-        let policy = Arc::clone(&self.shared.policy.borrow());
-        self.judge(policy.egress(), &request)?;
-        let scrub = match policy.egress().transform(host) {
+        let scrub = match egress.transform(host) {
             None => Scrub::default(),
             Some(transform) => {
                 let owner = self.shared.owner();
@@ -211,19 +240,9 @@ impl Exchange {
                     .map_err(Failure::Refused)?
             }
         };
-        let inside = wanted.is_some().then(|| hyper::upgrade::on(&mut request));
-        let mut response = self.upstream.send(&policy, request).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let outside = hyper::upgrade::on(&mut response);
-            if let Some(inside) = inside {
-                tokio::spawn(join(inside, outside));
-            }
-        }
-        Ok(returned(response, scrub))
+        Ok((scrub, wanted.is_some().then(|| hyper::upgrade::on(request))))
     }
-}
 
-impl Exchange {
     fn judge(&self, egress: &Egress, request: &Request<Incoming>) -> Result<(), Failure> {
         let (host, method, path) = (self.upstream.host(), request.method(), request.uri().path());
         if !egress.permits(method.as_str(), host, path) {
@@ -284,7 +303,7 @@ fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::UPGRADE).filter(|_| asks).cloned()
 }
 
-async fn join(inside: hyper::upgrade::OnUpgrade, outside: hyper::upgrade::OnUpgrade) {
+async fn join(inside: OnUpgrade, outside: OnUpgrade) {
     if let (Ok(inside), Ok(outside)) = tokio::join!(inside, outside) {
         let (mut inside, mut outside) = (TokioIo::new(inside), TokioIo::new(outside));
         let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;

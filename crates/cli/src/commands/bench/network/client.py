@@ -7,7 +7,11 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 def connect():
     stream = socket.create_connection((address, port), 10)
-    if stream.recv(1) != b"+":
+    try:
+        greeted = stream.recv(1) == b"+"
+    except ConnectionError:
+        greeted = False
+    if not greeted:
         sys.exit("refused")
     return stream
 
