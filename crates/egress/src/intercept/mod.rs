@@ -22,6 +22,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use parking_lot::Mutex;
 use soulbox_model::network::{Domain, Egress};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -94,9 +95,10 @@ async fn answer_all<S>(shared: Arc<Shared>, upstream: Upstream, stream: S) -> io
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let exchange = Arc::new(Exchange { shared, upstream });
+    let exchange = Arc::new(Exchange { shared, upstream, upgraded: Mutex::default() });
+    let served = Arc::clone(&exchange);
     let service = service_fn(move |request| {
-        let exchange = Arc::clone(&exchange);
+        let exchange = Arc::clone(&served);
         async move { Ok::<_, Infallible>(exchange.answer(request).await) }
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -115,7 +117,13 @@ where
     server
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await
-        .map_err(io::Error::other)
+        .map_err(io::Error::other)?;
+    // Here, so that it ends with the flow.
+    let upgraded = exchange.upgraded.lock().take();
+    if let Some((inside, outside)) = upgraded {
+        join(inside, outside).await;
+    }
+    Ok(())
 }
 
 /// Why a request is not answered by the host.
@@ -141,6 +149,8 @@ impl From<Undialled> for Failure {
 struct Exchange {
     shared: Arc<Shared>,
     upstream: Upstream,
+    /// Both sides of a connection that leaves HTTP; nothing else follows on it.
+    upgraded: Mutex<Option<(OnUpgrade, OnUpgrade)>>,
 }
 
 impl Exchange {
@@ -202,7 +212,7 @@ impl Exchange {
             && response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
             let outside = hyper::upgrade::on(&mut response);
-            tokio::spawn(join(inside, outside));
+            *self.upgraded.lock() = Some((inside, outside));
         }
         Ok(returned(response, scrub))
     }
