@@ -7,7 +7,10 @@
 mod conduit;
 mod error;
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 pub use conduit::Conduit;
@@ -45,6 +48,15 @@ pub struct Bind {
     pub source: PathBuf,
     /// Absolute path inside; the directory must exist in a layer.
     pub target: PathBuf,
+}
+
+/// What [`Engine::freeze`] kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// Where in the directory the layer begins.
+    pub layer: PathBuf,
+    /// What it takes on disk.
+    pub bytes: u64,
 }
 
 /// What an engine must remember to find a sandbox again after a restart; opaque to others.
@@ -115,6 +127,24 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Ends a sandbox and removes all it had. Ending an unknown one is a success. Returns when its
     /// processes are dead; files and namespaces may be removed in the background.
     async fn destroy(&self, id: &SandboxId) -> Result<()>;
+
+    /// Ends a sandbox and keeps what it wrote as the directory `into`, which must not exist, on the
+    /// file system of the engine's store. Files have the ids 0 to 65535 there, as in every layer of
+    /// a template, and nothing changes them any more. On error nothing is left, neither of the
+    /// sandbox nor of the layer.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] by an engine that keeps no layers; [`Error::Gone`].
+    async fn freeze(&self, id: &SandboxId, into: &Path) -> Result<Frozen> {
+        let _ = into;
+        self.destroy(id).await?;
+        Err(Error::Unsupported(format!("the engine `{}` keeps no layers", self.name())))
+    }
+
+    /// Gives up what it made ahead of `layer`, which is about to be deleted and which no sandbox uses.
+    async fn release(&self, layer: &Path) {
+        let _ = layer;
+    }
 
     /// Removes what belongs to no sandbox in `keep`; called once at start. Returns how many it removed.
     async fn sweep(&self, keep: &HashSet<SandboxId>) -> Result<usize>;

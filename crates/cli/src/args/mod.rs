@@ -1,5 +1,6 @@
 //! The command line: what may be typed, and what it is turned into.
 
+pub mod exec;
 pub mod sandbox;
 pub mod secret;
 pub mod team;
@@ -94,6 +95,11 @@ pub enum Command {
     /// Create, use and end sandboxes.
     #[command(subcommand, visible_alias = "sbx")]
     Sandbox(sandbox::Sandbox),
+    /// Run code in a runtime, in a sandbox of its own.
+    Exec(exec::Exec),
+    /// What code can be run by.
+    #[command(subcommand)]
+    Runtime(exec::Runtime),
     /// Create, list and revoke API keys in the data directory; needs no running server.
     #[command(subcommand)]
     Key(Key),
@@ -263,9 +269,23 @@ pub enum Template {
     /// List templates and whether they are ready.
     #[command(visible_alias = "ls")]
     List,
-    /// Prepare a built-in template: `base` (a Debian userland) or `host` (this machine's /usr).
-    #[command(after_help = "Examples:\n  soulbox template build base")]
+    /// Prepare a template: `base` (a Debian userland), `host` (this machine's /usr), or a runtime's.
+    #[command(
+        after_help = "Examples:\n  soulbox template build base\n  soulbox template build deno"
+    )]
     Build { name: String },
+    /// Remove derived templates that no sandbox stands on and nobody asked for lately.
+    #[command(after_help = "\
+Examples:
+  soulbox template prune
+  soulbox template prune --unused-for 0s --json
+
+Parents of templates that stay are kept, too. With --json it prints an array of name, templateID and sizeBytes.")]
+    Prune {
+        /// Only those that nobody asked for in this time.
+        #[arg(long, value_parser = duration, default_value = "7d", value_name = "DURATION")]
+        unused_for: Duration,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,8 +4,10 @@ mod bench;
 mod completions;
 mod doctor;
 mod env;
+mod exec;
 mod interrupt;
 mod key;
+mod runtime;
 pub(crate) mod sandbox;
 mod secret;
 mod serve;
@@ -25,6 +27,8 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Serve(args) => serve::run(settings, args).await,
         Command::Env(args) => env::run(settings, args),
         Command::Sandbox(command) => sandbox::run(settings, command).await,
+        Command::Exec(args) => exec::run(settings, args).await,
+        Command::Runtime(command) => runtime::run(settings, &command),
         Command::Team(command) => team::run(settings, command).await,
         Command::Secret(command) => secret::run(settings, command).await,
         Command::Key(command) => key::run(settings, command).await,

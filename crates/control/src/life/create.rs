@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use soulbox_engine::{Bind, Reserved, Rootfs, SandboxSpec};
+use soulbox_engine::{Reserved, SandboxSpec};
 use soulbox_image::Template;
 use soulbox_model::{ENVD_VERSION, Error, Result, TeamId, boot::AgentConfig};
 use soulbox_store::{Idempotency, SandboxRow};
@@ -12,6 +12,7 @@ use super::{Cause, repeat::Lead};
 use crate::{
     admit,
     core::{Core, now},
+    derive::rootfs,
     failure,
     live::Live,
     types::{Create, Sandbox, State},
@@ -64,7 +65,7 @@ impl Core {
     ) -> Result<Arc<Live>> {
         // Again, since this runs in a task that `close` waits for once it started.
         self.check_open()?;
-        let template = self.templates.resolve(&request.template)?;
+        let template = self.templates.resolve_for(team, &request.template)?;
         let mut request = self.with_secrets(team, request).await?;
         let slot = self.registry.take_slot()?;
         let spec = SandboxSpec { rootfs: rootfs(&template), resources: self.resources };
@@ -189,13 +190,4 @@ impl Core {
     pub(crate) fn access_token(&self, row: &SandboxRow) -> Option<String> {
         row.secure.then(|| self.store.secret().derive(ACCESS_TOKEN, row.id.as_str().as_bytes()))
     }
-}
-
-fn rootfs(template: &Template) -> Rootfs {
-    let binds = template
-        .binds
-        .iter()
-        .map(|(source, target)| Bind { source: source.clone(), target: target.clone() })
-        .collect();
-    Rootfs { layers: template.layers.clone(), binds }
 }

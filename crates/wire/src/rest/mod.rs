@@ -28,7 +28,10 @@ pub use sandbox::{
     Refresh, Resume, Sandbox, SandboxDetail, SandboxState, Timeout, VolumeMount,
 };
 pub use secret::{BoundSecret, NewSecret, PutSecret, Secret, SecretUpdate};
-pub use soulbox::{NewPortPass, PortPass, ServerStatus, TemplateProgress, TemplateState};
+pub use soulbox::{
+    DerivedFile, DerivedStep, DerivedTemplate, NewPortPass, PortPass, PruneTemplates,
+    PrunedTemplate, SandboxUsage, ServerStatus, TemplateProgress, TemplateState,
+};
 pub use template::{BuildStatus, Template, TemplateAlias, TemplateUser};
 
 /// The `clientID` of every sandbox. Old clients append it to the sandbox id, so it must be a

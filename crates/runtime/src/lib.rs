@@ -1,0 +1,6 @@
+//! Runtimes: how each one runs code in a sandbox, and what its template is made of.
+//!
+//! It says what to run and what to put where; it starts nothing itself and knows neither servers
+//! nor sandboxes. Start reading at [`adapters::Adapter`].
+
+pub mod adapters;
