@@ -10,9 +10,9 @@ if (/^\s*import[\s{*]/m.test(source)) {
   process.exit(78)
 }
 const script = source
-  .replace(/^(\s*)export\s+default\s+(async\s+)?function\s*(\w*)/m, '$1globalThis.__handler = $2function $3')
-  .replace(/^(\s*)export\s+default\s+/m, '$1globalThis.__handler = ')
-  .replace(/^(\s*)export\s+(?=(async\s+)?(const|let|var|function|class)\b)/gm, '$1')
+  .replace(/(^|;)(\s*)export\s+default\s+(async\s+)?function\s*(\w*)/m, '$1$2globalThis.__handler = $3function $4')
+  .replace(/(^|;)(\s*)export\s+default\s+/m, '$1$2globalThis.__handler = ')
+  .replace(/(^|;)(\s*)export\s+(?=(async\s+)?(const|let|var|function|class)\b)/gm, '$1$2')
 
 const runtime = new EdgeRuntime({ initialCode: script })
 runtime.evaluate(`if (globalThis.__handler) addEventListener('fetch', (event) =>
