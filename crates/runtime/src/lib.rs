@@ -1,0 +1,3 @@
+//! Runtimes of projects: which one a directory is for. Start with [`detect`].
+
+pub mod detect;
