@@ -6,7 +6,7 @@ use semver::Version;
 use soulbox_model::Port;
 
 use crate::{
-    Diagnostics,
+    Against, Diagnostics,
     overrides::Override,
     validate,
     value::{BaseImage, Text, VersionRequest},
@@ -105,7 +105,7 @@ impl Project {
     /// # Errors
     /// Everything that is wrong with it, in the order of the text.
     pub fn parse(source: &str, file_name: &str) -> Result<Self, Diagnostics> {
-        validate::project(source, file_name, &[])
+        Self::parse_with(source, file_name, &[])
     }
 
     /// The same with `overrides` in the place of what the file says, later ones over earlier ones.
@@ -117,7 +117,9 @@ impl Project {
         file_name: &str,
         overrides: &[Override],
     ) -> Result<Self, Diagnostics> {
-        validate::project(source, file_name, overrides)
+        let against = Against { overrides: overrides.to_vec(), cores: None };
+        let context = validate::Context { against: &against, dir: None };
+        validate::project(source, file_name, context)
     }
 
     /// The secrets that the environment wants, by the names in the store, each once.

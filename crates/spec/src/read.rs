@@ -72,13 +72,7 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         let form = keys::table(table)?.key(key)?.form;
         let entry = self.entry(table, key)?;
-        self.text(
-            &entry.node,
-            &format!("{table}.{key}"),
-            form.words(),
-            |found| instead(form, found),
-            parse,
-        )
+        self.text(&entry.node, &format!("{table}.{key}"), form.words(), parse)
     }
 
     pub(crate) fn flag(&mut self, table: &str, key: &str) -> Option<bool> {
@@ -120,18 +114,12 @@ impl<'a> Reader<'a> {
         let mut all = Vec::with_capacity(items.len());
         for node in items {
             let program = Some(node.place.span.start) == first;
-            let argument = self.text(
-                node,
-                &field,
-                "a string",
-                |found| quoted(found),
-                |text| {
-                    if program && text.trim().is_empty() {
-                        return Err(Wrong::new("names no program", "a program and its arguments"));
-                    }
-                    Ok(text.to_owned())
-                },
-            );
+            let argument = self.text(node, &field, "a string", |text| {
+                if program && text.trim().is_empty() {
+                    return Err(Wrong::new("names no program", "a program and its arguments"));
+                }
+                Ok(text.to_owned())
+            });
             all.extend(argument);
         }
         (all.len() == items.len()).then_some(all)
@@ -143,11 +131,10 @@ impl<'a> Reader<'a> {
         node: &Node,
         field: &str,
         expected: &str,
-        instead: impl Fn(&Value) -> Option<String>,
         parse: impl Fn(&str) -> Parsed<T>,
     ) -> Option<T> {
         let Value::String { text, .. } = &node.value else {
-            let instead = instead(&node.value);
+            let instead = as_string(&node.value, parse);
             self.wrong_type(node, field, expected, instead);
             return None;
         };
@@ -192,20 +179,22 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The same value as a string.
-pub(crate) fn quoted(found: &Value) -> Option<String> {
-    match found {
-        Value::Number(number) => Some(format!("\"{number}\"")),
-        Value::Flag(flag) => Some(format!("\"{flag}\"")),
-        _ => None,
+/// The same value as a string, or the nearest one that `parse` takes.
+fn as_string<T>(found: &Value, parse: impl Fn(&str) -> Parsed<T>) -> Option<String> {
+    let text = match found {
+        Value::Number(number) => number.clone(),
+        Value::Flag(flag) => flag.to_string(),
+        _ => return None,
+    };
+    match parse(&text) {
+        Ok(_) => Some(format!("\"{text}\"")),
+        Err(wrong) => wrong.instead.map(|text| format!("\"{text}\"")),
     }
 }
 
-/// What was probably meant by a value of another type.
+/// What was probably meant by a value of another type, where no string was expected.
 fn instead(form: Form, found: &Value) -> Option<String> {
     match (form, found) {
-        (Form::Bytes, Value::Number(number)) => Some(format!("\"{number}MB\"")),
-        (Form::Time, Value::Number(number)) => Some(format!("\"{number}s\"")),
         (Form::Flag, Value::String { text, .. }) => match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => Some("true".to_owned()),
             "false" | "no" | "off" | "0" => Some("false".to_owned()),
@@ -219,8 +208,7 @@ fn instead(form: Form, found: &Value) -> Option<String> {
         (Form::Ports, Value::Number(number)) => Some(format!("[{number}]")),
         (Form::Hosts, Value::String { text, .. }) => Some(format!("[{text:?}]")),
         (Form::Arguments, Value::String { text, .. }) => argument_list(text),
-        (Form::Flag | Form::Ports | Form::Hosts | Form::Arguments | Form::Strings, _) => None,
-        (_, found) => quoted(found),
+        _ => None,
     }
 }
 

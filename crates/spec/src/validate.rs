@@ -1,16 +1,19 @@
 //! From text to a project, or to everything that is wrong.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Component, Path},
+};
 
 use semver::Version;
 use soulbox_model::Port;
 
 use crate::{
-    Commands, Diagnostics, Identity, Limits, Network, Project, Security, TemplateSpec,
+    Against, Commands, Diagnostics, Identity, Limits, Network, Project, ProjectDir, Security,
+    TemplateSpec,
     diagnostic::{Diagnostic, Kind, Source},
     keys,
-    overrides::Override,
-    read::{Reader, quoted},
+    read::Reader,
     suggest,
     tree::{self, Entry, Node, Place, Value},
     value::{self, BaseImage, Parsed, Text, VersionRequest, Wrong},
@@ -21,15 +24,23 @@ const MAX_ENTRIES: usize = 256;
 /// Least disk, in bytes.
 const MIN_DISK: u64 = 1_000_000;
 
+/// What a file is read with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub against: &'a Against,
+    /// Where the programs of the project lie, if that is known.
+    pub dir: Option<&'a ProjectDir>,
+}
+
 pub(crate) fn project(
     text: &str,
     file_name: &str,
-    overrides: &[Override],
+    context: Context<'_>,
 ) -> Result<Project, Diagnostics> {
     let mut sources = vec![Source { name: file_name.to_owned(), text: text.to_owned() }];
     let mut problems = Vec::new();
     let mut root = tree::parse(text, 0, &mut problems);
-    for over in overrides {
+    for over in &context.against.overrides {
         let index = sources.len();
         sources.push(Source { name: over.origin.clone(), text: over.text.clone() });
         root.overlay(tree::parse(&over.text, index, &mut problems));
@@ -42,10 +53,29 @@ pub(crate) fn project(
     if !broken {
         reader.required();
     }
-    match assemble(&mut reader) {
+    match assemble(&mut reader, context) {
         Some(project) if reader.problems.is_empty() => Ok(project),
-        _ => Err(Diagnostics::new(sources, reader.problems)),
+        _ => {
+            let problems = without_echoes(&sources, reader.problems);
+            Err(Diagnostics::new(sources, problems))
+        }
     }
+}
+
+/// Without problems of values on lines that could not be read: they are of what was made up in their
+/// place.
+fn without_echoes(sources: &[Source], mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let line = |problem: &Diagnostic| {
+        let source = sources.get(problem.place.source)?;
+        Some((problem.place.source, source.position(problem.place.span.start).line))
+    };
+    let syntax = |problem: &&Diagnostic| problem.kind == Kind::Syntax;
+    let broken: HashSet<_> = problems.iter().filter(syntax).filter_map(line).collect();
+    if !broken.is_empty() {
+        problems
+            .retain(|p| p.kind == Kind::Syntax || line(p).is_none_or(|at| !broken.contains(&at)));
+    }
+    problems
 }
 
 /// Notes tables and keys that are none.
@@ -87,11 +117,11 @@ fn unknown(entry: &Entry, what: &str, table: Option<&str>) -> Diagnostic {
 }
 
 /// Reads every value, so that every problem is found; `None` where one is missing.
-fn assemble(reader: &mut Reader<'_>) -> Option<Project> {
+fn assemble(reader: &mut Reader<'_>, context: Context<'_>) -> Option<Project> {
     let identity = identity(reader);
     let template = template(reader);
-    let commands = commands(reader);
-    let resources = limits(reader);
+    let commands = commands(reader, context.dir);
+    let resources = limits(reader, context.against.cores);
     let environment = environment(reader);
     let network = network(reader);
     let mut flag = |key| reader.flag("security", key).unwrap_or(false);
@@ -182,7 +212,7 @@ fn strings<T>(
                 .expected(wrong.expected),
             );
         }
-        let value = reader.text(&entry.node, &field, "a string", quoted, &parse);
+        let value = reader.text(&entry.node, &field, "a string", &parse);
         all.extend(value.map(|value| (entry.key.clone(), value)));
     }
     all
@@ -199,14 +229,63 @@ fn bounded(reader: &mut Reader<'_>, field: &str, count: usize, place: Option<&Pl
     }
 }
 
-fn commands(reader: &mut Reader<'_>) -> Option<Commands> {
+fn commands(reader: &mut Reader<'_>, dir: Option<&ProjectDir>) -> Option<Commands> {
+    for key in ["start", "ready", "test"] {
+        program_stays(reader, key, dir);
+    }
     let start = reader.arguments("commands", "start");
     let ready = reader.arguments("commands", "ready");
     let test = reader.arguments("commands", "test");
     Some(Commands { start: start?, ready, test })
 }
 
-fn limits(reader: &mut Reader<'_>) -> Limits {
+/// Notes a program that is given by a path, and lies outside of the project.
+fn program_stays(reader: &mut Reader<'_>, key: &str, dir: Option<&ProjectDir>) {
+    let Some(entry) = reader.entry("commands", key) else { return };
+    let Value::Array(items) = &entry.node.value else { return };
+    let Some((node, Value::String { text, .. })) = items.first().map(|node| (node, &node.value))
+    else {
+        return;
+    };
+    let path = Path::new(text);
+    if !text.contains('/') || path.is_absolute() || text.contains('\0') {
+        return;
+    }
+    if climbs(path) || dir.is_some_and(|dir| dir.leaves(path)) {
+        let field = format!("commands.{key}");
+        reader.note(
+            Diagnostic::new(
+                Kind::Path,
+                node.place.clone(),
+                format!("`{field}` leaves the project"),
+            )
+            .field(field)
+            .expected("a program in the directory of the file, which no link leads out of"),
+        );
+    }
+}
+
+/// Whether `..` leads above where the path begins.
+fn climbs(path: &Path) -> bool {
+    let mut depth = 0i32;
+    path.components().any(|part| {
+        match part {
+            Component::ParentDir => depth -= 1,
+            Component::Normal(_) => depth += 1,
+            _ => {}
+        }
+        depth < 0
+    })
+}
+
+fn limits(reader: &mut Reader<'_>, host: Option<u32>) -> Limits {
+    let cores = |text: &str| match (value::cores(text)?, host) {
+        (millis, Some(host)) if millis > host.saturating_mul(1000) => {
+            let why = format!("is more than the {host} cores of this host");
+            Err(Wrong::new(why, "at most what the host has"))
+        }
+        (millis, _) => Ok(millis),
+    };
     let least = |least: u64, expected: &'static str| {
         move |text: &str| match value::bytes(text)? {
             few if few < least => Err(Wrong::new("is too little", expected)),
@@ -216,7 +295,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     let fallback = Limits::default();
     let memory = reader.string("resources", "memory", least(value::MIN_MEMORY, "at least 128MB"));
     Limits {
-        cpu_millis: reader.string("resources", "cpu", value::cores).unwrap_or(fallback.cpu_millis),
+        cpu_millis: reader.string("resources", "cpu", cores).unwrap_or(fallback.cpu_millis),
         memory_bytes: memory.unwrap_or(fallback.memory_bytes),
         disk_bytes: reader
             .string("resources", "disk", least(MIN_DISK, "at least 1MB"))
@@ -233,7 +312,7 @@ fn environment(reader: &mut Reader<'_>) -> BTreeMap<String, Text> {
 fn network(reader: &mut Reader<'_>) -> Network {
     let ports = list(reader, "ports", port);
     let domains = list(reader, "domains", |reader, node| {
-        reader.text(node, "network.domains", "a host name", |_| None, value::host_name)
+        reader.text(node, "network.domains", "a host name", value::host_name)
     });
     if ports.is_empty()
         && !domains.is_empty()

@@ -10,6 +10,7 @@ mod version;
 pub use host::host_name;
 pub use image::BaseImage;
 pub use interpolation::{Part, Text};
+pub(crate) use name::nearest as nearest_label;
 pub use name::{label, variable};
 pub use units::{
     MAX_TIMEOUT, MIN_MEMORY, bytes, cores, duration, show_bytes, show_cores, show_duration,

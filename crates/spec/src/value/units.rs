@@ -165,7 +165,10 @@ pub fn show_bytes(bytes: u64) -> String {
 /// In the form that [`duration`] takes.
 pub fn show_duration(time: Duration) -> String {
     let seconds = time.as_secs();
-    let best = TIMES.iter().rev().find(|(_, factor)| seconds >= *factor && seconds % factor == 0);
+    let best = TIMES
+        .iter()
+        .rev()
+        .find(|(_, factor)| seconds >= *factor && seconds.is_multiple_of(*factor));
     let (unit, factor) = best.copied().unwrap_or(("s", 1));
     format!("{}{unit}", seconds / factor)
 }
