@@ -8,7 +8,7 @@ mod agent;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use soulbox_engine::{Engine, Rootfs, SandboxSpec};
+use soulbox_engine::{Engine, Rootfs, SandboxSpec, Without};
 use soulbox_image::{
     Error, Template, Unused,
     derived::{Derived, Job, Plan, Prepared, Preparer},
@@ -147,7 +147,7 @@ pub(crate) fn rootfs(template: &Template) -> Rootfs {
             target: target.clone(),
         })
         .collect();
-    Rootfs { layers: template.layers.clone(), binds }
+    Rootfs { layers: template.layers.clone(), binds, without: Without::default() }
 }
 
 impl Core {

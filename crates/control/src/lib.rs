@@ -42,7 +42,7 @@ use uuid::Uuid;
 use crate::core::Core;
 pub use crate::types::{
     Caller, Config, Create, Direction, Level, Limits, ListFilter, Listed, LogLine, LogQuery, Order,
-    Page, Sample, Sandbox, State,
+    Page, Sample, Sandbox, Shape, State,
 };
 
 /// The control plane of one server. Clones share it; when the last one goes, its background work

@@ -41,6 +41,18 @@ pub struct Rootfs {
     pub layers: Vec<PathBuf>,
     /// Host directories that appear read-only inside.
     pub binds: Vec<Bind>,
+    /// What is taken from it.
+    #[serde(default)]
+    pub without: Without,
+}
+
+/// What a root file system can do without.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Without {
+    /// Set-user-id files and file capabilities gain nothing.
+    pub setuid: bool,
+    /// Nothing can be written but `/tmp` and `/run`, which lie in memory.
+    pub writes: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

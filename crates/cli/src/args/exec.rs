@@ -1,6 +1,6 @@
 //! `soulbox exec` and `soulbox runtime`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use soulbox_runtime::adapters::{self, Grant, Jsc, Options, Permissions};
@@ -14,6 +14,7 @@ Examples:
   soulbox exec --runtime deno --allow-net=example.org main.ts -- --verbose
   echo 'console.log(process.version)' | soulbox exec --runtime node -
   soulbox exec --runtime workerd --request '/hello?name=you' worker.mjs
+  soulbox exec -- ls -la                in the project that is up in this directory
   soulbox exec --runtime bun --json -e 'console.log(Bun.version)' | jq .duration_ms
 
 The first use of a runtime builds its template, which takes a download; later ones find it.
@@ -26,16 +27,19 @@ pub struct Exec {
     /// What runs the code.
     #[arg(short, long, value_name = "RUNTIME")]
     #[arg(value_parser = PossibleValuesParser::new(adapters::all().iter().map(|a| a.name())))]
-    pub runtime: String,
+    pub runtime: Option<String>,
     /// File with the code, or - for standard input.
-    #[arg(required_unless_present = "eval", value_name = "FILE")]
+    #[arg(value_name = "FILE", requires = "runtime")]
     pub file: Option<String>,
     /// The code itself.
-    #[arg(short, long, value_name = "CODE", conflicts_with = "file")]
+    #[arg(short, long, value_name = "CODE", conflicts_with = "file", requires = "runtime")]
     pub eval: Option<String>,
-    /// For the program.
+    /// For the program; without --runtime the command itself.
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<String>,
+    /// Directory of the project that is up; only without --runtime.
+    #[arg(long, value_name = "DIR", default_value = ".", conflicts_with = "runtime")]
+    pub project: PathBuf,
     /// How long it may run.
     #[arg(long, value_parser = duration, default_value = "60s", value_name = "DURATION")]
     pub timeout: Duration,

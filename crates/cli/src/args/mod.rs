@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and what it is turned into.
 
 pub mod exec;
+pub mod project;
 pub mod sandbox;
 pub mod secret;
 pub mod team;
@@ -95,7 +96,19 @@ pub enum Command {
     /// Create, use and end sandboxes.
     #[command(subcommand, visible_alias = "sbx")]
     Sandbox(sandbox::Sandbox),
-    /// Run code in a runtime, in a sandbox of its own.
+    /// Start a project, wait until it is ready, and follow it until Ctrl-C ends it.
+    Run(project::Run),
+    /// Start a project and leave it running.
+    Up(project::Up),
+    /// List what runs of projects.
+    Ps(project::Ps),
+    /// Show what a project that is up has said.
+    Logs(project::Logs),
+    /// End a project that is up.
+    Down(project::Down),
+    /// Run a project's tests in a sandbox of their own.
+    Test(project::Test),
+    /// Run code in a runtime, or a command in a project that is up.
     Exec(exec::Exec),
     /// What code can be run by.
     #[command(subcommand)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use soulbox_engine::{Reserved, SandboxSpec};
+use soulbox_engine::{Reserved, Rootfs, SandboxSpec, Without};
 use soulbox_image::Template;
 use soulbox_model::{ENVD_VERSION, Error, Result, TeamId, boot::AgentConfig};
 use soulbox_store::{Idempotency, SandboxRow};
@@ -15,7 +15,7 @@ use crate::{
     derive::rootfs,
     failure,
     live::Live,
-    types::{Create, Sandbox, State},
+    types::{Create, Sandbox, Shape, State},
 };
 
 const ACCESS_TOKEN: &str = "sandbox access token";
@@ -68,7 +68,7 @@ impl Core {
         let template = self.templates.resolve_for(team, &request.template)?;
         let mut request = self.with_secrets(team, request).await?;
         let slot = self.registry.take_slot()?;
-        let spec = SandboxSpec { rootfs: rootfs(&template), resources: self.resources };
+        let spec = self.spec(&template, &request.shape);
         let reserved =
             self.engine.reserve(spec).await.map_err(|e| failure::of_creation(None, e))?;
         let id = reserved.id.clone();
@@ -141,6 +141,14 @@ impl Core {
         }));
     }
 
+    fn spec(&self, template: &Template, shape: &Shape) -> SandboxSpec {
+        let without = Without { setuid: shape.no_setuid, writes: shape.read_only };
+        SandboxSpec {
+            rootfs: Rootfs { without, ..rootfs(template) },
+            resources: shape.resources.unwrap_or(self.resources),
+        }
+    }
+
     fn row(
         &self,
         team: TeamId,
@@ -157,7 +165,7 @@ impl Core {
             alias: Some(template.name.clone()),
             state: State::Creating,
             metadata: request.metadata,
-            resources: self.resources,
+            resources: request.shape.resources.unwrap_or(self.resources),
             started_at,
             end_at: started_at + request.timeout,
             secure: request.secure,

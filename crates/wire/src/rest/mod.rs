@@ -25,7 +25,7 @@ pub use observe::{
 };
 pub use sandbox::{
     AutoResume, Connect, ConnectV2, Lifecycle, ListedSandbox, NewSandbox, NewSandboxV2, OnTimeout,
-    Refresh, Resume, Sandbox, SandboxDetail, SandboxState, Timeout, VolumeMount,
+    Refresh, Resume, Sandbox, SandboxDetail, SandboxShape, SandboxState, Timeout, VolumeMount,
 };
 pub use secret::{BoundSecret, NewSecret, PutSecret, Secret, SecretUpdate};
 pub use soulbox::{
