@@ -72,12 +72,15 @@ pub(crate) fn assemble(rootfs: &Rootfs, layer: &Layer, slot: &Slot) -> io::Resul
         mount::set_attributes(root.as_fd(), less, None)?;
     }
     if rootfs.without.writes {
-        mounts.push(("/tmp".to_owned(), scratch(slot.first_id, rootfs.without)?));
+        for path in ["/tmp", "/run"] {
+            mounts.push((path.to_owned(), scratch(slot.first_id, rootfs.without)?));
+        }
     }
     Ok(Assembled { root, mounts })
 }
 
-/// Of `/tmp` in a sandbox that cannot write elsewhere; its memory limit holds first where that is less.
+/// Of `/tmp` and `/run` in a sandbox that cannot write elsewhere; its memory limit holds first where
+/// that is less.
 const SCRATCH_SIZE: &str = "512m";
 
 /// Before Linux 6.15 overlayfs takes layers only from mounts that are attached where its maker is.

@@ -40,6 +40,11 @@ impl Templates {
     ) -> Vec<Arc<Template>> {
         let mut taken = Vec::new();
         let mut slots = self.inner.slots.lock();
+        // What somebody derived in vain is nothing to keep.
+        slots.retain(|_, slot| {
+            let failed = slot.error.is_some() && slot.ready.is_none() && slot.flight.is_none();
+            slot.team() != Some(unused.team) || !failed
+        });
         loop {
             let parents: HashSet<String> = slots
                 .values()

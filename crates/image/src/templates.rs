@@ -44,7 +44,7 @@ pub(crate) struct Slot {
     pub(crate) recipe: Option<Arc<dyn Recipe>>,
     pub(crate) ready: Option<Arc<Template>>,
     pub(crate) flight: Option<Flight>,
-    error: Option<String>,
+    pub(crate) error: Option<String>,
     /// When it was last asked for, until that is written down.
     pub(crate) used: Option<SystemTime>,
 }

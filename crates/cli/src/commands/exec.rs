@@ -45,10 +45,12 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
         return super::project::exec(settings, args).await;
     };
     if args.file.is_none() && args.eval.is_none() {
-        return Err(Failure::usage("no code: name a file, - for standard input, or give it with -e"));
+        return Err(Failure::usage(
+            "no code: name a file, - for standard input, or give it with -e",
+        ));
     }
-    let adapter = adapters::find(runtime)
-        .ok_or_else(|| Failure::usage(format!("no runtime `{runtime}`")))?;
+    let adapter =
+        adapters::find(runtime).ok_or_else(|| Failure::usage(format!("no runtime `{runtime}`")))?;
     let options = args.options();
     let bad = |error: adapters::BadOption| Failure::usage(error.to_string());
     options.check(adapter).map_err(bad)?;

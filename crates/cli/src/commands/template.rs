@@ -70,8 +70,9 @@ fn state(template: &TemplateProgress) -> String {
         }
         TemplateState::Missing => "missing".to_owned(),
         TemplateState::Failed => {
-            let error = plain(template.error.as_deref().unwrap_or_default());
-            format!("failed: {error}")
+            // One line of it; `template build` tells the rest.
+            let error = template.error.as_deref().unwrap_or_default();
+            format!("failed: {}", plain(error.lines().next().unwrap_or_default()))
         }
     }
 }

@@ -93,7 +93,7 @@ pub fn request(seconds: u64) -> Create {
         auto_pause: false,
         allow_internet: None,
         network: None,
-            shape: Default::default(),
+        shape: Default::default(),
         idempotency_key: None,
     }
 }

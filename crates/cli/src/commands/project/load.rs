@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use soulbox_model::Port;
 use soulbox_spec::{Against, BaseImage, LoadError, Override, Part, Project, ProjectDir, Text};
 use soulbox_wire::rest::{NewSandboxV2, SandboxShape};
 
@@ -15,6 +16,10 @@ use crate::{
 /// Labels by which the sandbox of a project is found again.
 pub(super) const NAME: &str = "soulbox-project";
 pub(super) const DIRECTORY: &str = "soulbox-directory";
+/// Ports that have URLs, with commas between them.
+pub(super) const PORTS: &str = "soulbox-ports";
+/// There where nothing but memory can be written.
+pub(super) const READ_ONLY: &str = "soulbox-read-only";
 
 /// A project in its directory.
 #[derive(Debug)]
@@ -43,10 +48,16 @@ impl Loaded {
     }
 
     pub(super) fn labels(&self) -> Vec<(String, String)> {
-        vec![
+        let ports: Vec<String> = self.project.network.ports.iter().map(Port::to_string).collect();
+        let mut labels = vec![
             (NAME.to_owned(), self.project.project.name.clone()),
             (DIRECTORY.to_owned(), self.dir.display().to_string()),
-        ]
+            (PORTS.to_owned(), ports.join(",")),
+        ];
+        if self.project.security.read_only {
+            labels.push((READ_ONLY.to_owned(), "yes".to_owned()));
+        }
+        labels
     }
 
     /// What the sandbox of this project must be.
@@ -59,17 +70,20 @@ impl Loaded {
             BaseImage::Template(name) => name.clone(),
             BaseImage::Image(image) => {
                 return Err(Failure::Environment {
-                    message: format!("template.base_image: `{image}` is an image, and this server \
-                                      pulls none yet"),
+                    message: format!(
+                        "template.base_image: `{image}` is an image, and this server \
+                                      pulls none yet"
+                    ),
                     hint: "name a template of the server: `soulbox template list`".into(),
                 });
             }
         };
         if project.security.allow_docker {
             return Err(Failure::Environment {
-                message: "security.allow_docker: the native engine has no nested containers: what they \
+                message:
+                    "security.allow_docker: the native engine has no nested containers: what they \
                           need of the kernel is closed to sandboxes"
-                    .into(),
+                        .into(),
                 hint: "set it to false, or run the project on another engine".into(),
             });
         }

@@ -13,11 +13,8 @@ use std::time::Duration;
 use soulbox_model::SandboxId;
 use tokio::io::AsyncWriteExt as _;
 
-use self::{
-    load::Loaded,
-    start::{APP, Started},
-};
 pub(super) use self::up::{down, exec, logs, ps, up};
+use self::{load::Loaded, start::Started};
 use super::sandbox::session::{self, Input};
 use crate::{
     args::project::{Run, Test},
@@ -55,11 +52,11 @@ async fn follow(
     args: &Run,
 ) -> Result<()> {
     let commands = &loaded.project.commands;
-    let launch = command(commands.start.iter().chain(&args.args).cloned());
+    let launch = command(started.app, commands.start.iter().chain(&args.args).cloned());
     let program = stream(&started.remote, launch, output.json);
     let announce = async {
         if let Some(ready) = &commands.ready {
-            ready::wait(&started.remote, ready, APP, args.overrides.wait).await?;
+            ready::wait(&started.remote, ready, started.app, args.overrides.wait).await?;
         }
         started.announce(server, output, &loaded.project)
     };
@@ -99,11 +96,11 @@ pub(super) async fn test(settings: &Settings, args: Test) -> Result<()> {
     };
     let server = locate(settings)?;
     let started = Started::make(&server, output, &loaded).await?;
-    let ended = stream(&started.remote, command(test), output.json).await;
+    let ended = stream(&started.remote, command(started.app, test), output.json).await;
     let mut kept = Ok(());
     for file in &args.keep {
         if kept.is_ok() {
-            kept = keep(&started.remote, output, &loaded, file).await;
+            kept = keep(&started, output, &loaded, file).await;
         }
     }
     let _ = server.kill(&started.id).await;
@@ -112,7 +109,7 @@ pub(super) async fn test(settings: &Settings, args: Test) -> Result<()> {
 }
 
 /// Brings one file out, into the project's directory and nowhere else.
-async fn keep(remote: &Remote, output: &Output, loaded: &Loaded, file: &str) -> Result<()> {
+async fn keep(started: &Started, output: &Output, loaded: &Loaded, file: &str) -> Result<()> {
     let name = std::path::Path::new(file).file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| Failure::usage(format!("--keep {file}: not a file's name")))?;
     let target = loaded.dir.join(name);
@@ -121,7 +118,8 @@ async fn keep(remote: &Remote, output: &Output, loaded: &Loaded, file: &str) -> 
     let fresh = tempfile_beside(&target);
     let mut into = tokio::fs::File::create_new(&fresh).await.map_err(context())?;
     let step = Step::bytes(output, None, format!("fetching {}", plain(file)));
-    let fetched = remote.download(&format!("{APP}/{file}"), None, &mut into, &step).await;
+    let path = format!("{}/{file}", started.app);
+    let fetched = started.remote.download(&path, None, &mut into, &step).await;
     drop(into);
     match fetched {
         Ok(()) => tokio::fs::rename(&fresh, &target).await.map_err(context()),
@@ -139,12 +137,12 @@ fn tempfile_beside(target: &std::path::Path) -> std::path::PathBuf {
 }
 
 /// A command in the project's directory.
-fn command(words: impl IntoIterator<Item = String>) -> Launch {
+fn command(app: &str, words: impl IntoIterator<Item = String>) -> Launch {
     let mut words = words.into_iter();
     let process = Config {
         cmd: words.next().unwrap_or_default(),
         args: words.collect(),
-        cwd: Some(APP.to_owned()),
+        cwd: Some(app.to_owned()),
         ..Config::default()
     };
     Launch { process, ..Launch::default() }

@@ -25,7 +25,12 @@ const MAX_SAID: usize = 2048;
 ///
 /// # Errors
 /// What it said last, when `limit` is over; or the loss of the sandbox.
-pub(super) async fn wait(remote: &Remote, command: &[String], cwd: &str, limit: Duration) -> Result<()> {
+pub(super) async fn wait(
+    remote: &Remote,
+    command: &[String],
+    cwd: &str,
+    limit: Duration,
+) -> Result<()> {
     let began = Instant::now();
     let mut pause = FIRST;
     loop {

@@ -3,10 +3,14 @@
 use std::{sync::Arc, time::Instant};
 
 use serde::Serialize;
-use soulbox_model::SandboxId;
+use soulbox_model::{Port, SandboxId};
 use soulbox_spec::{Project, VersionRequest};
+use soulbox_wire::rest::ListedSandbox;
 
-use super::{id_of, load::Loaded};
+use super::{
+    id_of,
+    load::{Loaded, NAME, PORTS, READ_ONLY},
+};
 use crate::{
     client::{
         Remote, Server,
@@ -23,9 +27,9 @@ use crate::{
 };
 
 /// Where a project lies inside.
-pub(super) const APP: &str = "/home/user/app";
-/// Of a project that nothing can be written to.
-const APP_IN_MEMORY: &str = "/tmp";
+const APP: &str = "/home/user/app";
+/// The same where nothing but memory can be written.
+const APP_IN_MEMORY: &str = "/tmp/app";
 /// What a directory has that a program does not need.
 const LEFT_OUT: [&str; 1] = [".git"];
 
@@ -34,8 +38,28 @@ const LEFT_OUT: [&str; 1] = [".git"];
 pub(super) struct Started {
     pub(super) id: SandboxId,
     pub(super) remote: Remote,
+    /// Where the project lies inside.
+    pub(super) app: &'static str,
     domain: Option<String>,
     began: Instant,
+}
+
+fn app_of(project: &Project) -> &'static str {
+    if project.security.read_only { APP_IN_MEMORY } else { APP }
+}
+
+/// Where the project of a sandbox lies inside, as its labels say.
+pub(super) fn app_in(sandbox: &ListedSandbox) -> &'static str {
+    match sandbox.metadata.get(READ_ONLY) {
+        Some(_) => APP_IN_MEMORY,
+        None => APP,
+    }
+}
+
+/// The ports of a project that have URLs, as its labels say.
+fn ports_in(sandbox: &ListedSandbox) -> impl Iterator<Item = Port> {
+    let ports = sandbox.metadata.get(PORTS).map(String::as_str).unwrap_or_default();
+    ports.split(',').filter_map(|port| port.parse().ok())
 }
 
 #[derive(Serialize)]
@@ -43,7 +67,8 @@ struct Told<'a> {
     project: &'a str,
     sandbox_id: String,
     urls: Vec<String>,
-    ready_ms: f64,
+    /// From the first request on; absent for what was up before.
+    ready_ms: Option<f64>,
 }
 
 impl Started {
@@ -57,7 +82,8 @@ impl Started {
         let made = lifecycle::make(server, output, &new, true).await?;
         let id = id_of(&made.sandbox_id)?;
         let remote = server.remote_with(&id, made.envd_access_token);
-        let started = Self { id, remote, domain: made.domain, began };
+        let app = app_of(&loaded.project);
+        let started = Self { id, remote, app, domain: made.domain, began };
         match started.fill(output, loaded).await {
             Ok(()) => Ok(started),
             Err(failure) => {
@@ -68,19 +94,12 @@ impl Started {
     }
 
     async fn fill(&self, output: &Output, loaded: &Loaded) -> Result<()> {
-        if loaded.project.security.read_only {
-            return Err(Failure::Environment {
-                message: format!("security.read_only: the project lies in {APP}, which could not be \
-                                  filled; {APP_IN_MEMORY} alone is writable"),
-                hint: "put the project into a template".into(),
-            });
-        }
-        self.remote.make_dir(APP, None).await?;
+        self.remote.make_dir(self.app, None).await?;
         let step = Step::bytes(output, None, "copying the project");
         archive::send_without(
             &self.remote,
             loaded.dir.clone(),
-            APP,
+            self.app,
             None,
             Arc::new(step),
             &LEFT_OUT,
@@ -126,8 +145,10 @@ impl Started {
         }
         let found = if version.is_empty() { "none".to_owned() } else { version.to_owned() };
         Err(Failure::Environment {
-            message: format!("template.{key}: the template has {program} {found}, and this server installs \
-                              no other yet"),
+            message: format!(
+                "template.{key}: the template has {program} {found}, and this server installs \
+                              no other yet"
+            ),
             hint: "leave the key out, or ask for what the template has".into(),
         })
     }
@@ -142,21 +163,39 @@ impl Started {
         output: &Output,
         project: &Project,
     ) -> Result<()> {
-        let urls: Vec<String> = project
-            .network
-            .ports
-            .iter()
-            .map(|port| server.port_url(&self.id, *port, self.domain.as_deref()))
-            .collect();
         let ready_ms = self.began.elapsed().as_secs_f64() * 1000.0;
-        if output.json {
-            let (project, sandbox_id) = (project.project.name.as_str(), self.id.to_string());
-            return output.record(&Told { project, sandbox_id, urls, ready_ms });
+        let (name, domain) = (&project.project.name, self.domain.as_deref());
+        if !output.json {
+            output.note(format!("{name} is ready after {ready_ms:.0} ms"));
         }
-        output.note(format!("{} is ready after {ready_ms:.0} ms", project.project.name));
-        for url in urls {
-            output.note(format!("  {url}"));
-        }
-        Ok(())
+        let ports = project.network.ports.iter().copied();
+        tell(server, output, (name, &self.id, domain), ports, Some(ready_ms))
     }
+}
+
+/// Says where a project that was up before is.
+///
+/// # Errors
+/// If standard output is gone.
+pub(super) fn tell_of(server: &Server, output: &Output, sandbox: &ListedSandbox) -> Result<()> {
+    let name = sandbox.metadata.get(NAME).map(String::as_str).unwrap_or_default();
+    let id = id_of(&sandbox.sandbox_id)?;
+    tell(server, output, (name, &id, None), ports_in(sandbox), None)
+}
+
+fn tell(
+    server: &Server,
+    output: &Output,
+    (project, id, domain): (&str, &SandboxId, Option<&str>),
+    ports: impl Iterator<Item = Port>,
+    ready_ms: Option<f64>,
+) -> Result<()> {
+    let urls: Vec<String> = ports.map(|port| server.port_url(id, port, domain)).collect();
+    if output.json {
+        return output.record(&Told { project, sandbox_id: id.to_string(), urls, ready_ms });
+    }
+    for url in urls {
+        output.note(format!("  {}", plain(&url)));
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Projects that run without anybody watching.
 
 use serde::Serialize;
+use soulbox_model::SandboxId;
 use soulbox_wire::rest::ListedSandbox;
 use tokio::io::AsyncWriteExt as _;
 
@@ -8,7 +9,7 @@ use super::{
     command, exit, id_of,
     load::{DIRECTORY, Loaded, NAME, absolute},
     ready,
-    start::{APP, Started},
+    start::{Started, app_in, tell_of},
     stream,
 };
 use crate::{
@@ -16,15 +17,19 @@ use crate::{
         exec::Exec,
         project::{Down, Logs, Ps, Up, Which},
     },
-    client::{Server, locate, remote::Launch},
+    client::{
+        Server, locate,
+        process::{Data, Event},
+        remote::{Launch, Running},
+    },
     commands::sandbox::session::{self, Input},
     failure::{Failure, Result},
     output::{Output, plain},
     settings::Settings,
 };
 
-/// What the start command says, inside. In memory of nobody: it counts as the sandbox's disk.
-const LOG: &str = "/home/user/.soulbox.log";
+/// What the start command says, inside, beside the project's directory.
+const LOG: &str = "../.soulbox.log";
 /// Says that the command ended, behind what it said.
 const SUPERVISOR: &str = r#"
 exec >>"$0" 2>&1 </dev/null
@@ -44,13 +49,13 @@ pub(in crate::commands) async fn up(settings: &Settings, args: Up) -> Result<()>
     let server = locate(settings)?;
     if let Some(there) = find(&server, &run.which).await?.into_iter().next() {
         output.note(format!("it is up already, in {}", plain(&there.sandbox_id)));
-        return if output.json { output.value(&there) } else { Ok(()) };
+        return tell_of(&server, output, &there);
     }
     let started = Started::make(&server, output, &loaded).await?;
     match begin(&loaded, &started, &run).await {
         Ok(()) => started.announce(&server, output, &loaded.project),
         Err(failure) => {
-            show_log(&server, &started.id.to_string(), false).await.ok();
+            show_log(&server, &started.id, started.app, false).await.ok();
             let _ = server.kill(&started.id).await;
             Err(failure)
         }
@@ -61,12 +66,28 @@ async fn begin(loaded: &Loaded, started: &Started, run: &crate::args::project::R
     let commands = &loaded.project.commands;
     let words = ["sh", "-c", SUPERVISOR, LOG].map(str::to_owned);
     let words = words.into_iter().chain(commands.start.iter().cloned()).chain(run.args.clone());
-    // It goes on when nobody listens.
-    drop(started.remote.start(&command(words)).await?);
-    match &commands.ready {
-        Some(ready) => ready::wait(&started.remote, ready, APP, run.overrides.wait).await,
-        None => Ok(()),
+    let mut running = started.remote.start(&command(started.app, words)).await?;
+    let Some(ready) = &commands.ready else { return Ok(()) };
+    tokio::select! {
+        biased;
+        ready = ready::wait(&started.remote, ready, started.app, run.overrides.wait) => ready,
+        // It goes on when nobody listens any more; what it says goes elsewhere.
+        code = ended(&mut running) => Err(Failure::Environment {
+            message: format!("commands.start ended with {} before the project was ready", code?),
+            hint: "what it said stands above".into(),
+        }),
     }
+}
+
+/// With which code a command ends.
+async fn ended(running: &mut Running<'_>) -> Result<u8> {
+    let mut code = 0;
+    while let Some(event) = running.next().await? {
+        if let Event::End(end) = event {
+            code = end.code();
+        }
+    }
+    Ok(code)
 }
 
 #[derive(Serialize)]
@@ -116,7 +137,7 @@ pub(in crate::commands) async fn ps(settings: &Settings, args: &Ps) -> Result<()
 pub(in crate::commands) async fn logs(settings: &Settings, args: &Logs) -> Result<()> {
     let server = locate(settings)?;
     let sandbox = only(&server, &args.which).await?;
-    show_log(&server, &sandbox.sandbox_id, args.follow).await
+    show_log(&server, &id_of(&sandbox.sandbox_id)?, app_in(&sandbox), args.follow).await
 }
 
 pub(in crate::commands) async fn down(settings: &Settings, args: &Down) -> Result<()> {
@@ -144,13 +165,15 @@ fn say_ended(output: &Output, count: usize) {
 
 pub(in crate::commands) async fn exec(settings: &Settings, args: Exec) -> Result<()> {
     if args.args.is_empty() {
-        return Err(Failure::usage("no command: `soulbox exec -- <command>`, or --runtime and code"));
+        return Err(Failure::usage(
+            "no command: `soulbox exec -- <command>`, or --runtime and code",
+        ));
     }
     let server = locate(settings)?;
     let which = Which { project: args.project };
     let sandbox = only(&server, &which).await?;
     let remote = server.remote(&id_of(&sandbox.sandbox_id)?).await?;
-    let launch = command(args.args);
+    let launch = command(app_in(&sandbox), args.args);
     let mut process = launch.process;
     process.envs.extend(args.env);
     let launch = Launch { process, ..Launch::default() };
@@ -158,20 +181,18 @@ pub(in crate::commands) async fn exec(settings: &Settings, args: Exec) -> Result
 }
 
 /// What the start command has said, and what it says from now on.
-async fn show_log(server: &Server, id: &str, follow: bool) -> Result<()> {
-    let remote = server.remote(&id_of(id)?).await?;
+async fn show_log(server: &Server, id: &SandboxId, app: &str, follow: bool) -> Result<()> {
+    let remote = server.remote(id).await?;
     let words = ["tail", "-n", "+1", if follow { "-F" } else { "-q" }, LOG].map(str::to_owned);
     let mut out = tokio::io::stdout();
-    let launch = command(words);
+    let launch = command(app, words);
     let end = session::run(
         &remote,
         launch,
         Input::None,
         |_| None,
         async |data| {
-            let (crate::client::process::Data::Stdout(bytes)
-            | crate::client::process::Data::Stderr(bytes)
-            | crate::client::process::Data::Pty(bytes)) = data;
+            let (Data::Stdout(bytes) | Data::Stderr(bytes) | Data::Pty(bytes)) = data;
             out.write_all(&bytes.0).await.and(out.flush().await).map_err(crate::output::gone)
         },
     )
