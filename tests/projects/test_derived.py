@@ -2,9 +2,12 @@
 
 import concurrent.futures
 import os
+import signal
+import time
 import uuid
 from pathlib import Path
 
+import httpx
 import pytest
 from conftest import TEMPLATE
 
@@ -142,7 +145,7 @@ def test_a_hostile_layer_gains_nothing(api, sandbox_of, mark):
     uid = int(run("sh", "-c", "/srv/setuid -pc 'cat /proc/self/uid_map'").split()[1])
     assert uid >= 1 << 30, "root inside is nobody outside, whatever a layer says"
     [home] = STORE.glob(f"{name}-*")
-    assert oct(STORE.parent.stat().st_mode & 0o777) == "0o700"
+    assert oct(STORE.stat().st_mode & 0o777) == "0o700", "a set-user-id file of root lies below"
     # Nothing can be written to it any more, by the host's root neither.
     with pytest.raises(OSError):
         (home / "rootfs/upper/new").touch()
@@ -178,8 +181,6 @@ def test_a_killed_server_leaves_no_half_of_one(mark):
     try:
         server.start()
         slow = {"parent": "host", "steps": [{"command": ["sh", "-c", f"sleep 30; : {mark}"]}]}
-        import httpx
-
         http = httpx.Client(base_url=server.url, headers={"X-API-Key": server.environment()["E2B_API_KEY"]})
         name = http.post("/soulbox/v1/templates", json=slow).json()["name"]
         done = http.post("/soulbox/v1/templates", json={"parent": "host", "steps": [{"command": ["true"]}]}).json()["name"]
@@ -187,12 +188,10 @@ def test_a_killed_server_leaves_no_half_of_one(mark):
             states = {t["name"]: t["state"] for t in http.get("/soulbox/v1/templates").json()}
             if states[done] == "ready":
                 break
-            import time
-
             time.sleep(0.05)
         store = Path(server.data_dir) / "store/templates"
         assert list(store.glob(".build-*"))
-        server.kill()
+        server.stop(signal.SIGKILL)
         server.start()
         assert not list(store.glob(".build-*"))
         states = {t["name"]: t["state"] for t in http.get("/soulbox/v1/templates").json()}

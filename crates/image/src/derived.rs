@@ -260,3 +260,7 @@ fn pack(files: &[File], target: &Path) -> io::Result<()> {
     }
     archive.into_inner().map(drop)
 }
+
+#[cfg(test)]
+#[path = "derived_tests.rs"]
+mod tests;

@@ -99,11 +99,8 @@ impl Templates {
             let path = entry.map_err(Error::io("list", dir))?.path();
             // Broken ones are left for people to look at.
             let Ok(Some(template)) = template::load(&path) else { continue };
-            let current = {
-                let slots = self.inner.slots.lock();
-                let ready = slots.get(&template.name).and_then(|slot| slot.ready.as_ref());
-                ready.is_none_or(|ready| ready.home == template.home)
-            };
+            let current = self.current_home(&template.name);
+            let current = current.is_some_and(|current| current == template.home);
             if !current && !in_use(&template.id) {
                 found.push(template);
             }
@@ -139,6 +136,20 @@ impl Templates {
                 tracing::debug!(path = %path.display(), %error, "could not note a use");
             }
         }
+    }
+
+    /// The directory of the template that is meant by `name` now, built or not.
+    fn current_home(&self, name: &str) -> Option<String> {
+        let recipe = {
+            let slots = self.inner.slots.lock();
+            let slot = slots.get(name)?;
+            match &slot.ready {
+                Some(ready) => return Some(ready.home.clone()),
+                None => slot.recipe.clone()?,
+            }
+        };
+        let home = self.inner.home(recipe.as_ref()).ok()?;
+        Some(home.file_name()?.to_string_lossy().into_owned())
     }
 
     fn is_older(&self, used: Option<SystemTime>, ready: &Template, than: Duration) -> bool {

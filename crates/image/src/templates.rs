@@ -60,7 +60,9 @@ impl Templates {
     }
 
     pub(crate) fn with_recipes(dir: PathBuf, recipes: Vec<Arc<dyn Recipe>>) -> Result<Self> {
-        fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        // Set-user-id files of templates are owned by root here, and some are made by strangers: nobody
+        // else of this machine may reach them.
+        tree::make_dir(&dir, 0o700)?;
         if let Some(_lock) = draft::try_lock(&dir)? {
             draft::remove_leftovers(&dir)?;
         }
@@ -85,9 +87,8 @@ impl Templates {
         let ready = template::load(&home)?.map(Arc::new);
         let mut slots = self.inner.slots.lock();
         let slot = slots.entry(name).or_default();
-        if ready.is_some() {
-            slot.ready = ready;
-        }
+        // A build on top of what was replaced meanwhile is not what this recipe makes.
+        slot.ready = ready;
         slot.recipe = Some(recipe);
         Ok(())
     }
@@ -187,6 +188,28 @@ impl Templates {
                 result => return result,
             }
         }
+    }
+
+    /// Starts a build unless there is one, so that [`Templates::find`] tells of it at once. It goes on as
+    /// long as somebody waits for it, with the future of this or with [`Templates::build`].
+    ///
+    /// # Errors
+    /// [`Error::Unknown`].
+    pub fn start(
+        &self,
+        name: &str,
+    ) -> Result<impl Future<Output = Result<Arc<Template>>> + Send + use<>> {
+        let (joined, templates, name) = (self.join(name)?, self.clone(), name.to_owned());
+        Ok(async move {
+            let flight = match joined {
+                Joined::Ready(template) => return Ok(template),
+                Joined::Flight(flight) => flight,
+            };
+            match flight.wait(plain(&name), &|_| ()).await {
+                Err(Error::Cancelled(_)) => templates.build(&name, |_| ()).await,
+                result => result,
+            }
+        })
     }
 
     /// Joins the build that is under way, or starts one.

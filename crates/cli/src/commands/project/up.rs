@@ -55,7 +55,8 @@ pub(in crate::commands) async fn up(settings: &Settings, args: Up) -> Result<()>
     match begin(&loaded, &started, &run).await {
         Ok(()) => started.announce(&server, output, &loaded.project),
         Err(failure) => {
-            show_log(&server, &started.id, started.app, false).await.ok();
+            // Standard output is for what was asked for.
+            show_log(&server, &started.id, started.app, false, &mut tokio::io::stderr()).await.ok();
             let _ = server.kill(&started.id).await;
             Err(failure)
         }
@@ -137,7 +138,14 @@ pub(in crate::commands) async fn ps(settings: &Settings, args: &Ps) -> Result<()
 pub(in crate::commands) async fn logs(settings: &Settings, args: &Logs) -> Result<()> {
     let server = locate(settings)?;
     let sandbox = only(&server, &args.which).await?;
-    show_log(&server, &id_of(&sandbox.sandbox_id)?, app_in(&sandbox), args.follow).await
+    show_log(
+        &server,
+        &id_of(&sandbox.sandbox_id)?,
+        app_in(&sandbox),
+        args.follow,
+        &mut tokio::io::stdout(),
+    )
+    .await
 }
 
 pub(in crate::commands) async fn down(settings: &Settings, args: &Down) -> Result<()> {
@@ -181,10 +189,15 @@ pub(in crate::commands) async fn exec(settings: &Settings, args: Exec) -> Result
 }
 
 /// What the start command has said, and what it says from now on.
-async fn show_log(server: &Server, id: &SandboxId, app: &str, follow: bool) -> Result<()> {
+async fn show_log(
+    server: &Server,
+    id: &SandboxId,
+    app: &str,
+    follow: bool,
+    out: &mut (impl tokio::io::AsyncWrite + Unpin),
+) -> Result<()> {
     let remote = server.remote(id).await?;
     let words = ["tail", "-n", "+1", if follow { "-F" } else { "-q" }, LOG].map(str::to_owned);
-    let mut out = tokio::io::stdout();
     let launch = command(app, words);
     let end = session::run(
         &remote,
