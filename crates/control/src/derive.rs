@@ -178,11 +178,13 @@ impl Core {
         let in_use = move |id: &_| core.registry.all().iter().any(|live| live.template_id == *id);
         let (templates, unused) = (Arc::clone(&self.templates), Unused { since: unused_for, team });
         let found = spawn_blocking(move || {
+            // First: what is taken is on the disk, and nobody's any more.
+            let outdated = templates.outdated(&in_use).unwrap_or_else(|error| {
+                tracing::warn!(%error, "outdated templates stay");
+                Vec::new()
+            });
             let mut found = templates.take_unused(unused, &in_use);
-            match templates.outdated(&in_use) {
-                Ok(outdated) => found.extend(outdated.into_iter().map(Arc::new)),
-                Err(error) => tracing::warn!(%error, "outdated templates stay"),
-            }
+            found.extend(outdated.into_iter().map(Arc::new));
             found
         });
         let found = found.await.map_err(|e| soulbox_model::Error::internal("prune", e))?;

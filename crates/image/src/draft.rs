@@ -32,7 +32,11 @@ pub(crate) fn try_lock(dir: &Path) -> Result<Option<File>> {
 /// Takes a complete template away at once, so that no crash leaves half of it, and removes it.
 pub(crate) fn remove_complete(dir: &Path, home: &str) -> Result<()> {
     let (path, pruned) = (dir.join(home), dir.join(format!("{PRUNED}{home}")));
-    fs::rename(&path, &pruned).map_err(Error::io("rename", &path))?;
+    match fs::rename(&path, &pruned) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed.map_err(Error::io("rename", &path))?,
+    }
     tree::remove(&pruned).map_err(Error::io("remove", &pruned))
 }
 

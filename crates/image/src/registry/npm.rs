@@ -67,8 +67,9 @@ fn registry() -> String {
 /// `registry = …` of an npmrc; the last one counts.
 fn setting(npmrc: &str) -> Option<String> {
     let pairs = npmrc.lines().filter_map(|line| line.split_once('='));
-    let named = pairs.filter(|(name, _)| name.trim() == "registry").map(|(_, value)| value.trim());
-    let value = named.last()?.trim_matches(['"', '\'']);
+    let mut named =
+        pairs.filter(|(name, _)| name.trim() == "registry").map(|(_, value)| value.trim());
+    let value = named.next_back()?.trim_matches(['"', '\'']);
     // A variable of its own would be npm's to fill in.
     let usable = !value.is_empty() && !value.contains("${");
     usable.then(|| value.to_owned())
