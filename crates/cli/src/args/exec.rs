@@ -1,8 +1,8 @@
-//! `soulbox exec` and `soulbox runtime`.
+//! `soulbox exec`.
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Subcommand, builder::PossibleValuesParser};
+use clap::{Args, builder::PossibleValuesParser};
 use soulbox_runtime::adapters::{self, Grant, Jsc, Options, Permissions};
 
 use super::{duration, key_value};
@@ -122,11 +122,4 @@ impl Exec {
             request: self.request.clone(),
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Runtime {
-    /// List the runtimes and the templates that they run in.
-    #[command(visible_alias = "ls", after_help = "Examples:\n  soulbox runtime list --json")]
-    List,
 }

@@ -1,7 +1,7 @@
 //! The command line: what may be typed, and what it is turned into.
 
 pub mod exec;
-pub mod project;
+pub mod run;
 pub mod sandbox;
 pub mod secret;
 pub mod team;
@@ -97,22 +97,19 @@ pub enum Command {
     #[command(subcommand, visible_alias = "sbx")]
     Sandbox(sandbox::Sandbox),
     /// Start a project, wait until it is ready, and follow it until Ctrl-C ends it.
-    Run(project::Run),
+    Run(run::Run),
     /// Start a project and leave it running.
-    Up(project::Up),
+    Up(run::Up),
     /// List what runs of projects.
-    Ps(project::Ps),
+    Ps(run::Ps),
     /// Show what a project that is up has said.
-    Logs(project::Logs),
+    Logs(run::Logs),
     /// End a project that is up.
-    Down(project::Down),
+    Down(run::Down),
     /// Run a project's tests in a sandbox of their own.
-    Test(project::Test),
+    Test(run::Test),
     /// Run code in a runtime, or a command in a project that is up.
     Exec(exec::Exec),
-    /// What code can be run by.
-    #[command(subcommand)]
-    Runtime(exec::Runtime),
     /// Create, list and revoke API keys in the data directory; needs no running server.
     #[command(subcommand)]
     Key(Key),

@@ -42,7 +42,7 @@ const TIMED_OUT: u8 = 124;
 pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Result<()> {
     let output = &settings.output;
     let Some(runtime) = &args.runtime else {
-        return super::project::exec(settings, args).await;
+        return super::run::exec(settings, args).await;
     };
     if args.file.is_none() && args.eval.is_none() {
         return Err(Failure::usage(

@@ -7,8 +7,7 @@ mod env;
 mod exec;
 mod interrupt;
 mod key;
-mod project;
-mod runtime;
+mod run;
 pub(crate) mod sandbox;
 mod secret;
 mod serve;
@@ -28,14 +27,13 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Serve(args) => serve::run(settings, args).await,
         Command::Env(args) => env::run(settings, args),
         Command::Sandbox(command) => sandbox::run(settings, command).await,
-        Command::Run(args) => project::run(settings, args).await,
-        Command::Up(args) => project::up(settings, args).await,
-        Command::Ps(args) => project::ps(settings, &args).await,
-        Command::Logs(args) => project::logs(settings, &args).await,
-        Command::Down(args) => project::down(settings, &args).await,
-        Command::Test(args) => project::test(settings, args).await,
+        Command::Run(args) => run::run(settings, args).await,
+        Command::Up(args) => run::up(settings, args).await,
+        Command::Ps(args) => run::ps(settings, &args).await,
+        Command::Logs(args) => run::logs(settings, &args).await,
+        Command::Down(args) => run::down(settings, &args).await,
+        Command::Test(args) => run::test(settings, args).await,
         Command::Exec(args) => exec::run(settings, args).await,
-        Command::Runtime(command) => runtime::run(settings, &command),
         Command::Team(command) => team::run(settings, command).await,
         Command::Secret(command) => secret::run(settings, command).await,
         Command::Key(command) => key::run(settings, command).await,

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     args::{
         exec::Exec,
-        project::{Down, Logs, Ps, Up, Which},
+        run::{Down, Logs, Ps, Up, Which},
     },
     client::{
         Server, locate,
@@ -63,7 +63,7 @@ pub(in crate::commands) async fn up(settings: &Settings, args: Up) -> Result<()>
     }
 }
 
-async fn begin(loaded: &Loaded, started: &Started, run: &crate::args::project::Run) -> Result<()> {
+async fn begin(loaded: &Loaded, started: &Started, run: &crate::args::run::Run) -> Result<()> {
     let commands = &loaded.project.commands;
     let words = ["sh", "-c", SUPERVISOR, LOG].map(str::to_owned);
     let words = words.into_iter().chain(commands.start.iter().cloned()).chain(run.args.clone());

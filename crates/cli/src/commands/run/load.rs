@@ -7,7 +7,7 @@ use soulbox_spec::{Against, BaseImage, LoadError, Override, Part, Project, Proje
 use soulbox_wire::rest::{NewSandboxV2, SandboxShape};
 
 use crate::{
-    args::project::Which,
+    args::run::Which,
     commands::sandbox::lifecycle,
     failure::{Failure, Result},
     output::Output,

@@ -17,7 +17,7 @@ pub(super) use self::up::{down, exec, logs, ps, up};
 use self::{load::Loaded, start::Started};
 use super::sandbox::session::{self, Input};
 use crate::{
-    args::project::{Run, Test},
+    args::run::{Run, Test},
     client::{
         Remote, Server, locate,
         process::{Config, Data, End},
