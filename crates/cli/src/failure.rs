@@ -4,6 +4,7 @@ use std::{io, process::ExitCode, time::Duration};
 
 use serde::Serialize;
 use soulbox_model::Error;
+use soulbox_spec::{Diagnostics, LoadError};
 use soulbox_wire::rest::ErrorDetail;
 
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -39,6 +40,9 @@ pub enum Failure {
     Protocol(String),
     #[error("{message}")]
     Environment { message: String, hint: String },
+    /// Everything that is wrong with a project file.
+    #[error("{0}")]
+    Project(Box<Diagnostics>),
     /// A command in a sandbox ran into its time limit.
     #[error("the command did not end within {0:?} and was killed")]
     CommandTimeout(Duration),
@@ -59,6 +63,26 @@ pub struct Retry {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Model { error, hint: None }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Missing(directory) => Self::NotFound {
+                message: format!("{} has no {}", directory.display(), soulbox_spec::FILE_NAME),
+                hint: Some("make one with `soulbox init`".to_owned()),
+            },
+            LoadError::Unreadable { path, source } => {
+                Self::Io { context: path.display().to_string(), source }
+            }
+            LoadError::NotAProjectFile { path, why } => Self::from(Error::Configuration {
+                field: path.display().to_string(),
+                message: why,
+                span: None,
+            }),
+            LoadError::Wrong(diagnostics) => Self::Project(Box::new(diagnostics)),
+        }
     }
 }
 
@@ -119,6 +143,7 @@ impl Failure {
             Self::Answer { code, .. } => code,
             Self::Unreachable { .. } | Self::NoServer { .. } => "SB-UNREACHABLE",
             Self::Usage { .. } => "SB-INVALID",
+            Self::Project(_) => "SB-CONFIG",
             Self::NotFound { .. } => "SB-NOT-FOUND",
             Self::Io { .. } => "SB-IO",
             Self::Protocol(_) => "SB-PROTOCOL",
@@ -190,8 +215,15 @@ impl Failure {
             #[serde(skip_serializing_if = "Option::is_none")]
             hint: Option<String>,
             exit_code: u8,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            problems: Option<serde_json::Value>,
         }
+        let problems = match self {
+            Self::Project(diagnostics) => Some(diagnostics.to_json()),
+            _ => None,
+        };
         let body = Body {
+            problems,
             code: self.code(),
             message: self.to_string(),
             hint: self.hint(),

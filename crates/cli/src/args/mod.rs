@@ -1,5 +1,6 @@
 //! The command line: what may be typed, and what it is turned into.
 
+pub mod project;
 pub mod sandbox;
 pub mod secret;
 pub mod team;
@@ -9,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use soulbox_model::{DiskRate, resources::MIB};
-pub use values::{duration, key_value};
+pub use values::{duration, key_value, runtime_id};
 
 /// Where the server keeps everything unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/soulbox";
@@ -21,6 +22,7 @@ Examples:
   eval \"$(soulbox env)\"                   point the E2B SDKs at it
   id=$(soulbox sandbox create)            make a sandbox
   soulbox sandbox exec $id -- uname -a    run a command in it
+  soulbox init                            begin a project: write its soulbox.toml
 
 Exit codes:
   0    success
@@ -94,6 +96,14 @@ pub enum Command {
     /// Create, use and end sandboxes.
     #[command(subcommand, visible_alias = "sbx")]
     Sandbox(sandbox::Sandbox),
+    /// Begin a project: find its runtime and write a soulbox.toml.
+    Init(project::Init),
+    /// Check, show and change a project file.
+    #[command(subcommand)]
+    Config(project::Config),
+    /// What runtimes there are, and which one a directory is for.
+    #[command(subcommand)]
+    Runtime(project::Runtime),
     /// Create, list and revoke API keys in the data directory; needs no running server.
     #[command(subcommand)]
     Key(Key),

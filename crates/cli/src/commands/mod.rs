@@ -2,10 +2,14 @@
 
 mod bench;
 mod completions;
+mod config;
 mod doctor;
 mod env;
+mod init;
 mod interrupt;
 mod key;
+mod project;
+mod runtime;
 pub(crate) mod sandbox;
 mod secret;
 mod serve;
@@ -25,6 +29,9 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Serve(args) => serve::run(settings, args).await,
         Command::Env(args) => env::run(settings, args),
         Command::Sandbox(command) => sandbox::run(settings, command).await,
+        Command::Init(args) => init::run(settings, args),
+        Command::Config(command) => config::run(settings, command),
+        Command::Runtime(command) => runtime::run(settings, command).await,
         Command::Team(command) => team::run(settings, command).await,
         Command::Secret(command) => secret::run(settings, command).await,
         Command::Key(command) => key::run(settings, command).await,
