@@ -13,8 +13,8 @@ PROGRAMS = {
     "deno": ("const x: number = 42; console.log(x)", "42\n"),
     "deno-deploy": ("const x: number = 42; console.log(x)", "42\n"),
     "bun": ("const x: number = 42; console.log(x)", "42\n"),
-    "workerd": ("export default { fetch: (r) => new Response('42 ' + new URL(r.url).pathname) }", "42 /a"),
-    "edge-runtime": ("export default (r) => new Response('42 ' + new URL(r.url).pathname)", "42 /a"),
+    "cloudflare-workers": ("export default { fetch: (r) => new Response('42 ' + new URL(r.url).pathname) }", "42 /a"),
+    "vercel-edge": ("export default (r) => new Response('42 ' + new URL(r.url).pathname)", "42 /a"),
 }
 
 
@@ -112,10 +112,10 @@ def test_bun_has_the_switches_of_its_engine(soulbox):
     assert slow["cpu_ms"] > 2 * fast["cpu_ms"], "nothing is compiled"
 
 
-@pytest.mark.parametrize("runtime", ["workerd", "edge-runtime"])
+@pytest.mark.parametrize("runtime", ["workerd", "vercel-edge"])
 def test_edge_functions_have_no_files_and_fail_as_they_should(soulbox, runtime):
     probe = "export default HANDLER(() => new Response(typeof process + typeof require + typeof Deno, { status: 200 }))"
-    wrap = {"workerd": "{ fetch: FN }", "edge-runtime": "FN"}[runtime]
+    wrap = {"workerd": "{ fetch: FN }", "vercel-edge": "FN"}[runtime]
     code = probe.replace("HANDLER(", "").removesuffix(")").replace("() =>", wrap.split("FN")[0] + "() =>", 1) + wrap.split("FN")[1]
     assert soulbox("exec", "-r", runtime, "-e", code).stdout == "undefined" * 3
     refused = code.replace("200", "503")

@@ -2,12 +2,18 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, Read as _, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::{
+    fs::{
+        AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, openat, openat2,
+        renameat_with, statat, unlinkat,
+    },
+    io::Errno,
+};
 
 use crate::{Diagnostics, Override, Project, validate};
 
@@ -21,7 +27,7 @@ pub const MAX_BYTES: u64 = 256 * 1024;
 pub enum LoadError {
     #[error("{} has no {FILE_NAME}: make one with `soulbox init`", .0.display())]
     Missing(PathBuf),
-    #[error("{} cannot be read: {source}", .path.display())]
+    #[error("{}: {source}", .path.display())]
     Unreadable {
         path: PathBuf,
         #[source]
@@ -80,9 +86,7 @@ impl ProjectDir {
     /// Whether `relative` leads out of the directory. What is not there leads nowhere.
     pub(crate) fn leaves(&self, relative: &Path) -> bool {
         let found = self.resolve(relative, OFlags::PATH | OFlags::CLOEXEC);
-        found.is_err_and(|error| {
-            error.raw_os_error() == Some(rustix::io::Errno::XDEV.raw_os_error())
-        })
+        found.is_err_and(|error| error.raw_os_error() == Some(Errno::XDEV.raw_os_error()))
     }
 
     fn resolve(&self, relative: &Path, flags: OFlags) -> io::Result<OwnedFd> {
@@ -122,6 +126,35 @@ impl ProjectDir {
         String::from_utf8(bytes).map_err(|error| {
             no(format!("is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
         })
+    }
+
+    /// Writes the project file, all of it or nothing.
+    ///
+    /// # Errors
+    /// When there is one and it may not be replaced, when it is a link, or the directory takes no file.
+    pub fn write(&self, text: &str, replace: bool) -> Result<(), LoadError> {
+        let path = self.file();
+        let failed = |source: Errno| unreadable(&path)(source);
+        let linked = statat(&self.dir, FILE_NAME, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+        if linked {
+            let why = "is a link: change what it leads to, or remove it".to_owned();
+            return Err(LoadError::NotAProjectFile { path: path.clone(), why });
+        }
+        let draft = format!(".{FILE_NAME}.{}", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let mut file = openat(&self.dir, &draft, flags, mode).map(File::from).map_err(failed)?;
+        let renaming = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let written = file
+            .write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| Ok(renameat_with(&self.dir, &draft, &self.dir, FILE_NAME, renaming)?));
+        if written.is_err() {
+            // What is left of it is of no use; the first error is the one to tell.
+            let _ = unlinkat(&self.dir, &draft, AtFlags::empty());
+        }
+        written.map_err(unreadable(&path))
     }
 
     /// The project of the directory.
@@ -191,7 +224,7 @@ mod tests {
     fn a_pipe_does_not_hold_us_up() {
         let temp = tempfile::tempdir().unwrap();
         let mode = Mode::RUSR | Mode::WUSR;
-        let kind = rustix::fs::FileType::Fifo;
+        let kind = FileType::Fifo;
         rustix::fs::mknodat(CWD, temp.path().join(FILE_NAME), kind, mode, 0).unwrap();
         let dir = ProjectDir::open(temp.path()).unwrap();
         assert!(said(&dir).contains("no regular file"));
@@ -210,6 +243,23 @@ mod tests {
         symlink("../../etc", path.join("up")).unwrap();
         assert!(dir.leaves(Path::new("up/hostname")) && dir.leaves(Path::new("../x")));
         assert!(!dir.leaves(Path::new("none")) && !dir.leaves(Path::new("./real.toml")));
+    }
+
+    #[test]
+    fn a_file_is_written_whole_and_over_another_one_only_when_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = ProjectDir::open(temp.path()).unwrap();
+        dir.write(SMALL, false).unwrap();
+        assert_eq!(dir.read().unwrap(), SMALL);
+        assert!(dir.write("x", false).is_err());
+        assert_eq!(dir.read().unwrap(), SMALL);
+        dir.write("x", true).unwrap();
+        assert_eq!(dir.read().unwrap(), "x");
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "a draft is left");
+        fs::remove_file(dir.file()).unwrap();
+        symlink("elsewhere", dir.file()).unwrap();
+        assert!(dir.write(SMALL, true).is_err());
+        assert!(!temp.path().join("elsewhere").exists());
     }
 
     #[test]

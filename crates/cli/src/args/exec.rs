@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, builder::PossibleValuesParser};
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser},
+};
 use soulbox_runtime::adapters::{self, Grant, Jsc, Options, Permissions};
 
 use super::{duration, key_value};
@@ -13,7 +16,7 @@ Examples:
   soulbox exec --runtime python -e 'print(6 * 7)'
   soulbox exec --runtime deno --allow-net=example.org main.ts -- --verbose
   echo 'console.log(process.version)' | soulbox exec --runtime node -
-  soulbox exec --runtime workerd --request '/hello?name=you' worker.mjs
+  soulbox exec --runtime cloudflare-workers --request '/hello?name=you' worker.mjs
   soulbox exec -- ls -la                in the project that is up in this directory
   soulbox exec --runtime bun --json -e 'console.log(Bun.version)' | jq .duration_ms
 
@@ -26,7 +29,9 @@ runtime does not take; others as for every command.")]
 pub struct Exec {
     /// What runs the code.
     #[arg(short, long, value_name = "RUNTIME")]
-    #[arg(value_parser = PossibleValuesParser::new(adapters::all().iter().map(|a| a.name())))]
+    #[arg(value_parser = PossibleValuesParser::new(adapters::all().iter().map(|adapter| {
+PossibleValue::new(adapter.name()).aliases(adapters::alias(*adapter))
+    })))]
     pub runtime: Option<String>,
     /// File with the code, or - for standard input.
     #[arg(value_name = "FILE", requires = "runtime")]

@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and what it is turned into.
 
 pub mod exec;
+pub mod project;
 pub mod run;
 pub mod sandbox;
 pub mod secret;
@@ -11,7 +12,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use soulbox_model::{DiskRate, resources::MIB};
-pub use values::{duration, key_value};
+pub use values::{duration, key_value, runtime_id};
 
 /// Where the server keeps everything unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/soulbox";
@@ -23,6 +24,7 @@ Examples:
   eval \"$(soulbox env)\"                   point the E2B SDKs at it
   id=$(soulbox sandbox create)            make a sandbox
   soulbox sandbox exec $id -- uname -a    run a command in it
+  soulbox init                            begin a project: write its soulbox.toml
 
 Exit codes:
   0    success
@@ -110,6 +112,14 @@ pub enum Command {
     Test(run::Test),
     /// Run code in a runtime, or a command in a project that is up.
     Exec(exec::Exec),
+    /// Begin a project: find its runtime and write a soulbox.toml.
+    Init(project::Init),
+    /// Check, show and change a project file.
+    #[command(subcommand)]
+    Config(project::Config),
+    /// What runtimes there are, and which one a directory is for.
+    #[command(subcommand)]
+    Runtime(project::Runtime),
     /// Create, list and revoke API keys in the data directory; needs no running server.
     #[command(subcommand)]
     Key(Key),

@@ -155,9 +155,20 @@ pub fn all() -> &'static [&'static dyn Adapter] {
     ]
 }
 
-/// The runtime of this name.
+/// The runtime of this name, or of the program that it alone runs.
 pub fn find(name: &str) -> Option<&'static dyn Adapter> {
-    all().iter().copied().find(|adapter| adapter.name() == name)
+    let mut known = all().iter().copied();
+    known
+        .clone()
+        .find(|adapter| adapter.name() == name)
+        .or_else(|| known.find(|adapter| alias(*adapter).is_some_and(|alias| alias == name)))
+}
+
+/// The name of a template that one runtime alone has, where that is not the runtime's own.
+pub fn alias(adapter: &dyn Adapter) -> Option<&'static str> {
+    let template = adapter.template();
+    let users = all().iter().filter(|other| other.template() == template).count();
+    (users == 1 && template != adapter.name()).then_some(template)
 }
 
 /// The template plans of all runtimes, each once.

@@ -102,3 +102,15 @@ fn a_request_is_a_path() {
         assert!(ask(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn detection_and_adapters_mean_the_same_by_a_name() {
+    use crate::detect::Runtime;
+    let browser = Runtime::Browser;
+    for runtime in Runtime::ALL.into_iter().filter(|runtime| *runtime != browser) {
+        assert!(find(runtime.id()).is_some_and(|found| found.name() == runtime.id()), "{runtime}");
+    }
+    assert_eq!(all().len(), Runtime::ALL.len() - 1);
+    assert!(find("base").is_none());
+    assert_eq!(find("workerd").unwrap().name(), "cloudflare-workers");
+}

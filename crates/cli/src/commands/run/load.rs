@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use soulbox_model::Port;
-use soulbox_spec::{Against, BaseImage, LoadError, Override, Part, Project, ProjectDir, Text};
+use soulbox_spec::{BaseImage, Part, Project, Text};
 use soulbox_wire::rest::{NewSandboxV2, SandboxShape};
 
 use crate::{
-    args::run::Which,
-    commands::sandbox::lifecycle,
+    args::{project::ProjectArgs, run::Which},
+    commands::{project, sandbox::lifecycle},
     failure::{Failure, Result},
-    output::Output,
 };
 
 /// Labels by which the sandbox of a project is found again.
@@ -34,16 +33,10 @@ impl Loaded {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(super) fn open(which: &Which, overrides: &[String], output: &Output) -> Result<Self> {
+    pub(super) fn open(which: &Which, overrides: &[String]) -> Result<Self> {
         let dir = absolute(&which.project)?;
-        let bad = |error: soulbox_spec::overrides::NotAnOverride| Failure::usage(error.to_string());
-        let mut all = Override::from_environment(std::env::vars()).map_err(bad)?;
-        for text in overrides {
-            all.push(Override::set(text).map_err(bad)?);
-        }
-        let against = Against { overrides: all, cores: None };
-        let loaded = ProjectDir::open(&dir).and_then(|dir| dir.load(&against));
-        let project = loaded.map_err(|error| failure(error, output))?;
+        let args = ProjectArgs { directory: dir.clone(), set: overrides.to_vec() };
+        let (_, project) = project::load(&args)?;
         Ok(Self { project, dir })
     }
 
@@ -124,18 +117,4 @@ fn value(text: &Text) -> String {
 
 pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf> {
     dir.canonicalize().map_err(Failure::io(dir.display().to_string()))
-}
-
-fn failure(error: LoadError, output: &Output) -> Failure {
-    match error {
-        LoadError::Missing(_) => Failure::NotFound { message: error.to_string(), hint: None },
-        LoadError::Wrong(problems) if !output.json => {
-            output.note(problems.render(output.lively()));
-            Failure::Usage {
-                message: format!("the project file has {} problems", problems.count()),
-                hint: Some("`soulbox config check` shows them".into()),
-            }
-        }
-        other => Failure::usage(other.to_string()),
-    }
 }

@@ -34,7 +34,7 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 
 pub(super) async fn run(settings: &Settings, args: Run) -> Result<()> {
     let output = &settings.output;
-    let loaded = Loaded::open(&args.which, &args.overrides.set, output)?;
+    let loaded = Loaded::open(&args.which, &args.overrides.set)?;
     let server = locate(settings)?;
     let started = Started::make(&server, output, &loaded).await?;
     let done = follow(&server, output, &loaded, &started, &args).await;
@@ -90,7 +90,7 @@ async fn follow(
 
 pub(super) async fn test(settings: &Settings, args: Test) -> Result<()> {
     let output = &settings.output;
-    let loaded = Loaded::open(&args.which, &args.overrides.set, output)?;
+    let loaded = Loaded::open(&args.which, &args.overrides.set)?;
     let Some(test) = loaded.project.commands.test.clone() else {
         return Err(Failure::usage("the project has no commands.test"));
     };

@@ -45,7 +45,7 @@ pub(in crate::commands) async fn up(settings: &Settings, args: Up) -> Result<()>
     }
     let output = &settings.output;
     let run = args.run;
-    let loaded = Loaded::open(&run.which, &run.overrides.set, output)?;
+    let loaded = Loaded::open(&run.which, &run.overrides.set)?;
     let server = locate(settings)?;
     if let Some(there) = find(&server, &run.which).await?.into_iter().next() {
         output.note(format!("it is up already, in {}", plain(&there.sandbox_id)));

@@ -18,17 +18,21 @@ pub(super) struct Workerd;
 
 impl Adapter for Workerd {
     fn name(&self) -> &'static str {
-        "workerd"
+        "cloudflare-workers"
     }
 
     fn about(&self) -> &'static str {
         "Cloudflare Workers: `export default { fetch }` in workerd, asked once"
     }
 
+    fn template(&self) -> &'static str {
+        "workerd"
+    }
+
     fn plan(&self) -> Option<Plan> {
         let install = "chmod 755 /opt/workerd/bin/workerd; \
                        ln -sf /opt/workerd/bin/workerd /usr/local/bin/workerd; workerd --version";
-        Some(plan(self.name(), vec![input(WORKERD, "/opt/workerd")], install))
+        Some(plan(self.template(), vec![input(WORKERD, "/opt/workerd")], install))
     }
 
     fn extension(&self) -> &'static str {
@@ -53,11 +57,15 @@ pub(super) struct EdgeRuntime;
 
 impl Adapter for EdgeRuntime {
     fn name(&self) -> &'static str {
-        "edge-runtime"
+        "vercel-edge"
     }
 
     fn about(&self) -> &'static str {
         "Vercel Edge: `export default (request) => response` in edge-runtime, asked once"
+    }
+
+    fn template(&self) -> &'static str {
+        "edge-runtime"
     }
 
     fn plan(&self) -> Option<Plan> {
@@ -66,7 +74,7 @@ impl Adapter for EdgeRuntime {
             input(package, &target)
         });
         let install = "cd /opt/edge-runtime && node -e 'require(\"edge-runtime\")'";
-        Some(plan(self.name(), inputs.collect(), install))
+        Some(plan(self.template(), inputs.collect(), install))
     }
 
     fn extension(&self) -> &'static str {
