@@ -1,5 +1,7 @@
 //! The retry policy against an upstream behind a proxy that injects faults: real connections on loopback.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     io,
     net::SocketAddr,
