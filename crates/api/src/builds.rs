@@ -19,9 +19,12 @@ impl Builds {
         if tasks.get(name).is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let (templates, owned) = (templates.clone(), name.to_owned());
+        tasks.retain(|_, task| !task.is_finished());
+        let owned = name.to_owned();
+        // Under way when this returns: whoever asks next sees it.
+        let Ok(build) = templates.start(name) else { return };
         let task = tokio::spawn(async move {
-            match templates.build(&owned, |_| {}).await {
+            match build.await {
                 Ok(template) => {
                     tracing::info!(template = %template.id, "template built");
                 }

@@ -4,6 +4,7 @@ use std::{io, process::ExitCode, time::Duration};
 
 use serde::Serialize;
 use soulbox_model::Error;
+use soulbox_spec::{Diagnostics, LoadError};
 use soulbox_wire::rest::ErrorDetail;
 
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -39,6 +40,9 @@ pub enum Failure {
     Protocol(String),
     #[error("{message}")]
     Environment { message: String, hint: String },
+    /// Everything that is wrong with a project file.
+    #[error("{0}")]
+    Project(Box<Diagnostics>),
     /// A command in a sandbox ran into its time limit.
     #[error("the command did not end within {0:?} and was killed")]
     CommandTimeout(Duration),
@@ -62,7 +66,38 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Missing(directory) => Self::NotFound {
+                message: format!("{} has no {}", directory.display(), soulbox_spec::FILE_NAME),
+                hint: Some("make one with `soulbox init`".to_owned()),
+            },
+            LoadError::Unreadable { path, source } => {
+                Self::Io { context: path.display().to_string(), source }
+            }
+            LoadError::NotAProjectFile { path, why } => Self::from(Error::Configuration {
+                field: path.display().to_string(),
+                message: why,
+                span: None,
+            }),
+            LoadError::Wrong(diagnostics) => Self::Project(Box::new(diagnostics)),
+        }
+    }
+}
+
 impl Failure {
+    /// The codes that only the command line has, beside [`Error::CODES`].
+    pub const CODES: [&str; 7] = [
+        "SB-UNREACHABLE",
+        "SB-IO",
+        "SB-PROTOCOL",
+        "SB-ENVIRONMENT",
+        "SB-COMMAND-TIMEOUT",
+        "SB-INTERRUPTED",
+        "SB-EXIT",
+    ];
+
     pub fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let context = context.into();
         move |source| Self::Io { context, source }
@@ -119,6 +154,7 @@ impl Failure {
             Self::Answer { code, .. } => code,
             Self::Unreachable { .. } | Self::NoServer { .. } => "SB-UNREACHABLE",
             Self::Usage { .. } => "SB-INVALID",
+            Self::Project(_) => "SB-CONFIG",
             Self::NotFound { .. } => "SB-NOT-FOUND",
             Self::Io { .. } => "SB-IO",
             Self::Protocol(_) => "SB-PROTOCOL",
@@ -190,8 +226,15 @@ impl Failure {
             #[serde(skip_serializing_if = "Option::is_none")]
             hint: Option<String>,
             exit_code: u8,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            problems: Option<serde_json::Value>,
         }
+        let problems = match self {
+            Self::Project(diagnostics) => Some(diagnostics.to_json()),
+            _ => None,
+        };
         let body = Body {
+            problems,
             code: self.code(),
             message: self.to_string(),
             hint: self.hint(),
@@ -319,6 +362,53 @@ mod tests {
         let failure = Failure::from(Error::internal("the database failed", full));
         assert_eq!(failure.to_string(), "internal error: the database failed: no storage space");
         assert!(failure.hint().expect("a hint").contains("free some space"));
+    }
+
+    #[test]
+    fn every_code_has_its_paragraph_and_every_paragraph_a_code() {
+        const PAGE: &str = include_str!("../../../docs/errors.md");
+        let chapter = PAGE.split("\n## ").find(|part| part.starts_with("Every code")).unwrap();
+        let paragraphs: Vec<(&str, &str)> =
+            chapter.split("### `").skip(1).map(|part| part.split_once('`').unwrap()).collect();
+        let mut documented: Vec<_> = paragraphs.iter().map(|(code, _)| *code).collect();
+        let mut known: Vec<_> = Error::CODES.into_iter().chain(Failure::CODES).collect();
+        documented.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(documented, known);
+        for (code, text) in paragraphs {
+            // What happened, why, and what to do.
+            assert!(text.matches(['.', ';']).count() >= 3 && text.len() > 120, "{code}: {text}");
+        }
+    }
+
+    #[test]
+    fn every_failure_has_a_code_that_is_known() {
+        let id = "x".to_owned();
+        let io = || io::Error::from(io::ErrorKind::NotFound);
+        for failure in [
+            Failure::from(Error::not_found("sandbox", "x")),
+            Failure::Unreachable { url: id.clone(), reason: id.clone(), hint: id.clone() },
+            Failure::NoServer { data_dir: id.clone() },
+            Failure::usage("x"),
+            Failure::NotFound { message: id.clone(), hint: None },
+            Failure::Io { context: id.clone(), source: io() },
+            Failure::Protocol(id.clone()),
+            Failure::Environment { message: id.clone(), hint: id },
+            Failure::from(LoadError::Missing("x".into())),
+            Failure::from(LoadError::Unreadable { path: "x".into(), source: io() }),
+            Failure::from(LoadError::NotAProjectFile { path: "x".into(), why: "y".into() }),
+            Failure::from(LoadError::from(soulbox_spec::Project::parse("", "x").unwrap_err())),
+            Failure::CommandTimeout(Duration::ZERO),
+            Failure::Interrupted,
+            Failure::Exit(1),
+        ] {
+            let code = failure.code();
+            assert!(Error::CODES.contains(&code) || Failure::CODES.contains(&code), "{code}");
+        }
+        for status in 400..600 {
+            let code = status_code(status);
+            assert!(Error::CODES.contains(&code), "{status}: {code}");
+        }
     }
 
     #[test]

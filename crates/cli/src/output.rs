@@ -124,6 +124,9 @@ impl Output {
 
     pub fn failure(&self, failure: &Failure) {
         let mut err = io::stderr().lock();
+        if let (Failure::Project(diagnostics), false) = (failure, self.json) {
+            let _ = writeln!(err, "{}", diagnostics.render(self.colour.err));
+        }
         let _ = if self.json {
             writeln!(err, "{}", failure.to_json())
         } else {

@@ -61,7 +61,10 @@ impl Bench {
 
     fn spec(&self) -> SandboxSpec {
         let layers = vec![self.engine.store_dir().join("root")];
-        SandboxSpec { rootfs: Rootfs { layers, binds: vec![] }, resources: RESOURCES }
+        SandboxSpec {
+            rootfs: Rootfs { layers, binds: vec![], without: Default::default() },
+            resources: RESOURCES,
+        }
     }
 
     /// Reserves and starts a sandbox.

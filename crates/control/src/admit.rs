@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use soulbox_model::{Error, Result};
+use soulbox_model::{Error, Resources, Result};
 
 use crate::types::{Create, Limits};
 
@@ -14,6 +14,12 @@ const ENV_BYTES: usize = 1024 * 1024;
 const ENV_ENTRY_BYTES: usize = 128 * 1024;
 const TEMPLATE_BYTES: usize = 256;
 const IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// Thousandths of a core; the kernel's own least is a hundredth of that of one period.
+const LEAST_CPU: u32 = 10;
+const LEAST_MEMORY: u64 = 128_000_000;
+const LEAST_DISK: u64 = 1_000_000;
+/// Of memory and disk: what no machine has, and what sums of do not overflow.
+const MOST_BYTES: u64 = 1 << 50;
 
 pub(crate) fn check(request: &Create, limits: &Limits) -> Result<()> {
     if request.template.is_empty() || request.template.len() > TEMPLATE_BYTES {
@@ -30,6 +36,9 @@ pub(crate) fn check(request: &Create, limits: &Limits) -> Result<()> {
         return Err(Error::invalid("metadata", "must not exceed 64 KiB in all"));
     }
     check_env(&request.env)?;
+    if let Some(resources) = &request.shape.resources {
+        check_resources(resources)?;
+    }
     if let Some(key) = &request.idempotency_key {
         let valid = (1..=IDEMPOTENCY_KEY_BYTES).contains(&key.len())
             && key.bytes().all(|b| b.is_ascii_graphic());
@@ -37,6 +46,25 @@ pub(crate) fn check(request: &Create, limits: &Limits) -> Result<()> {
             let message = "must be 1 to 255 printable ASCII characters without blanks";
             return Err(Error::invalid("Idempotency-Key", message));
         }
+    }
+    Ok(())
+}
+
+/// What one sandbox may ask for: more than the machine has helps nobody.
+fn check_resources(asked: &Resources) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = u32::try_from(cores * 1000).unwrap_or(u32::MAX);
+    if !(LEAST_CPU..=most).contains(&asked.cpu_millis) {
+        let message = format!("must be {LEAST_CPU} to {most}: this machine has {cores} cores");
+        return Err(Error::invalid("soulbox.cpuMillis", message));
+    }
+    if !(LEAST_MEMORY..=MOST_BYTES).contains(&asked.memory_bytes) {
+        let message = format!("must be at least {LEAST_MEMORY}");
+        return Err(Error::invalid("soulbox.memoryBytes", message));
+    }
+    if !(LEAST_DISK..=MOST_BYTES).contains(&asked.disk_bytes) {
+        let message = format!("must be at least {LEAST_DISK}");
+        return Err(Error::invalid("soulbox.diskBytes", message));
     }
     Ok(())
 }
@@ -94,6 +122,7 @@ mod tests {
             auto_pause: false,
             allow_internet: Some(true),
             network: None,
+            shape: Default::default(),
             idempotency_key: None,
         }
     }

@@ -148,6 +148,9 @@ impl Core {
 
     async fn keep_house(&self) {
         self.archive.prune();
+        let templates = Arc::clone(&self.templates);
+        // Only the next server's guess at what is still wanted depends on it.
+        let _ = tokio::task::spawn_blocking(move || templates.save_uses()).await;
         self.save_key_uses().await;
         if let Err(error) = self.store.prune_idempotency(Utc::now() - REMEMBER_REQUESTS).await {
             tracing::warn!(%error, "could not forget old idempotency keys");

@@ -9,6 +9,7 @@ mod admit;
 mod agent;
 mod archive;
 mod core;
+pub mod derive;
 mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -31,10 +32,11 @@ pub use ingress::{Pass, PortAccess};
 pub use life::KEY_REUSED;
 pub use secrets::{SecretPage, Secrets};
 use soulbox_engine::{Conduit, ConnectError, Target};
-use soulbox_image::Templates;
+use soulbox_image::{Template, Templates, derived::Plan};
 use soulbox_model::{
     Error, Port, Result, SandboxId, TeamId,
     network::{Egress, RequestRate, RequestRule},
+    resources::Usage,
 };
 pub use soulbox_store::{
     ApiKey, Mask, NewKey, NewSecret, SECRETS_FULL, Secret, SecretChange, Team,
@@ -45,7 +47,7 @@ use uuid::Uuid;
 use crate::core::Core;
 pub use crate::types::{
     Caller, Config, Create, Direction, Level, Limits, ListFilter, Listed, LogLine, LogQuery, Order,
-    Page, Sample, Sandbox, State,
+    Page, Sample, Sandbox, Shape, State,
 };
 
 /// The control plane of one server. Clones share it; when the last one goes, its background work
@@ -204,6 +206,16 @@ impl Control {
         self.core.metrics(team, id, start, end)
     }
 
+    /// What a running sandbox has used up to this moment.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; or what the engine says.
+    pub async fn usage(&self, team: TeamId, id: &SandboxId) -> Result<Usage> {
+        let live = self.core.running(team, id)?;
+        let usage = self.core.engine.usage(&live.id).await;
+        usage.map_err(|error| Error::internal("read what a sandbox uses", error))
+    }
+
     /// The newest sample of each running sandbox that has one; others are left out.
     ///
     /// # Errors
@@ -314,6 +326,28 @@ impl Control {
     pub async fn team(&self, id: TeamId) -> Result<Team> {
         let teams = self.core.store.teams().await?;
         teams.into_iter().find(|team| team.id == id).ok_or_else(|| Error::not_found("team", id))
+    }
+
+    /// Makes a template known that adds a layer to another one, for this team alone, and says what it
+    /// is called. It is built when [`Templates::build`] is asked for it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the parent; [`Error::ResourceLimit`] for too many of them.
+    pub fn derive(&self, team: TeamId, plan: Plan) -> Result<String> {
+        self.core.derive(team, plan)
+    }
+
+    /// Removes derived templates, of this team and of everybody, that no sandbox stands on and
+    /// nobody asked for in `unused_for`; and old builds of others. Returns what is gone.
+    ///
+    /// # Errors
+    /// If the disk says no; what is gone by then stays gone.
+    pub async fn prune_templates(
+        &self,
+        team: TeamId,
+        unused_for: Duration,
+    ) -> Result<Vec<Arc<Template>>> {
+        self.core.prune(team, unused_for).await
     }
 
     pub fn templates(&self) -> &Templates {

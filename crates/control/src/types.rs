@@ -81,9 +81,22 @@ pub struct Create {
     pub allow_internet: Option<bool>,
     /// `None`: as `allow_internet` says.
     pub network: Option<Network>,
+    /// What it is beyond what every sandbox of this server is.
+    pub shape: Shape,
     /// 1 to 255 printable characters. A repeat with the same key returns the same sandbox.
     #[serde(skip)]
     pub idempotency_key: Option<String>,
+}
+
+/// How a sandbox differs from the others of its server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Shape {
+    /// Hard limits instead of the server's own.
+    pub resources: Option<Resources>,
+    /// Set-user-id files, `sudo` among them, gain nothing.
+    pub no_setuid: bool,
+    /// Nothing can be written but `/tmp` and `/run`.
+    pub read_only: bool,
 }
 
 /// A sandbox at one moment.

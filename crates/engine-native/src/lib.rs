@@ -33,8 +33,8 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use soulbox_engine::{
-    Conduit, ConnectError, Engine, Error, Exit, Record, Reserved, Result, SandboxSpec, Target,
-    Usage, Wire,
+    Conduit, ConnectError, Engine, Error, Exit, Frozen, Record, Reserved, Result, SandboxSpec,
+    Target, Usage, Wire,
 };
 use soulbox_faults::point;
 use soulbox_model::{DiskRate, Resources, SandboxId, boot::AgentConfig};
@@ -181,6 +181,22 @@ impl Native {
         self.host.layers.name()
     }
 
+    /// Ends the processes of a sandbox that runs; the rest of it is the caller's to bury.
+    async fn stop(&self, id: &SandboxId) -> Option<Remains> {
+        let live = self.live.write().remove(id)?;
+        end::kill(&live.process);
+        point("destroy.killed");
+        live.ended().await;
+        point("destroy.ended");
+        Some(Remains {
+            process: None,
+            slot: Some(live.slot.clone()),
+            group: true,
+            id: Some(id.clone()),
+            netns: Some(Arc::clone(&live.netns)),
+        })
+    }
+
     fn find(&self, id: &SandboxId) -> Option<Arc<Live>> {
         self.live.read().get(id).cloned()
     }
@@ -284,19 +300,30 @@ impl Engine for Native {
         if let Some(mut seat) = self.reserved.lock().remove(id) {
             self.host.undertaker.bury(seat.remains.take());
         }
-        let Some(live) = self.live.write().remove(id) else { return Ok(()) };
-        end::kill(&live.process);
-        point("destroy.killed");
-        live.ended().await;
-        point("destroy.ended");
-        self.host.undertaker.bury(Remains {
-            process: None,
-            slot: Some(live.slot.clone()),
-            group: true,
-            id: Some(id.clone()),
-            netns: Some(Arc::clone(&live.netns)),
-        });
+        if let Some(remains) = self.stop(id).await {
+            self.host.undertaker.bury(remains);
+        }
         Ok(())
+    }
+
+    async fn freeze(&self, id: &SandboxId, into: &Path) -> Result<Frozen> {
+        let remains = self.stop(id).await.ok_or_else(|| Error::Gone(id.clone()))?;
+        let first_id = remains.slot.as_ref().map_or(0, |slot| slot.first_id);
+        let (host, id, into) = (Arc::clone(&self.host), id.clone(), into.to_owned());
+        blocking(move || {
+            // Buried whatever happens here.
+            let _ward = host.undertaker.ward(remains);
+            let bytes = host
+                .layers
+                .freeze(&id, first_id, &into)
+                .map_err(Error::stage("keep the writable layer"))?;
+            Ok(Frozen { layer: layer::UPPER.into(), bytes })
+        })
+        .await
+    }
+
+    async fn release(&self, layer: &Path) {
+        self.host.pool.release(&self.host, layer);
     }
 
     async fn sweep(&self, keep: &HashSet<SandboxId>) -> Result<usize> {

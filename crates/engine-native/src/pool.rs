@@ -11,6 +11,7 @@
 use std::{
     collections::VecDeque,
     io,
+    path::Path,
     sync::{Arc, Weak},
     thread,
     time::{Duration, Instant},
@@ -129,6 +130,22 @@ impl Pool {
             host.undertaker.bury(seat.remains.take());
         }
         None
+    }
+
+    /// Gives up the seats that have `layer` in their root, and makes no more of them.
+    pub(crate) fn release(&self, host: &Host, layer: &Path) {
+        let uses = |rootfs: &Rootfs| rootfs.layers.iter().any(|used| used.starts_with(layer));
+        let mut state = self.state.lock();
+        state.wanted.retain(|rootfs| !uses(rootfs));
+        let (used, kept) = std::mem::take(&mut state.ready)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|seat| seat.rootfs.as_ref().is_some_and(uses));
+        state.ready = kept;
+        drop(state);
+        for mut seat in used {
+            host.undertaker.bury(seat.remains.take());
+        }
+        self.changed.notify_one();
     }
 
     fn note(&self, state: &mut State, rootfs: &Rootfs) {

@@ -15,7 +15,7 @@ use rustix::{
     fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, openat},
     mount::MountAttrFlags,
 };
-use soulbox_engine::Rootfs;
+use soulbox_engine::{Rootfs, Without};
 use soulbox_sys::mount::{self, Opt};
 
 use crate::{
@@ -62,8 +62,27 @@ pub(crate) fn assemble(rootfs: &Rootfs, layer: &Layer, slot: &Slot) -> io::Resul
     let lower: Vec<OwnedFd> =
         rootfs.layers.iter().map(|path| read_only(path, userns)).collect::<io::Result<_>>()?;
     let root = join(&lower, &layer.mount, slot.first_id)?;
+    let mut less = MountAttrFlags::empty();
+    less.set(MountAttrFlags::MOUNT_ATTR_NOSUID, rootfs.without.setuid);
+    less.set(MountAttrFlags::MOUNT_ATTR_RDONLY, rootfs.without.writes);
+    if !less.is_empty() {
+        // Also of what the host shows: a set-user-id program lies there.
+        for (_, bind) in &mounts {
+            mount::set_attributes(bind.as_fd(), less, None)?;
+        }
+        mount::set_attributes(root.as_fd(), less, None)?;
+    }
+    if rootfs.without.writes {
+        for path in ["/tmp", "/run"] {
+            mounts.push((path.to_owned(), scratch(slot.first_id, rootfs.without)?));
+        }
+    }
     Ok(Assembled { root, mounts })
 }
+
+/// Of `/tmp` and `/run` in a sandbox that cannot write elsewhere; its memory limit holds first where
+/// that is less.
+const SCRATCH_SIZE: &str = "512m";
 
 /// Before Linux 6.15 overlayfs takes layers only from mounts that are attached where its maker is.
 static DETACHED_LAYERS_FAIL: AtomicBool = AtomicBool::new(false);
@@ -105,6 +124,20 @@ fn read_only(path: &Path, userns: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
     mount::set_attributes(layer.as_fd(), attributes, Some(userns)).map_err(named)?;
     Ok(layer)
+}
+
+/// A directory in memory for everybody inside; what lies there counts as the sandbox's memory.
+fn scratch(first_id: u32, without: Without) -> io::Result<OwnedFd> {
+    let id = first_id.to_string();
+    let options = [
+        Opt::Value("size", SCRATCH_SIZE),
+        Opt::Value("mode", "1777"),
+        Opt::Value("uid", &id),
+        Opt::Value("gid", &id),
+    ];
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, without.setuid);
+    mount::new(c"tmpfs", &options, attributes)
 }
 
 fn overlay(lower: &[OwnedFd], layer: &OwnedFd) -> io::Result<OwnedFd> {

@@ -7,7 +7,11 @@
 mod conduit;
 mod error;
 
-use std::{collections::HashSet, os::fd::OwnedFd, path::PathBuf};
+use std::{
+    collections::HashSet,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 pub use conduit::Conduit;
@@ -38,6 +42,18 @@ pub struct Rootfs {
     pub layers: Vec<PathBuf>,
     /// Host directories that appear read-only inside.
     pub binds: Vec<Bind>,
+    /// What is taken from it.
+    #[serde(default)]
+    pub without: Without,
+}
+
+/// What a root file system can do without.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Without {
+    /// Set-user-id files and file capabilities gain nothing.
+    pub setuid: bool,
+    /// Nothing can be written but `/tmp` and `/run`, which lie in memory.
+    pub writes: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +73,15 @@ pub struct Wire {
     pub udp: OwnedFd,
     /// Keeps the way in place while it is open.
     pub steering: OwnedFd,
+}
+
+/// What [`Engine::freeze`] kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// Where in the directory the layer begins.
+    pub layer: PathBuf,
+    /// What it takes on disk.
+    pub bytes: u64,
 }
 
 /// What an engine must remember to find a sandbox again after a restart; opaque to others.
@@ -127,6 +152,24 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Ends a sandbox and removes all it had. Ending an unknown one is a success. Returns when its
     /// processes are dead; files and namespaces may be removed in the background.
     async fn destroy(&self, id: &SandboxId) -> Result<()>;
+
+    /// Ends a sandbox and keeps what it wrote as the directory `into`, which must not exist, on the
+    /// file system of the engine's store. Files have the ids 0 to 65535 there, as in every layer of
+    /// a template, and nothing changes them any more. On error nothing is left, neither of the
+    /// sandbox nor of the layer.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] by an engine that keeps no layers; [`Error::Gone`].
+    async fn freeze(&self, id: &SandboxId, into: &Path) -> Result<Frozen> {
+        let _ = into;
+        self.destroy(id).await?;
+        Err(Error::Unsupported(format!("the engine `{}` keeps no layers", self.name())))
+    }
+
+    /// Gives up what it made ahead of `layer`, which is about to be deleted and which no sandbox uses.
+    async fn release(&self, layer: &Path) {
+        let _ = layer;
+    }
 
     /// Removes what belongs to no sandbox in `keep`; called once at start. Returns how many it removed.
     async fn sweep(&self, keep: &HashSet<SandboxId>) -> Result<usize>;

@@ -48,6 +48,8 @@ pub const TARGETS: &[Target] = &[
     target("api_query", 2048, targets::api::query),
     target("api_names", 1024, targets::api::names),
     target("api_keys", 1024, targets::api::keys),
+    target("project_file", 8192, targets::project::file),
+    target("project_override", 512, targets::project::overrides),
     target("archive", 16384, targets::archive::unpack),
 ];
 

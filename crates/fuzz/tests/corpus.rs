@@ -73,5 +73,7 @@ targets! {
     api_query: 10_000,
     api_names: 20_000,
     api_keys: 10_000,
+    project_file: 3_000,
+    project_override: 5_000,
     archive: 3_000,
 }

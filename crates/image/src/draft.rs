@@ -9,9 +9,14 @@ use std::{
 
 use soulbox_model::TemplateId;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    tree,
+};
 
 const PREFIX: &str = ".build-";
+const PRUNED: &str = ".build-pruned-";
+pub(crate) const CONTENT: &str = "content";
 const LOCK: &str = ".lock";
 /// How often another process's build is looked at.
 const LOCK_POLL: Duration = Duration::from_millis(300);
@@ -19,23 +24,44 @@ const LOCK_POLL: Duration = Duration::from_millis(300);
 const DISCARD_ATTEMPTS: u32 = 50;
 const DISCARD_PAUSE: Duration = Duration::from_millis(200);
 
-/// The lock that everybody who builds in `dir` holds; `None` if somebody else does.
+/// The lock that whoever builds in `dir` holds; `None` if somebody else does.
 pub(crate) fn try_lock(dir: &Path) -> Result<Option<File>> {
+    try_lock_by(dir, File::try_lock)
+}
+
+/// Takes a complete template away at once, so that no crash leaves half of it, and removes it.
+pub(crate) fn remove_complete(dir: &Path, home: &str) -> Result<()> {
+    let (path, pruned) = (dir.join(home), dir.join(format!("{PRUNED}{home}")));
+    match fs::rename(&path, &pruned) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed.map_err(Error::io("rename", &path))?,
+    }
+    tree::remove(&pruned).map_err(Error::io("remove", &pruned))
+}
+
+/// The lock in the mode that `take` asks for.
+fn try_lock_by(
+    dir: &Path,
+    take: impl FnOnce(&File) -> std::result::Result<(), TryLockError>,
+) -> Result<Option<File>> {
     let path = dir.join(LOCK);
     let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let file = opened.map_err(Error::io("open", &path))?;
-    match file.try_lock() {
+    match take(&file) {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
     }
 }
 
-/// Waits for the lock; calls `waiting` once if somebody else has it.
-pub(crate) async fn lock(dir: &Path, waiting: impl FnOnce()) -> Result<File> {
+/// Waits for the lock; calls `waiting` once if somebody else has it. Those who `share` it keep out
+/// only who wants it alone.
+pub(crate) async fn lock(dir: &Path, share: bool, waiting: impl FnOnce()) -> Result<File> {
     let mut waiting = Some(waiting);
+    let take = if share { File::try_lock_shared } else { File::try_lock };
     loop {
-        if let Some(lock) = try_lock(dir)? {
+        if let Some(lock) = try_lock_by(dir, take)? {
             return Ok(lock);
         }
         if let Some(waiting) = waiting.take() {
@@ -52,7 +78,7 @@ pub(crate) fn remove_leftovers(dir: &Path) -> Result<()> {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
             let path = entry.path();
             tracing::info!(path = %path.display(), "removing an interrupted template build");
-            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+            tree::remove(&path).map_err(Error::io("remove", &path))?;
         }
     }
     Ok(())
@@ -73,7 +99,7 @@ impl Draft {
 
     /// What is going to be the template.
     pub fn content(&self) -> PathBuf {
-        self.path.join("content")
+        self.path.join(CONTENT)
     }
 
     /// Room for work; goes with the draft.
@@ -90,14 +116,14 @@ impl Draft {
         fs::rename(&content, target).map_err(Error::io("rename", &content))?;
         let parent = target.parent().unwrap_or(target);
         File::open(parent).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", parent))?;
-        fs::remove_dir_all(&self.path).map_err(Error::io("remove", &self.path))
+        tree::remove(&self.path).map_err(Error::io("remove", &self.path))
     }
 
     /// Removes the directory, waiting for processes that were killed but still run.
     pub async fn discard(self) {
         for _ in 0..DISCARD_ATTEMPTS {
             let path = self.path.clone();
-            let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(path)).await;
+            let removed = tokio::task::spawn_blocking(move || tree::remove(&path)).await;
             match removed {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return,

@@ -32,6 +32,11 @@ pub enum Error {
     /// `log` is the end of what the build wrote.
     #[error("building template `{name}` failed: {advice}\n{log}")]
     Build { name: String, advice: String, log: String },
+    /// `0` is how many there may be.
+    #[error(
+        "there are {0} derived templates already: `soulbox template prune` removes those that nobody uses"
+    )]
+    Full(usize),
     #[error("building template `{0}` was cancelled")]
     Cancelled(String),
 }
@@ -54,6 +59,11 @@ impl From<Error> for soulbox_model::Error {
                 retry_after: retry.then_some(RETRY_AFTER),
             },
             Error::Cancelled(_) => Self::unavailable(error.to_string(), RETRY_AFTER),
+            Error::Full(limit) => Self::ResourceLimit {
+                resource: "derived templates".into(),
+                current: limit as u64,
+                limit: limit as u64,
+            },
             Error::ToolMissing { .. } | Error::NotRoot | Error::Unsupported(_) => {
                 Self::Unavailable { reason: error.to_string(), retry_after: None }
             }

@@ -5,19 +5,27 @@
 //! This crate makes them, keeps them on disk and finds them by name. It mounts nothing and knows
 //! no sandboxes: engines join a template's layers with a sandbox's own.
 //!
-//! Start reading at [`Templates`]; a template is made by a `Recipe` (`recipe.rs`), of which
-//! `base/` and `host/` are the two.
+//! Others are derived from these: a layer that a sandbox of the parent wrote ([`derived`]).
+//!
+//! Start reading at [`Templates`]; a template is made by a [`Recipe`], of which `base/` and `host/`
+//! are two and [`derived::Derived`] is the third.
 
 mod base;
+pub mod derived;
 mod draft;
 mod error;
+mod flight;
 mod host;
+mod prune;
 mod recipe;
+pub mod registry;
 mod settings;
 mod template;
 mod templates;
 mod tree;
 
 pub use error::{Error, Result};
+pub use prune::Unused;
+pub use recipe::{Description, Recipe, Reporter, Workshop};
 pub use template::{Progress, Template, TemplateState, TemplateStatus};
 pub use templates::{BASE, HOST, Templates};

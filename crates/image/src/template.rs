@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use soulbox_model::TemplateId;
+use soulbox_model::{TeamId, TemplateId};
 
 use crate::{
     error::{Error, Result},
@@ -17,8 +17,10 @@ use crate::{
 };
 
 /// Directory of the root file system, beside [`META`].
-const ROOTFS: &str = "rootfs";
+pub(crate) const ROOTFS: &str = "rootfs";
 pub(crate) const META: &str = "meta.json";
+/// Templates on top of each other; overlayfs takes many more, but every one costs at each look-up.
+pub(crate) const MAX_DEPTH: usize = 16;
 
 /// A root file system that sandboxes share read-only, and how commands run in it.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +38,23 @@ pub struct Template {
     pub workdir: Option<String>,
     pub env: BTreeMap<String, String>,
     pub created_at: DateTime<Utc>,
-    /// Bytes on disk, without what `binds` show.
+    /// Bytes on disk, without what `binds` show and without the layers of the parent.
     pub size_bytes: u64,
+    /// Who alone may use it; `None`: everybody.
+    pub team: Option<TeamId>,
+    /// What it adds a layer to.
+    pub parent: Option<String>,
+    /// Name of its directory, which says what it is made of.
+    pub(crate) home: String,
+    /// The directory of its parent.
+    pub(crate) parent_home: Option<String>,
+}
+
+impl Template {
+    /// Whether a caller of `team` may use it.
+    pub fn is_for(&self, team: TeamId) -> bool {
+        self.team.is_none_or(|owner| owner == team)
+    }
 }
 
 /// How far a build is.
@@ -60,6 +77,10 @@ impl fmt::Display for Progress {
 pub struct TemplateStatus {
     pub id: TemplateId,
     pub name: String,
+    /// What it adds a layer to.
+    pub parent: Option<String>,
+    /// Who alone may use it; `None`: everybody.
+    pub team: Option<TeamId>,
     pub state: TemplateState,
 }
 
@@ -84,6 +105,20 @@ struct Meta {
     binds: Vec<(PathBuf, PathBuf)>,
     created_at: DateTime<Utc>,
     size_bytes: u64,
+    /// Where below [`ROOTFS`] the root file system, or the layer, begins.
+    #[serde(default)]
+    root: PathBuf,
+    #[serde(default)]
+    team: Option<TeamId>,
+    #[serde(default)]
+    parent: Option<Parent>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Parent {
+    name: String,
+    /// Of its directory.
+    home: String,
 }
 
 /// Where the root file system of the template in `dir` lies.
@@ -94,20 +129,26 @@ pub(crate) fn rootfs(dir: &Path) -> PathBuf {
 /// Writes down that `dir` holds a complete template.
 pub(crate) fn describe(
     dir: &Path,
-    name: &str,
-    id: TemplateId,
+    identity: (&str, TemplateId, Option<TeamId>),
+    parent: Option<&Template>,
     size_bytes: u64,
     description: Description,
 ) -> Result<()> {
+    let (name, id, team) = identity;
+    let inherited = parent.map(|parent| &parent.env).into_iter().flatten();
+    let env = inherited.map(|(name, value)| (name.clone(), value.clone())).chain(description.env);
     let meta = Meta {
         id,
         name: name.to_owned(),
         default_user: description.default_user,
-        workdir: None,
-        env: BTreeMap::new(),
+        workdir: description.workdir,
+        env: env.collect(),
         binds: description.binds,
         created_at: Utc::now(),
         size_bytes,
+        root: description.root,
+        team,
+        parent: parent.map(|p| Parent { name: p.name.clone(), home: p.home.clone() }),
     };
     let path = dir.join(META);
     let text = serde_json::to_vec_pretty(&meta)
@@ -115,8 +156,12 @@ pub(crate) fn describe(
     std::fs::write(&path, text).map_err(Error::io("write", &path))
 }
 
-/// The template in `dir`; `None` if there is none.
+/// The template in `dir`; `None` if there is none, or not all of what it stands on.
 pub(crate) fn load(dir: &Path) -> Result<Option<Template>> {
+    load_above(dir, 0)
+}
+
+fn load_above(dir: &Path, depth: usize) -> Result<Option<Template>> {
     let path = dir.join(META);
     let text = match std::fs::read(&path) {
         Ok(text) => text,
@@ -125,15 +170,34 @@ pub(crate) fn load(dir: &Path) -> Result<Option<Template>> {
     };
     let meta: Meta =
         serde_json::from_slice(&text).map_err(|error| Error::io("read", &path)(error.into()))?;
+    let below = match &meta.parent {
+        None => None,
+        Some(_) if depth == MAX_DEPTH => return Ok(None),
+        Some(parent) => match load_above(&dir.with_file_name(&parent.home), depth + 1)? {
+            Some(below) => Some(below),
+            None => return Ok(None),
+        },
+    };
+    let mut layers = vec![rootfs(dir).join(&meta.root)];
+    let mut binds = meta.binds;
+    if let Some(below) = below {
+        layers.extend(below.layers);
+        binds.extend(below.binds);
+    }
+    let (parent, parent_home) = meta.parent.map(|parent| (parent.name, parent.home)).unzip();
     Ok(Some(Template {
         id: meta.id,
         name: meta.name,
-        layers: vec![rootfs(dir)],
-        binds: meta.binds,
+        layers,
+        binds,
         default_user: meta.default_user,
         workdir: meta.workdir,
         env: meta.env,
         created_at: meta.created_at,
         size_bytes: meta.size_bytes,
+        team: meta.team,
+        parent,
+        home: dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        parent_home,
     }))
 }

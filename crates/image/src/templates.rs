@@ -1,23 +1,19 @@
 //! The templates of one server: what is there, what is being built, and by which name.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, io, path::PathBuf, sync::Arc, time::SystemTime};
 
 use parking_lot::Mutex;
-use soulbox_model::TemplateId;
-use tokio::{sync::watch, task::spawn_blocking};
+use soulbox_model::{TeamId, TemplateId};
+use tokio::task::spawn_blocking;
 
 use crate::{
     base::Base,
     draft::{self, Draft},
     error::{Error, Result},
+    flight::{Flight, Joined},
     host::Host,
-    recipe::{Recipe, Reporter, Workshop},
-    template::{self, Progress, Template, TemplateState, TemplateStatus},
+    recipe::{Recipe, Reporter, Workshop, fingerprint},
+    template::{self, MAX_DEPTH, Progress, Template, TemplateState, TemplateStatus},
     tree,
 };
 
@@ -32,30 +28,25 @@ const TAGS: [&str; 2] = ["default", "latest"];
 /// The templates in one directory. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Templates {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    dir: PathBuf,
-    recipes: Vec<Arc<dyn Recipe>>,
-    slots: Mutex<BTreeMap<&'static str, Slot>>,
+pub(crate) struct Inner {
+    pub(crate) dir: PathBuf,
+    pub(crate) slots: Mutex<BTreeMap<String, Slot>>,
 }
 
 /// What is known of one template. A build that is under way counts, then one that is ready.
 #[derive(Debug, Default)]
-struct Slot {
-    ready: Option<Arc<Template>>,
-    flight: Option<Flight>,
-    error: Option<String>,
-}
-
-/// One build, which everybody who asked for it waits for.
-#[derive(Debug, Clone)]
-struct Flight {
-    progress: watch::Sender<Progress>,
-    /// Who waits holds a receiver; the build is cancelled when the last one is gone.
-    outcome: watch::Sender<Option<Result<Arc<Template>>>>,
+pub(crate) struct Slot {
+    /// None for one that was found on the disk, and cannot be made again from here.
+    pub(crate) recipe: Option<Arc<dyn Recipe>>,
+    pub(crate) ready: Option<Arc<Template>>,
+    pub(crate) flight: Option<Flight>,
+    pub(crate) error: Option<String>,
+    /// When it was last asked for, until that is written down.
+    pub(crate) used: Option<SystemTime>,
 }
 
 impl Templates {
@@ -69,8 +60,9 @@ impl Templates {
     }
 
     pub(crate) fn with_recipes(dir: PathBuf, recipes: Vec<Arc<dyn Recipe>>) -> Result<Self> {
-        fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-        match draft::try_lock(&dir) {
+        // Set-user-id files of templates are owned by root here, and some are made by strangers: nobody
+        // else of this machine may reach them.
+        match tree::make_dir(&dir, 0o700).and_then(|()| draft::try_lock(&dir)) {
             Ok(Some(_lock)) => draft::remove_leftovers(&dir)?,
             Ok(None) => {}
             // A store that its disk's end made read-only has the templates still, and nobody builds there.
@@ -79,12 +71,51 @@ impl Templates {
             }
             Err(error) => return Err(error),
         }
-        let mut slots = BTreeMap::new();
-        for recipe in &recipes {
-            let ready = template::load(&home(&dir, recipe.as_ref()))?.map(Arc::new);
-            slots.insert(recipe.name(), Slot { ready, ..Slot::default() });
+        let templates = Self { inner: Arc::new(Inner { dir, slots: Mutex::default() }) };
+        for recipe in recipes {
+            templates.add(recipe)?;
         }
-        Ok(Self { inner: Arc::new(Inner { dir, recipes, slots: Mutex::new(slots) }) })
+        templates.find_derived()?;
+        Ok(templates)
+    }
+
+    /// Makes a template known, so that it can be built, and finds an earlier build of it. A parent must
+    /// be known before. Blocks for a moment.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a parent or name that is none; [`Error::Unsupported`] for too many on
+    /// top of each other; or if the disk says no.
+    pub fn add(&self, recipe: Arc<dyn Recipe>) -> Result<()> {
+        let name = recipe.name().to_owned();
+        id_of(&name)?;
+        let home = self.inner.home(recipe.as_ref())?;
+        let ready = template::load(&home)?.map(Arc::new);
+        let mut slots = self.inner.slots.lock();
+        let slot = slots.entry(name).or_default();
+        // A build on top of what was replaced meanwhile is not what this recipe makes.
+        slot.ready = ready;
+        slot.recipe = Some(recipe);
+        Ok(())
+    }
+
+    /// Finds what earlier servers derived for somebody, whose recipe nobody has any more.
+    fn find_derived(&self) -> Result<()> {
+        let dir = &self.inner.dir;
+        for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+            let path = entry.map_err(Error::io("list", dir))?.path();
+            let found = match template::load(&path) {
+                Ok(Some(found)) if found.team.is_some() => found,
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "left out a damaged template");
+                    continue;
+                }
+            };
+            let mut slots = self.inner.slots.lock();
+            let slot = slots.entry(found.name.clone()).or_default();
+            slot.ready.get_or_insert_with(|| Arc::new(found));
+        }
+        Ok(())
     }
 
     /// Finds a template by its name or id, with or without a tag.
@@ -93,30 +124,55 @@ impl Templates {
     /// [`Error::Unknown`], or [`Error::NotReady`] with how far its build is; both as the
     /// platform's error.
     pub fn resolve(&self, name_or_id: &str) -> Result<Arc<Template>, soulbox_model::Error> {
-        let recipe = self.recipe(name_or_id)?;
-        match self.state(recipe.name()) {
-            TemplateState::Ready(template) => Ok(template),
-            TemplateState::Building(progress) => Err(not_ready(recipe.name(), progress, true)),
+        let name = plain(name_or_id);
+        let mut slots = self.inner.slots.lock();
+        let slot = slots.get_mut(name).ok_or_else(|| unknown(name_or_id))?;
+        match slot.state() {
+            TemplateState::Ready(template) => {
+                slot.used = Some(SystemTime::now());
+                Ok(template)
+            }
+            TemplateState::Building(progress) => Err(not_ready(name, progress, true)),
             TemplateState::Missing { error: Some(error) } => {
-                Err(not_ready(recipe.name(), format_args!("its build failed: {error}"), false))
+                Err(not_ready(name, format_args!("its build failed: {error}"), false))
             }
             TemplateState::Missing { error: None } => {
-                Err(not_ready(recipe.name(), "it has not been built yet", true))
+                Err(not_ready(name, "it has not been built yet", true))
             }
         }
     }
 
+    /// Like [`Templates::resolve`], for a caller of `team`.
+    ///
+    /// # Errors
+    /// As for one that is not there where it belongs to another team.
+    pub fn resolve_for(
+        &self,
+        team: TeamId,
+        name_or_id: &str,
+    ) -> Result<Arc<Template>, soulbox_model::Error> {
+        let status = self.find(name_or_id)?;
+        if status.team.is_some_and(|owner| owner != team) {
+            return Err(unknown(name_or_id).into());
+        }
+        self.resolve(name_or_id)
+    }
+
+    /// What is known of one template, built or not.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`].
+    pub fn find(&self, name_or_id: &str) -> Result<TemplateStatus> {
+        let name = plain(name_or_id);
+        let slots = self.inner.slots.lock();
+        let found = slots.get(name).and_then(|slot| slot.status(name));
+        found.ok_or_else(|| unknown(name_or_id))
+    }
+
     /// Every template that there could be.
     pub fn list(&self) -> Vec<TemplateStatus> {
-        let known = self.inner.recipes.iter();
-        known
-            .filter_map(|recipe| {
-                let name = recipe.name();
-                let state = self.state(name);
-                let id = id_of(name).ok()?;
-                Some(TemplateStatus { id, name: name.to_owned(), state })
-            })
-            .collect()
+        let slots = self.inner.slots.lock();
+        slots.iter().filter_map(|(name, slot)| slot.status(name)).collect()
     }
 
     /// Makes a template unless it is there. Everybody who asks at the same time waits for the same
@@ -126,13 +182,12 @@ impl Templates {
     /// # Errors
     /// What stopped the build, with what to do about it.
     pub async fn build(&self, name: &str, progress: impl Fn(Progress)) -> Result<Arc<Template>> {
-        let recipe = self.recipe(name)?;
         loop {
-            let flight = match self.join(recipe) {
+            let flight = match self.join(name)? {
                 Joined::Ready(template) => return Ok(template),
                 Joined::Flight(flight) => flight,
             };
-            match flight.wait(recipe.name(), &progress).await {
+            match flight.wait(plain(name), &progress).await {
                 // Cancelled by others just when this one joined.
                 Err(Error::Cancelled(_)) => tokio::task::yield_now().await,
                 result => return result,
@@ -140,75 +195,52 @@ impl Templates {
         }
     }
 
-    /// Deletes builds that a newer version of SoulBox, or a change of the host, has replaced, and
-    /// says how many. Call it only while no sandbox lives: one may stand on an old build.
+    /// Starts a build unless there is one, so that [`Templates::find`] tells of it at once. It goes on as
+    /// long as somebody waits for it, with the future of this or with [`Templates::build`].
     ///
     /// # Errors
-    /// If one cannot be removed.
-    pub fn remove_outdated(&self) -> Result<usize> {
-        let dir = &self.inner.dir;
-        let Some(_lock) = draft::try_lock(dir)? else { return Ok(0) };
-        let current: Vec<_> = self.inner.recipes.iter().map(|r| home(dir, r.as_ref())).collect();
-        let mut removed = 0;
-        for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
-            let path = entry.map_err(Error::io("list", dir))?.path();
-            if path.join(template::META).exists() && !current.contains(&path) {
-                fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
-                removed += 1;
+    /// [`Error::Unknown`].
+    pub fn start(
+        &self,
+        name: &str,
+    ) -> Result<impl Future<Output = Result<Arc<Template>>> + Send + use<>> {
+        let (joined, templates, name) = (self.join(name)?, self.clone(), name.to_owned());
+        Ok(async move {
+            let flight = match joined {
+                Joined::Ready(template) => return Ok(template),
+                Joined::Flight(flight) => flight,
+            };
+            match flight.wait(plain(&name), &|_| ()).await {
+                Err(Error::Cancelled(_)) => templates.build(&name, |_| ()).await,
+                result => result,
             }
-        }
-        Ok(removed)
-    }
-
-    fn recipe(&self, name: &str) -> Result<&Arc<dyn Recipe>> {
-        let plain = match name.split_once(':') {
-            Some((plain, tag)) if TAGS.contains(&tag) => plain,
-            _ => name,
-        };
-        let found = self.inner.recipes.iter().find(|recipe| recipe.name() == plain);
-        found.ok_or_else(|| Error::Unknown(name.chars().take(128).collect()))
-    }
-
-    fn state(&self, name: &str) -> TemplateState {
-        let slots = self.inner.slots.lock();
-        match slots.get(name) {
-            Some(Slot { ready: Some(template), .. }) => TemplateState::Ready(template.clone()),
-            Some(Slot { flight: Some(flight), .. }) => {
-                TemplateState::Building(flight.progress.borrow().clone())
-            }
-            Some(Slot { error, .. }) => TemplateState::Missing { error: error.clone() },
-            None => TemplateState::Missing { error: None },
-        }
+        })
     }
 
     /// Joins the build that is under way, or starts one.
-    fn join(&self, recipe: &Arc<dyn Recipe>) -> Joined {
+    fn join(&self, name: &str) -> Result<Joined> {
         let mut slots = self.inner.slots.lock();
-        let slot = slots.entry(recipe.name()).or_default();
+        let slot = slots.get_mut(plain(name)).ok_or_else(|| unknown(name))?;
         if let Some(template) = &slot.ready {
-            return Joined::Ready(template.clone());
+            return Ok(Joined::Ready(template.clone()));
         }
         if let Some(flight) = &slot.flight {
-            return Joined::Flight(flight.join());
+            return Ok(Joined::Flight(flight.join()));
         }
-        let flight = Flight {
-            progress: watch::Sender::new(Progress { percent: 0, step: "starting".into() }),
-            outcome: watch::Sender::new(None),
-        };
+        let recipe = slot.recipe.clone().ok_or_else(|| unknown(name))?;
+        let flight = Flight::new();
         let passenger = flight.join();
         slot.flight = Some(flight.clone());
         slot.error = None;
         // Its owners are the passengers: it ends when the last one leaves.
-        tokio::spawn(self.inner.clone().fly(recipe.clone(), flight));
-        Joined::Flight(passenger)
+        tokio::spawn(self.clone().fly(recipe, flight));
+        Ok(Joined::Flight(passenger))
     }
-}
 
-impl Inner {
-    async fn fly(self: Arc<Self>, recipe: Arc<dyn Recipe>, flight: Flight) {
+    async fn fly(self, recipe: Arc<dyn Recipe>, flight: Flight) {
         let result = self.make(recipe.as_ref(), &flight).await.map(Arc::new);
-        let mut slots = self.slots.lock();
-        let slot = slots.entry(recipe.name()).or_default();
+        let mut slots = self.inner.slots.lock();
+        let slot = slots.entry(recipe.name().to_owned()).or_default();
         slot.flight = None;
         match &result {
             Ok(template) => slot.ready = Some(template.clone()),
@@ -220,24 +252,39 @@ impl Inner {
 
     async fn make(&self, recipe: &dyn Recipe, flight: &Flight) -> Result<Template> {
         let name = recipe.name();
+        let inner = &self.inner;
         let report = Reporter(flight.progress.clone());
+        let parent = match recipe.parent() {
+            None => None,
+            Some(parent) => Some(tokio::select! {
+                // Boxed: a build that waits for a build.
+                built = Box::pin(self.build(parent, |progress| {
+                    // Shown as one step, so that what comes after does not go backwards.
+                    report.report(0, format!("{parent}: {progress}"));
+                })) => built?,
+                () = flight.outcome.closed() => return Err(Error::Cancelled(name.into())),
+            }),
+        };
         let waiting = || report.report(0, "waiting for another process that builds");
+        // Those of one server that derive wait for each other by their flights.
         let _lock = tokio::select! {
-            lock = draft::lock(&self.dir, waiting) => lock?,
+            lock = draft::lock(&inner.dir, parent.is_some(), waiting) => lock?,
             () = flight.outcome.closed() => return Err(Error::Cancelled(name.into())),
         };
-        let target = home(&self.dir, recipe);
+        let target = inner.home(recipe)?;
         if let Some(template) = template::load(&target)? {
             return Ok(template);
         }
-        let dir = self.dir.clone();
+        let (dir, alone) = (inner.dir.clone(), parent.is_none());
         let draft = spawn_blocking(move || {
-            draft::remove_leftovers(&dir)?;
+            if alone {
+                draft::remove_leftovers(&dir)?;
+            }
             Draft::create(&dir)
         });
         let draft = draft.await.map_err(|_| Error::Cancelled(name.into()))??;
         let rootfs = template::rootfs(&draft.content());
-        let workshop = Workshop { dir: draft.scratch(), rootfs, report };
+        let workshop = Workshop { dir: draft.scratch(), rootfs, parent, report };
         let built = tokio::select! {
             built = recipe.build(&workshop) => built,
             () = flight.outcome.closed() => Err(Error::Cancelled(name.into())),
@@ -250,11 +297,15 @@ impl Inner {
             }
         };
         workshop.report.report(98, "writing to disk");
-        let id = id_of(name)?;
+        let (owned, id, team) = (name.to_owned(), id_of(name)?, recipe.team());
+        let parent = workshop.parent;
         let sealed = spawn_blocking(move || {
             let path = draft.content();
-            let size = tree::disk_usage(&path).map_err(Error::io("measure", &path))?;
-            template::describe(&path, name, id, size, description)?;
+            let size = match description.size_bytes {
+                Some(size) => size,
+                None => tree::disk_usage(&path).map_err(Error::io("measure", &path))?,
+            };
+            template::describe(&path, (&owned, id, team), parent.as_deref(), size, description)?;
             draft.publish(&target)?;
             template::load(&target)
         });
@@ -269,48 +320,83 @@ impl Inner {
     }
 }
 
-enum Joined {
-    Ready(Arc<Template>),
-    Flight(Passenger),
-}
-
-struct Passenger {
-    progress: watch::Receiver<Progress>,
-    outcome: watch::Receiver<Option<Result<Arc<Template>>>>,
-}
-
-impl Flight {
-    fn join(&self) -> Passenger {
-        Passenger { progress: self.progress.subscribe(), outcome: self.outcome.subscribe() }
+impl Slot {
+    fn status(&self, name: &str) -> Option<TemplateStatus> {
+        let ready = self.ready.as_ref();
+        let parent = match &self.recipe {
+            Some(recipe) => recipe.parent(),
+            None => ready.and_then(|template| template.parent.as_deref()),
+        };
+        Some(TemplateStatus {
+            id: id_of(name).ok()?,
+            name: name.to_owned(),
+            parent: parent.map(str::to_owned),
+            team: self.team(),
+            state: self.state(),
+        })
     }
-}
 
-impl Passenger {
-    async fn wait(mut self, name: &str, progress: &impl Fn(Progress)) -> Result<Arc<Template>> {
-        loop {
-            tokio::select! {
-                biased;
-                outcome = self.outcome.wait_for(Option::is_some) => {
-                    // The sender only goes away when the runtime does.
-                    let cancelled = || Error::Cancelled(name.to_owned());
-                    return outcome.ok().and_then(|o| (*o).clone()).ok_or_else(cancelled)?;
-                }
-                Ok(()) = self.progress.changed() => {
-                    let step = self.progress.borrow_and_update().clone();
-                    progress(step);
-                }
+    /// Who alone may use it.
+    pub(crate) fn team(&self) -> Option<TeamId> {
+        match &self.recipe {
+            Some(recipe) => recipe.team(),
+            None => self.ready.as_ref().and_then(|template| template.team),
+        }
+    }
+
+    fn state(&self) -> TemplateState {
+        match self {
+            Self { ready: Some(template), .. } => TemplateState::Ready(template.clone()),
+            Self { flight: Some(flight), .. } => {
+                TemplateState::Building(flight.progress.borrow().clone())
             }
+            Self { error, .. } => TemplateState::Missing { error: error.clone() },
         }
     }
 }
 
-/// Where the template that `recipe` makes lies once it is complete.
-fn home(dir: &Path, recipe: &dyn Recipe) -> PathBuf {
-    dir.join(format!("{}-{}", recipe.name(), recipe.fingerprint()))
+impl Inner {
+    /// Where the template that `recipe` makes lies once it is complete.
+    pub(crate) fn home(&self, recipe: &dyn Recipe) -> Result<PathBuf> {
+        Ok(self.dir.join(self.home_name(recipe, 0)?))
+    }
+
+    /// Says all that the template is made of: its own recipe and everything below.
+    fn home_name(&self, recipe: &dyn Recipe, depth: usize) -> Result<String> {
+        let (name, own) = (recipe.name(), recipe.fingerprint());
+        let Some(parent) = recipe.parent() else { return Ok(format!("{name}-{own}")) };
+        if depth == MAX_DEPTH {
+            let text = format!("more than {MAX_DEPTH} templates on top of each other");
+            return Err(Error::Unsupported(text));
+        }
+        let (recipe, found) = {
+            let slots = self.slots.lock();
+            let slot = slots.get(plain(parent)).ok_or_else(|| unknown(parent))?;
+            (slot.recipe.clone(), slot.ready.as_ref().map(|template| template.home.clone()))
+        };
+        let below = match (recipe, found) {
+            (Some(recipe), _) => self.home_name(recipe.as_ref(), depth + 1)?,
+            (None, Some(found)) => found,
+            (None, None) => return Err(unknown(parent)),
+        };
+        Ok(format!("{name}-{}", fingerprint([own, below])))
+    }
+}
+
+/// A name without the tag that means the one build there is.
+fn plain(name: &str) -> &str {
+    match name.split_once(':') {
+        Some((plain, tag)) if TAGS.contains(&tag) => plain,
+        _ => name,
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::Unknown(name.chars().take(128).collect())
 }
 
 fn id_of(name: &str) -> Result<TemplateId> {
-    name.parse().map_err(|_| Error::Unknown(name.to_owned()))
+    name.parse().map_err(|_| unknown(name))
 }
 
 fn not_ready(name: &str, state: impl std::fmt::Display, retry: bool) -> soulbox_model::Error {

@@ -1,6 +1,7 @@
 //! The rules of [`Templates`], with a recipe that is quick and does what it is told.
 
 use std::{
+    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -27,7 +28,7 @@ impl Quick {
 
 #[async_trait]
 impl Recipe for Quick {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "quick"
     }
 
@@ -42,7 +43,7 @@ impl Recipe for Quick {
         workshop.report.report(50, "half done");
         self.permits.acquire().await.unwrap().forget();
         fs::write(workshop.rootfs.join("whole"), "").unwrap();
-        Ok(Description { default_user: "user".into(), binds: Vec::new() })
+        Ok(Description { default_user: "user".into(), ..Description::default() })
     }
 }
 
@@ -163,7 +164,10 @@ async fn a_new_recipe_asks_for_a_new_build_and_the_old_one_goes_when_told() {
     assert!(templates.resolve("quick").is_err());
     templates.build("quick", |_| ()).await.unwrap();
     assert_eq!(entries(dir.path()).len(), 2);
-    assert_eq!(templates.remove_outdated().unwrap(), 1);
+    assert_eq!(templates.outdated(|_| true).unwrap(), []);
+    let outdated = templates.outdated(|_| false).unwrap();
+    assert_eq!(outdated.len(), 1);
+    templates.delete(&outdated[0]).unwrap();
     assert_eq!(entries(dir.path()), ["quick-two"]);
 }
 

@@ -4,11 +4,18 @@ use std::{
     collections::HashSet,
     fs,
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+    os::{
+        fd::AsFd,
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+    },
     path::Path,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    draft::CONTENT,
+    error::{Error, Result},
+    template::ROOTFS,
+};
 
 /// Bytes that everything below `dir` takes on disk; a file with several names counts once.
 pub(crate) fn disk_usage(dir: &Path) -> io::Result<u64> {
@@ -28,6 +35,22 @@ pub(crate) fn disk_usage(dir: &Path) -> io::Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+/// Removes `dir` and all below it. The root of a template in it, or of one in the making, may be a
+/// read-only subvolume that an engine made there.
+pub(crate) fn remove(dir: &Path) -> io::Result<()> {
+    for (parent, name) in [(dir.to_path_buf(), ROOTFS), (dir.join(CONTENT), ROOTFS)] {
+        // The number that every root of a subvolume has.
+        const ROOT: u64 = 256;
+        let is_root = fs::symlink_metadata(parent.join(name))
+            .is_ok_and(|meta| meta.is_dir() && meta.ino() == ROOT);
+        // Elsewhere a directory may have that number, too: what this cannot remove is tried below.
+        if is_root && let Ok(parent) = fs::File::open(&parent) {
+            let _ = soulbox_sys::btrfs::delete_subvolume(parent.as_fd(), name);
+        }
+    }
+    fs::remove_dir_all(dir)
 }
 
 /// Makes `path` and its missing parents with `mode`, whatever the umask.

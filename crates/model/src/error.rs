@@ -55,6 +55,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// Every code, each documented in a paragraph of its own in `docs/errors.md`.
+    pub const CODES: [&str; 14] = [
+        "SB-INVALID",
+        "SB-CONFIG",
+        "SB-AUTH",
+        "SB-PERMISSION",
+        "SB-NOT-FOUND",
+        "SB-CONFLICT",
+        "SB-LIMIT",
+        "SB-CREATE",
+        "SB-INTERNAL",
+        "SB-NOT-IMPLEMENTED",
+        "SB-CONN-LOST",
+        "SB-UNAVAILABLE",
+        "SB-NET-TIMEOUT",
+        "SB-STARTUP-TIMEOUT",
+    ];
+
     pub fn not_found(kind: &'static str, id: impl ToString) -> Self {
         Self::NotFound { kind, id: id.to_string() }
     }
@@ -221,7 +239,29 @@ mod tests {
             table().into_iter().map(|row| (std::mem::discriminant(&row.0), row.1)).collect();
         let codes: HashSet<_> = variants.iter().map(|(_, code)| *code).collect();
         assert_eq!(variants.len(), codes.len());
-        assert_eq!(codes.len(), 14);
+        assert_eq!(codes, HashSet::from(Error::CODES));
+    }
+
+    #[test]
+    fn the_documented_table_is_what_holds() {
+        const PAGE: &str = include_str!("../../../docs/errors.md");
+        for (error, code, status, retryable, _) in table() {
+            let row = PAGE.lines().find(|line| line.starts_with(&format!("| `{code}` |")));
+            let row = row.unwrap_or_else(|| panic!("{code} has no row"));
+            let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let [_, statuses, _, again] = cells[..] else { panic!("{row}") };
+            assert!(
+                statuses.split(" or ").any(|documented| documented == status.to_string()),
+                "{row}"
+            );
+            let told = match again {
+                text if text.starts_with("yes") => Some(true),
+                "no" => Some(false),
+                // As the error itself says.
+                _ => None,
+            };
+            assert!(told.is_none_or(|told| told == retryable), "{row}: {error}");
+        }
     }
 
     #[test]

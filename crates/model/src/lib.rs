@@ -1,10 +1,11 @@
 //! What SoulBox talks about: ids, resources, the boot handshake between engine
-//! and agent, the layered error and the retry policy.
+//! and agent, the layered error, the retry policy and circuit breakers.
 //!
 //! Pure data and rules; nothing here does I/O, so every other crate may depend on it.
 //! Start with [`id`] and [`error`].
 
 pub mod boot;
+pub mod breaker;
 pub mod error;
 pub mod id;
 pub mod network;
@@ -12,6 +13,7 @@ pub mod resources;
 pub mod retry;
 pub mod secret;
 
+pub use breaker::{BreakerPolicy, Breakers};
 pub use error::{BoxError, Error, Result};
 pub use id::{Port, SandboxId, SecretId, TeamId, TemplateId};
 pub use resources::{DiskRate, Resources};

@@ -67,7 +67,10 @@ pub struct Usage {
     pub cpu_nanos: u64,
     /// Memory in use, page cache included, in bytes.
     pub memory_bytes: u64,
-    /// Of it, page cache that the kernel can drop, in bytes.
+    /// The most that was in use since the start; 0 where the kernel does not say.
+    #[serde(default)]
+    pub memory_peak_bytes: u64,
+    /// Of what is in use, page cache that the kernel can drop, in bytes.
     pub memory_cache_bytes: u64,
     /// Bytes written to the root file system and still there.
     pub disk_bytes: u64,

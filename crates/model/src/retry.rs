@@ -230,6 +230,36 @@ mod tests {
             prop_assert!(bounds.iter().all(|bound| *bound <= policy.max_delay));
         }
 
+        /// Whatever fails and however often: no more calls than the policy has, no delay above its bound or
+        /// beside the one that was asked for, no more time than in all, and none after an error for good.
+        #[test]
+        fn every_delay_is_within_the_policy(
+            attempts in 1usize..8,
+            total_s in 0u64..600,
+            asked in proptest::collection::vec(proptest::option::of(0u64..400), 8),
+            for_good in 0usize..10,
+        ) {
+            let total = Duration::from_secs(total_s);
+            let policy = RetryPolicy { attempts, total, ..RetryPolicy::default() };
+            let error = |call: usize| match asked.get(call - 1).copied().flatten() {
+                _ if call == for_good => Error::Conflict("no".into()),
+                Some(seconds) => asks_for(seconds),
+                None => retryable(),
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (count, naps, ok) = runtime.block_on(calls(policy, |call| Some(error(call))));
+            prop_assert!(!ok && count <= attempts && naps.len() == count - 1);
+            prop_assert!(for_good == 0 || count <= for_good);
+            let bounds: Vec<_> = policy.delays().collect();
+            for (index, nap) in naps.iter().enumerate() {
+                match asked.get(index).copied().flatten() {
+                    Some(seconds) => prop_assert_eq!(*nap, Duration::from_secs(seconds)),
+                    None => prop_assert!(*nap <= bounds[index]),
+                }
+            }
+            prop_assert!(naps.iter().sum::<Duration>() <= total);
+        }
+
         #[test]
         fn jitter_stays_below_its_bound(ms in 0u64..100_000) {
             let bound = Duration::from_millis(ms);

@@ -10,6 +10,7 @@ use crate::check;
 const MAGIC: u8 = 0x94;
 const QUOTA_CTL_ENABLE: u64 = 1;
 const QUOTA_CTL_ENABLE_SIMPLE: u64 = 4;
+const SUBVOL_RDONLY: u64 = 1 << 1;
 const SUBVOL_QGROUP_INHERIT: u64 = 1 << 2;
 const QGROUP_INHERIT_SET_LIMITS: u64 = 1;
 const QGROUP_LIMIT_MAX_RFER: u64 = 1;
@@ -79,6 +80,7 @@ struct InoLookup {
 const SNAP_DESTROY: libc::c_ulong = ioc(WRITE, 15, size_of::<VolArgs>());
 const INO_LOOKUP: libc::c_ulong = ioc(WRITE | READ, 18, size_of::<InoLookup>());
 const SUBVOL_CREATE_V2: libc::c_ulong = ioc(WRITE, 24, size_of::<VolArgsV2>());
+const SNAP_CREATE_V2: libc::c_ulong = ioc(WRITE, 23, size_of::<VolArgsV2>());
 const QUOTA_CTL: libc::c_ulong = ioc(WRITE | READ, 40, size_of::<QuotaCtl>());
 
 const QGROUP_CREATE: libc::c_ulong = ioc(WRITE, 42, size_of::<QgroupCreate>());
@@ -144,6 +146,22 @@ pub fn create_subvolume(dir: BorrowedFd<'_>, name: &str, limit: Option<u64>) -> 
     }
     // SAFETY: the ioctl reads `args` and the `inherit` it points to; both live through the call.
     check(unsafe { libc::ioctl(dir.as_raw_fd(), SUBVOL_CREATE_V2, &*args) }.into())?;
+    Ok(())
+}
+
+/// Makes `name` in `dir` a read-only copy of the subvolume that `source` is the root of, at the cost
+/// of no data. What was written before the call is in it.
+///
+/// # Errors
+/// What `BTRFS_IOC_SNAP_CREATE_V2` reports; `AlreadyExists` if there is such a name.
+pub fn snapshot(source: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    // SAFETY: the structure is plain data (a null pointer included) for which all zeroes is valid.
+    let mut args: Box<VolArgsV2> = Box::new(unsafe { std::mem::zeroed() });
+    put_name(&mut args.name, name)?;
+    args.fd = source.as_raw_fd().into();
+    args.flags = SUBVOL_RDONLY;
+    // SAFETY: the ioctl reads `args`, which lives through the call.
+    check(unsafe { libc::ioctl(dir.as_raw_fd(), SNAP_CREATE_V2, &*args) }.into())?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The handlers, by subject.
 
+mod derived;
 mod health;
 mod keys;
 mod later;
@@ -32,6 +33,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(keys::routes())
         .merge(secrets::routes())
         .merge(soulbox::routes())
+        .merge(derived::routes())
         .merge(openapi::routes());
     later::add(router)
 }

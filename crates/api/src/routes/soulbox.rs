@@ -4,21 +4,22 @@ use axum::{Json, extract::State};
 use http::StatusCode;
 use soulbox_control::{ListFilter, Page};
 use soulbox_image::{TemplateState as Build, TemplateStatus};
-use soulbox_model::Error;
-use soulbox_wire::rest::{ServerStatus, TemplateProgress, TemplateState};
+use soulbox_model::{Error, TeamId};
+use soulbox_wire::rest::{SandboxUsage, ServerStatus, TemplateProgress, TemplateState};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::templates::find;
+use super::templates::{find, visible};
 use crate::{
     App,
     auth::TokenHolder,
-    path::Segment,
+    path::{SandboxPath, Segment},
     problem::{Problem, Result},
 };
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .routes(routes!(server_info))
+        .routes(routes!(sandbox_usage))
         .routes(routes!(list_template_states))
         .routes(routes!(template_state))
         .routes(routes!(build_template, template_build))
@@ -45,6 +46,31 @@ async fn server_info(holder: TokenHolder, State(app): State<App>) -> Result<Json
     }))
 }
 
+/// What a running sandbox has used up to this moment.
+#[utoipa::path(
+    get,
+    path = "/soulbox/v1/sandboxes/{sandboxID}/usage",
+    tag = "soulbox",
+    params(("sandboxID" = String, Path)),
+    security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
+    responses((status = 200, body = SandboxUsage), Problem)
+)]
+async fn sandbox_usage(
+    holder: TokenHolder,
+    SandboxPath(id): SandboxPath,
+    State(app): State<App>,
+) -> Result<Json<SandboxUsage>> {
+    let usage = app.control.usage(holder.caller.team, &id).await?;
+    Ok(Json(SandboxUsage {
+        cpu_micros: usage.cpu_nanos / 1000,
+        memory_bytes: usage.memory_bytes,
+        memory_peak_bytes: Some(usage.memory_peak_bytes).filter(|peak| *peak > 0),
+        disk_bytes: usage.disk_bytes,
+        pids: usage.pids,
+        oom_kills: usage.oom_kills,
+    }))
+}
+
 /// Every template that this server can build, and how far each is.
 #[utoipa::path(
     get,
@@ -54,10 +80,10 @@ async fn server_info(holder: TokenHolder, State(app): State<App>) -> Result<Json
     responses((status = 200, body = [TemplateProgress]), Problem)
 )]
 async fn list_template_states(
-    _: TokenHolder,
+    holder: TokenHolder,
     State(app): State<App>,
 ) -> Json<Vec<TemplateProgress>> {
-    Json(app.control.templates().list().into_iter().map(progress).collect())
+    Json(visible(&app, holder.caller.team).map(progress).collect())
 }
 
 /// One template.
@@ -70,11 +96,11 @@ async fn list_template_states(
     responses((status = 200, body = TemplateProgress), Problem)
 )]
 async fn template_state(
-    _: TokenHolder,
+    holder: TokenHolder,
     Segment(name): Segment,
     State(app): State<App>,
 ) -> Result<Json<TemplateProgress>> {
-    Ok(Json(progress(known(&app, &name)?)))
+    Ok(Json(progress(known(&app, holder.caller.team, &name)?)))
 }
 
 /// Build a template in the background, unless it is there. Ask for its progress with GET.
@@ -91,22 +117,26 @@ async fn template_state(
     )
 )]
 async fn build_template(
-    _: TokenHolder,
+    holder: TokenHolder,
     Segment(name): Segment,
     State(app): State<App>,
 ) -> Result<(StatusCode, Json<TemplateProgress>)> {
-    let status = known(&app, &name)?;
+    let status = known(&app, holder.caller.team, &name)?;
     if let Build::Ready(_) = status.state {
         return Ok((StatusCode::OK, Json(progress(status))));
     }
     app.builds.start(app.control.templates(), &status.name);
-    let started = TemplateProgress {
+    Ok((StatusCode::ACCEPTED, Json(started(status))))
+}
+
+/// What is told of a build that was just asked for.
+pub(super) fn started(status: TemplateStatus) -> TemplateProgress {
+    TemplateProgress {
         state: TemplateState::Building,
         percent: Some(0),
         error: None,
         ..progress(status)
-    };
-    Ok((StatusCode::ACCEPTED, Json(started)))
+    }
 }
 
 /// How far the build of a template is.
@@ -126,11 +156,11 @@ async fn template_build(
     template_state(holder, segment, state).await
 }
 
-fn known(app: &App, name: &str) -> Result<TemplateStatus> {
-    find(app, name).ok_or_else(|| Error::not_found("template", name).into())
+pub(super) fn known(app: &App, team: TeamId, name: &str) -> Result<TemplateStatus> {
+    find(app, team, name).ok_or_else(|| Error::not_found("template", name).into())
 }
 
-fn progress(status: TemplateStatus) -> TemplateProgress {
+pub(super) fn progress(status: TemplateStatus) -> TemplateProgress {
     let empty = TemplateProgress {
         name: status.name,
         template_id: None,
@@ -140,6 +170,7 @@ fn progress(status: TemplateStatus) -> TemplateProgress {
         error: None,
         size_bytes: None,
         created_at: None,
+        parent: status.parent,
     };
     match status.state {
         Build::Ready(template) => TemplateProgress {

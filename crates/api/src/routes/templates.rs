@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use soulbox_image::{Template, TemplateState, TemplateStatus};
-use soulbox_model::Error;
+use soulbox_model::{Error, TeamId};
 use soulbox_wire::rest::{self, BuildStatus, TemplateAlias};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -33,10 +33,10 @@ pub fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = [rest::Template]), Problem)
 )]
 async fn list_templates(
-    _: TokenHolder,
+    holder: TokenHolder,
     State(app): State<App>,
 ) -> Result<Json<Vec<rest::Template>>> {
-    Ok(Json(all(&app)))
+    Ok(Json(all(&app, holder.caller.team)))
 }
 
 /// One page of templates; there are never so many that a second page exists.
@@ -53,7 +53,7 @@ async fn list_templates(
     responses((status = 200, body = [rest::Template]), Problem)
 )]
 async fn list_templates_v2(
-    _: TokenHolder,
+    holder: TokenHolder,
     query: Query,
     State(app): State<App>,
 ) -> Result<Json<Vec<rest::Template>>> {
@@ -61,7 +61,7 @@ async fn list_templates_v2(
     if query.text("nextToken")?.is_some() {
         return Err(Problem::invalid("nextToken", "Invalid next token"));
     }
-    let mut templates = all(&app);
+    let mut templates = all(&app, holder.caller.team);
     templates.truncate(limit.unwrap_or(usize::MAX));
     Ok(Json(templates))
 }
@@ -74,10 +74,10 @@ async fn list_templates_v2(
     responses((status = 200, body = [rest::Template]), Problem)
 )]
 async fn list_default_templates(
-    _: KeyHolder,
+    KeyHolder(caller): KeyHolder,
     State(app): State<App>,
 ) -> Result<Json<Vec<rest::Template>>> {
-    Ok(Json(all(&app)))
+    Ok(Json(all(&app, caller.team)))
 }
 
 /// Whether a template of this name exists.
@@ -89,28 +89,30 @@ async fn list_default_templates(
     responses((status = 200, body = TemplateAlias), Problem)
 )]
 async fn resolve_alias(
-    _: KeyHolder,
+    KeyHolder(caller): KeyHolder,
     Segment(name): Segment,
     State(app): State<App>,
 ) -> Result<Json<TemplateAlias>> {
     let name = super::sandboxes::template_name(&name)?;
-    let status = find(&app, &name).ok_or_else(|| Error::not_found("template", &name))?;
-    Ok(Json(TemplateAlias { template_id: status.id.into(), public: true }))
+    let status =
+        find(&app, caller.team, &name).ok_or_else(|| Error::not_found("template", &name))?;
+    Ok(Json(TemplateAlias { template_id: status.id.into(), public: status.team.is_none() }))
 }
 
-/// A template by name or id, built or not.
-pub fn find(app: &App, name: &str) -> Option<TemplateStatus> {
-    // A template that is merely not built yet is there all the same.
-    let known = match app.control.templates().resolve(name) {
-        Ok(template) => template.name.clone(),
-        Err(Error::NotFound { .. }) => return None,
-        Err(_) => name.split(':').next()?.to_owned(),
-    };
-    app.control.templates().list().into_iter().find(|status| status.name == known)
+/// A template by name or id, built or not, if the team may use it.
+pub fn find(app: &App, team: TeamId, name: &str) -> Option<TemplateStatus> {
+    let found = app.control.templates().find(name).ok()?;
+    found.team.is_none_or(|owner| owner == team).then_some(found)
 }
 
-fn all(app: &App) -> Vec<rest::Template> {
-    app.control.templates().list().into_iter().map(|status| render(app, status)).collect()
+/// Every template that the team may use.
+pub fn visible(app: &App, team: TeamId) -> impl Iterator<Item = TemplateStatus> + use<> {
+    let all = app.control.templates().list().into_iter();
+    all.filter(move |status| status.team.is_none_or(|owner| owner == team))
+}
+
+fn all(app: &App, team: TeamId) -> Vec<rest::Template> {
+    visible(app, team).map(|status| render(app, status)).collect()
 }
 
 fn render(app: &App, status: TemplateStatus) -> rest::Template {
@@ -128,7 +130,7 @@ fn render(app: &App, status: TemplateStatus) -> rest::Template {
         cpu_count: resources.cpu_count(),
         memory_mb: resources.memory_mib(),
         disk_size_mb: resources.disk_mib(),
-        public: true,
+        public: status.team.is_none(),
         aliases: vec![status.name.clone()],
         names: vec![status.name],
         created_at,

@@ -1,5 +1,8 @@
 //! The command line: what may be typed, and what it is turned into.
 
+pub mod exec;
+pub mod project;
+pub mod run;
 pub mod sandbox;
 pub mod secret;
 pub mod team;
@@ -13,7 +16,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use soulbox_model::{DiskRate, network::Cidr, resources::MIB};
-pub use values::{duration, key_value, name_server};
+pub use values::{duration, key_value, name_server, runtime_id};
 
 /// Where the server keeps everything unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/soulbox";
@@ -25,6 +28,7 @@ Examples:
   eval \"$(soulbox env)\"                   point the E2B SDKs at it
   id=$(soulbox sandbox create)            make a sandbox
   soulbox sandbox exec $id -- uname -a    run a command in it
+  soulbox init                            begin a project: write its soulbox.toml
 
 Exit codes:
   0    success
@@ -98,6 +102,28 @@ pub enum Command {
     /// Create, use and end sandboxes.
     #[command(subcommand, visible_alias = "sbx")]
     Sandbox(sandbox::Sandbox),
+    /// Start a project, wait until it is ready, and follow it until Ctrl-C ends it.
+    Run(run::Run),
+    /// Start a project and leave it running.
+    Up(run::Up),
+    /// List what runs of projects.
+    Ps(run::Ps),
+    /// Show what a project that is up has said.
+    Logs(run::Logs),
+    /// End a project that is up.
+    Down(run::Down),
+    /// Run a project's tests in a sandbox of their own.
+    Test(run::Test),
+    /// Run code in a runtime, or a command in a project that is up.
+    Exec(exec::Exec),
+    /// Begin a project: find its runtime and write a soulbox.toml.
+    Init(project::Init),
+    /// Check, show and change a project file.
+    #[command(subcommand)]
+    Config(project::Config),
+    /// What runtimes there are, and which one a directory is for.
+    #[command(subcommand)]
+    Runtime(project::Runtime),
     /// Create, list and revoke API keys in the data directory; needs no running server.
     #[command(subcommand)]
     Key(Key),
@@ -286,9 +312,23 @@ pub enum Template {
     /// List templates and whether they are ready.
     #[command(visible_alias = "ls")]
     List,
-    /// Prepare a built-in template: `base` (a Debian userland) or `host` (this machine's /usr).
-    #[command(after_help = "Examples:\n  soulbox template build base")]
+    /// Prepare a template: `base` (a Debian userland), `host` (this machine's /usr), or a runtime's.
+    #[command(
+        after_help = "Examples:\n  soulbox template build base\n  soulbox template build deno"
+    )]
     Build { name: String },
+    /// Remove derived templates that no sandbox stands on and nobody asked for lately.
+    #[command(after_help = "\
+Examples:
+  soulbox template prune
+  soulbox template prune --unused-for 0s --json
+
+Parents of templates that stay are kept, too. With --json it prints an array of name, templateID and sizeBytes.")]
+    Prune {
+        /// Only those that nobody asked for in this time.
+        #[arg(long, value_parser = duration, default_value = "7d", value_name = "DURATION")]
+        unused_for: Duration,
+    },
 }
 
 #[derive(Debug, Subcommand)]

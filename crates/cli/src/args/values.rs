@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use soulbox_runtime::detect::Runtime;
+
 /// `90`, `90s`, `500ms`, `5m`, `2h`, `1d`; a bare number is seconds.
 ///
 /// # Errors
@@ -24,6 +26,17 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(expected()),
     };
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(expected)
+}
+
+/// A runtime by its name.
+///
+/// # Errors
+/// With the names that there are.
+pub fn runtime_id(text: &str) -> Result<Runtime, String> {
+    Runtime::from_id(text).ok_or_else(|| {
+        let names: Vec<_> = Runtime::ALL.iter().map(|runtime| runtime.id()).collect();
+        format!("expected one of {}", names.join(", "))
+    })
 }
 
 /// `KEY=VALUE`; the value may be empty and may hold `=`.

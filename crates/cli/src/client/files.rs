@@ -55,6 +55,23 @@ impl Remote {
         }
     }
 
+    /// Writes `content` to `path`, making the directories above it.
+    ///
+    /// # Errors
+    /// What the agent says.
+    pub async fn write(&self, path: &str, user: Option<&str>, content: Bytes) -> Result<()> {
+        let request = self
+            .request(Method::POST, &files(path, user), None)
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .body(super::http::full(content))
+            .map_err(refused)?;
+        let answer = self.http.call(request).await?;
+        match answer.status {
+            200 => Ok(()),
+            status => Err(Failure::answer(status, &answer.body)),
+        }
+    }
+
     /// Copies the file at `path` into `into`.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use soulbox_model::{Port, RetryPolicy, SandboxId};
 use soulbox_wire::rest::{
-    ListedSandbox, Metric, NewPortPass, NewSandboxV2, PortPass, Sandbox, SandboxDetail,
-    SandboxLogsV2, TemplateProgress,
+    DerivedTemplate, ListedSandbox, Metric, NewPortPass, NewSandboxV2, PortPass, PruneTemplates,
+    PrunedTemplate, Sandbox, SandboxDetail, SandboxLogsV2, SandboxUsage, TemplateProgress,
 };
 
 use super::{
@@ -135,6 +135,14 @@ impl Server {
         }
     }
 
+    /// What a sandbox has used since its start.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn usage(&self, id: &SandboxId) -> Result<SandboxUsage> {
+        self.read(&format!("/soulbox/v1/sandboxes/{id}/usage")).await
+    }
+
     /// # Errors
     /// What the server says.
     pub async fn metrics(&self, id: &SandboxId) -> Result<Vec<Metric>> {
@@ -185,6 +193,25 @@ impl Server {
     /// What the server says.
     pub async fn template(&self, name: &str) -> Result<TemplateProgress> {
         self.read(&format!("/soulbox/v1/templates/{}", quote(name))).await
+    }
+
+    /// Asks for a template that adds a layer to another one; the same is made only once.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn derive_template(&self, wanted: &DerivedTemplate) -> Result<TemplateProgress> {
+        let body = encode(wanted)?;
+        let path = "/soulbox/v1/templates";
+        let answer = retrying(|| self.send(Method::POST, path, Some(body.clone()), &[])).await?;
+        decode(&answer)
+    }
+
+    /// # Errors
+    /// What the server says.
+    pub async fn prune_templates(&self, unused_for: Duration) -> Result<Vec<PrunedTemplate>> {
+        let body = encode(&PruneTemplates { unused_for: Some(unused_for.as_secs()) })?;
+        let path = "/soulbox/v1/templates/prune";
+        decode(&self.send(Method::POST, path, Some(body), &[]).await?)
     }
 
     /// Where a port of a sandbox is reached.

@@ -20,6 +20,7 @@ pub(super) async fn run(settings: &Settings, command: Template) -> Result<()> {
     match command {
         Template::List => list(&server, &settings.output).await,
         Template::Build { name } => build(&server, &settings.output, &name).await,
+        Template::Prune { unused_for } => prune(&server, &settings.output, unused_for).await,
     }
 }
 
@@ -35,6 +36,7 @@ async fn list(server: &Server, output: &Output) -> Result<()> {
                 plain(&template.name),
                 template.template_id.as_deref().map(plain).unwrap_or_default(),
                 state(template),
+                template.parent.as_deref().map(plain).unwrap_or_default(),
                 template.size_bytes.map(bytes).unwrap_or_default(),
                 template
                     .created_at
@@ -43,7 +45,20 @@ async fn list(server: &Server, output: &Output) -> Result<()> {
             ]
         })
         .collect();
-    output.table(&["NAME", "ID", "STATE", "SIZE", "CREATED"], rows)
+    output.table(&["NAME", "ID", "STATE", "PARENT", "SIZE", "CREATED"], rows)
+}
+
+async fn prune(server: &Server, output: &Output, unused_for: Duration) -> Result<()> {
+    let pruned = server.prune_templates(unused_for).await?;
+    if output.json {
+        return output.value(&pruned);
+    }
+    for template in &pruned {
+        output.line(format!("{}  {}", plain(&template.name), bytes(template.size_bytes)))?;
+    }
+    let total = pruned.iter().map(|template| template.size_bytes).sum();
+    output.note(format!("{} templates removed, {}", pruned.len(), bytes(total)));
+    Ok(())
 }
 
 fn state(template: &TemplateProgress) -> String {
@@ -55,9 +70,30 @@ fn state(template: &TemplateProgress) -> String {
         }
         TemplateState::Missing => "missing".to_owned(),
         TemplateState::Failed => {
-            let error = plain(template.error.as_deref().unwrap_or_default());
-            format!("failed: {error}")
+            // One line of it; `template build` tells the rest.
+            let error = template.error.as_deref().unwrap_or_default();
+            format!("failed: {}", plain(error.lines().next().unwrap_or_default()))
         }
+    }
+}
+
+/// Builds a template unless it is there, and shows how far that is.
+///
+/// # Errors
+/// Why it could not be built.
+pub(super) async fn ensure(server: &Server, output: &Output, name: &str) -> Result<()> {
+    let now = server.build_template(name).await?;
+    let now = follow(server, output, now).await?;
+    if now.state == TemplateState::Ready { Ok(()) } else { Err(unbuilt(name, &now)) }
+}
+
+fn unbuilt(name: &str, now: &TemplateProgress) -> Failure {
+    Failure::Environment {
+        message: format!(
+            "template {name} was not built: {}",
+            plain(now.error.as_deref().unwrap_or("the build was stopped"))
+        ),
+        hint: "the server's log says more; the same command starts afresh".into(),
     }
 }
 
@@ -67,13 +103,7 @@ async fn build(server: &Server, output: &Output, name: &str) -> Result<()> {
     match now.state {
         TemplateState::Ready if output.json => output.value(&now),
         TemplateState::Ready => output.line(plain(now.template_id.as_deref().unwrap_or(name))),
-        _ => Err(Failure::Environment {
-            message: format!(
-                "template {name} was not built: {}",
-                plain(now.error.as_deref().unwrap_or("the build was stopped"))
-            ),
-            hint: "the server's log says more; the same command starts afresh".into(),
-        }),
+        _ => Err(unbuilt(name, &now)),
     }
 }
 

@@ -10,11 +10,11 @@ mod tls;
 
 use std::{future::Future, io, path::PathBuf, sync::Arc};
 
-use soulbox_control::{Control, Limits};
+use soulbox_control::{Control, Limits, derive::Workbench};
 use soulbox_engine::Engine as _;
 use soulbox_engine_native::{Native, Options};
 use soulbox_gateway::Gateway;
-use soulbox_image::Templates;
+use soulbox_image::{Templates, derived::Derived};
 use soulbox_model::Resources;
 use soulbox_store::Store;
 use tokio::{net::TcpListener, task::spawn_blocking};
@@ -92,6 +92,7 @@ impl Stack {
         let dir = engine.store_dir().join("templates");
         let templates = blocking(move || Templates::open(dir)).await?;
         let templates = Arc::new(templates.map_err(soulbox_model::Error::from)?);
+        runtimes(&templates, &engine).await?;
         let preparation = Preparation::start(&templates, !args.no_base).await?;
 
         let control = Control::open(soulbox_control::Config {
@@ -176,6 +177,18 @@ impl Stack {
         store.close().await;
         served.map_err(Failure::io("listener"))
     }
+}
+
+/// Makes the templates of runtimes known; each is built when somebody asks for it.
+async fn runtimes(templates: &Arc<Templates>, engine: &Arc<Native>) -> Result<()> {
+    let workbench = Workbench::new(engine.clone());
+    let templates = Arc::clone(templates);
+    let added = blocking(move || {
+        soulbox_runtime::adapters::plans().into_iter().try_for_each(|plan| {
+            templates.add(Arc::new(Derived::new(plan, Arc::clone(&workbench) as _)))
+        })
+    });
+    Ok(added.await?.map_err(soulbox_model::Error::from)?)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {

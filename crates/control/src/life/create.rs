@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use soulbox_egress::Authority;
-use soulbox_engine::{Bind, Reserved, Rootfs, SandboxSpec};
+use soulbox_engine::{Reserved, Rootfs, SandboxSpec, Without};
 use soulbox_faults::point;
 use soulbox_image::Template;
 use soulbox_model::{ENVD_VERSION, Error, Result, TeamId, boot::AgentConfig, network::Network};
@@ -14,9 +14,10 @@ use super::{Cause, repeat::Lead};
 use crate::{
     admit,
     core::{Core, now},
+    derive::rootfs,
     failure,
     live::Live,
-    types::{Create, Sandbox, State},
+    types::{Create, Sandbox, Shape, State},
 };
 
 const ACCESS_TOKEN: &str = "sandbox access token";
@@ -66,11 +67,11 @@ impl Core {
     ) -> Result<Arc<Live>> {
         // Again, since this runs in a task that `close` waits for once it started.
         self.check_open()?;
-        let template = self.templates.resolve(&request.template)?;
+        let template = self.templates.resolve_for(team, &request.template)?;
         let mut request = self.with_secrets(team, request).await?;
         let slot = self.registry.take_slot()?;
         point("create.admitted");
-        let spec = SandboxSpec { rootfs: rootfs(&template), resources: self.resources };
+        let spec = self.spec(&template, &request.shape);
         let reserved =
             self.engine.reserve(spec).await.map_err(|e| failure::of_creation(None, e))?;
         let id = reserved.id.clone();
@@ -150,6 +151,14 @@ impl Core {
         }));
     }
 
+    fn spec(&self, template: &Template, shape: &Shape) -> SandboxSpec {
+        let without = Without { setuid: shape.no_setuid, writes: shape.read_only };
+        SandboxSpec {
+            rootfs: Rootfs { without, ..rootfs(template) },
+            resources: shape.resources.unwrap_or(self.resources),
+        }
+    }
+
     fn row(
         &self,
         team: TeamId,
@@ -166,7 +175,7 @@ impl Core {
             alias: Some(template.name.clone()),
             state: State::Creating,
             metadata: request.metadata,
-            resources: self.resources,
+            resources: request.shape.resources.unwrap_or(self.resources),
             started_at,
             end_at: started_at + request.timeout,
             secure: request.secure,
@@ -206,18 +215,9 @@ impl Core {
 
 /// Only rules for what requests hold make anybody open TLS.
 fn authority_for(network: Option<&Network>) -> Result<Option<Authority>> {
-    if network.is_none_or(|network| network.egress.transforms.is_empty()) {
+    if network.is_none_or(|network| !network.egress.opens_any()) {
         return Ok(None);
     }
     let made = Authority::new();
     made.map(Some).map_err(|e| Error::internal("no authority for the rules could be made", e))
-}
-
-fn rootfs(template: &Template) -> Rootfs {
-    let binds = template
-        .binds
-        .iter()
-        .map(|(source, target)| Bind { source: source.clone(), target: target.clone() })
-        .collect();
-    Rootfs { layers: template.layers.clone(), binds }
 }

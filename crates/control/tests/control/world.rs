@@ -95,6 +95,7 @@ pub fn request(seconds: u64) -> Create {
         auto_pause: false,
         allow_internet: None,
         network: None,
+        shape: Default::default(),
         idempotency_key: None,
     }
 }

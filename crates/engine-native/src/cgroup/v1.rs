@@ -148,6 +148,7 @@ impl Cgroups for V1 {
         Ok(Usage {
             cpu_nanos: read_number(&self.cpuacct.join(name).join("cpuacct.usage"))?,
             memory_bytes: read_number(&memory.join("memory.usage_in_bytes"))?,
+            memory_peak_bytes: read_number(&memory.join("memory.max_usage_in_bytes")).unwrap_or(0),
             memory_cache_bytes: cache.unwrap_or(0),
             disk_bytes: 0,
             pids: read_number(&self.pids.join(name).join("pids.current"))?,

@@ -114,6 +114,8 @@ impl Cgroups for V2 {
         Ok(Usage {
             cpu_nanos: cpu * 1000,
             memory_bytes: read_number(&path.join("memory.current"))?,
+            // Of Linux 5.19.
+            memory_peak_bytes: read_number(&path.join("memory.peak")).unwrap_or(0),
             memory_cache_bytes: cache,
             disk_bytes: 0,
             pids: read_number(&path.join("pids.current"))?,

@@ -185,9 +185,12 @@ fn qgroups_on(device: &Path) -> io::Result<PathBuf> {
 
 impl Btrfs {
     fn subvolume(&self, id: &SandboxId) -> io::Result<u64> {
+        btrfs::subvolume_id(self.open_layer(id)?.as_fd())
+    }
+
+    fn open_layer(&self, id: &SandboxId) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let layer = openat(&self.opened.read().layers, id.as_str(), flags, Mode::empty())?;
-        btrfs::subvolume_id(layer.as_fd())
+        Ok(openat(&self.opened.read().layers, id.as_str(), flags, Mode::empty())?)
     }
 
     /// Removes quota groups of deleted subvolumes, which kernels with full quotas keep, and refuse to
@@ -242,6 +245,20 @@ impl Layers for Btrfs {
             self.opened.read().qgroups.join(format!("0_{subvolume}/referenced")),
         )?;
         text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    fn freeze(&self, id: &SandboxId, _: u32, into: &Path) -> io::Result<u64> {
+        let layer = self.open_layer(id)?;
+        // Counted only when it is on disk.
+        rustix::fs::syncfs(&layer)?;
+        let bytes = self.usage(id)?;
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let (Some(parent), Some(name)) = (into.parent(), into.file_name()) else {
+            return Err(invalid());
+        };
+        let name = name.to_str().ok_or_else(invalid)?;
+        btrfs::snapshot(layer.as_fd(), File::open(parent)?.as_fd(), name)?;
+        Ok(bytes)
     }
 
     fn delete(&self, id: &SandboxId) -> io::Result<()> {

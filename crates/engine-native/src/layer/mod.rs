@@ -4,6 +4,7 @@
 //! memory (tmpfs) where the kernel lacks those.
 
 mod btrfs;
+mod copy;
 mod image;
 mod tmpfs;
 
@@ -57,6 +58,10 @@ pub(crate) trait Layers: Send + Sync + std::fmt::Debug {
 
     /// Bytes in use.
     fn usage(&self, id: &SandboxId) -> io::Result<u64>;
+
+    /// Keeps the layer of a sandbox whose processes are dead, and whose ids began with `first_id`, as
+    /// the directory `into`, with ids from 0. Returns how many bytes it holds.
+    fn freeze(&self, id: &SandboxId, first_id: u32, into: &Path) -> io::Result<u64>;
 
     /// Deletes a layer; success if there is none.
     fn delete(&self, id: &SandboxId) -> io::Result<()>;

@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
 };
 
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use rustix::mount::MountAttrFlags;
 use soulbox_model::SandboxId;
 use soulbox_sys::mount::{self, Opt};
 
-use super::{Ids, Layer, Layers, furnish};
+use super::{Ids, Layer, Layers, copy, furnish};
 
 #[derive(Debug, Default)]
 pub(crate) struct Tmpfs {
@@ -42,6 +43,12 @@ impl Layers for Tmpfs {
         let Some(fd) = open.get(id) else { return Ok(0) };
         let stat = rustix::fs::fstatvfs(fd)?;
         Ok((stat.f_blocks - stat.f_bfree) * stat.f_frsize)
+    }
+
+    fn freeze(&self, id: &SandboxId, first_id: u32, into: &Path) -> io::Result<u64> {
+        let layer = self.open.lock().get(id).map(OwnedFd::try_clone).transpose()?;
+        let layer = layer.ok_or(io::ErrorKind::NotFound)?;
+        copy::layer(layer.as_fd(), first_id, into)
     }
 
     fn delete(&self, id: &SandboxId) -> io::Result<()> {

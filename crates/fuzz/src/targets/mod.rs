@@ -6,5 +6,6 @@ pub mod boot;
 pub mod files;
 pub mod gateway;
 pub mod messages;
+pub mod project;
 pub mod rpc;
 pub mod users;

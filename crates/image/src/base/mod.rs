@@ -147,7 +147,7 @@ impl Base {
 
 #[async_trait]
 impl Recipe for Base {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         BASE
     }
 
@@ -184,7 +184,7 @@ impl Recipe for Base {
         })
         .await;
         written.map_err(|_| Error::Cancelled(BASE.into()))??;
-        Ok(Description { default_user: "user".into(), binds: Vec::new() })
+        Ok(Description { default_user: "user".into(), ..Description::default() })
     }
 }
 

@@ -90,7 +90,7 @@ impl Host {
 
 #[async_trait]
 impl Recipe for Host {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         HOST
     }
 
@@ -116,6 +116,7 @@ impl Recipe for Host {
         Ok(Description {
             default_user: "user".into(),
             binds: vec![(self.machine.join("usr"), "/usr".into())],
+            ..Description::default()
         })
     }
 }

@@ -25,11 +25,12 @@ pub use observe::{
 };
 pub use sandbox::{
     AutoResume, Connect, ConnectV2, Lifecycle, ListedSandbox, NewSandbox, NewSandboxV2, OnTimeout,
-    Refresh, Resume, Sandbox, SandboxDetail, SandboxState, Timeout, VolumeMount,
+    Refresh, Resume, Sandbox, SandboxDetail, SandboxShape, SandboxState, Timeout, VolumeMount,
 };
 pub use secret::{BoundSecret, NewSecret, PutSecret, Secret, SecretUpdate};
 pub use soulbox::{
-    NewPortPass, PortPass, RequestRules, ServerStatus, TemplateProgress, TemplateState,
+    DerivedFile, DerivedStep, DerivedTemplate, NewPortPass, PortPass, PruneTemplates,
+    PrunedTemplate, RequestRules, SandboxUsage, ServerStatus, TemplateProgress, TemplateState,
 };
 pub use template::{BuildStatus, Template, TemplateAlias, TemplateUser};
 

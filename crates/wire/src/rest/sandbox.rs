@@ -46,6 +46,29 @@ pub struct NewSandbox {
     pub iam: Option<serde_json::Map<String, Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_mounts: Option<Vec<VolumeMount>>,
+    /// SoulBox's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soulbox: Option<SandboxShape>,
+}
+
+/// How a sandbox differs from the others of its server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SandboxShape {
+    /// Thousandths of a core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// What may be written to the root file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Set-user-id files, `sudo` among them, gain nothing.
+    #[serde(default)]
+    pub no_setuid: bool,
+    /// Nothing can be written but `/tmp` and `/run`, which lie in memory.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// Body of `POST /v2/sandboxes`: always secured, and 300 seconds when no timeout is given.
@@ -82,6 +105,9 @@ pub struct NewSandboxV2 {
     pub iam: Option<serde_json::Map<String, Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_mounts: Option<Vec<VolumeMount>>,
+    /// SoulBox's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soulbox: Option<SandboxShape>,
 }
 
 impl NewSandboxV2 {
@@ -105,6 +131,7 @@ impl From<NewSandboxV2> for NewSandbox {
             mcp: v2.mcp,
             iam: v2.iam,
             volume_mounts: v2.volume_mounts,
+            soulbox: v2.soulbox,
         }
     }
 }

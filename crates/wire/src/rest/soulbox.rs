@@ -80,6 +80,9 @@ pub struct TemplateProgress {
     pub size_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<DateTime<Utc>>,
+    /// The template that it adds a layer to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -92,4 +95,94 @@ pub enum TemplateState {
     Missing,
     /// The last build failed.
     Failed,
+}
+
+/// A template that adds to another one what files and commands make of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DerivedTemplate {
+    /// Name of the template below.
+    pub parent: String,
+    /// Absolute directory that the files go into, made if it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    #[serde(default)]
+    pub files: Vec<DerivedFile>,
+    /// Run one after the other when the files are there; a failure fails the build.
+    #[serde(default)]
+    pub steps: Vec<DerivedStep>,
+    /// Of every command in its sandboxes.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Absolute directory that commands run in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DerivedFile {
+    /// Relative to the target.
+    pub path: String,
+    /// Permission bits; 0644 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// Base64.
+    pub content: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DerivedStep {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `root` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The target when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// 1 to 1200; 300 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+}
+
+/// Which derived templates to remove.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PruneTemplates {
+    /// Only those that nobody asked for in so many seconds; a week when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unused_for: Option<u64>,
+}
+
+/// A template that was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PrunedTemplate {
+    pub name: String,
+    #[serde(rename = "templateID")]
+    pub template_id: String,
+    /// Bytes that are free again.
+    pub size_bytes: u64,
+}
+
+/// What a sandbox has used since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxUsage {
+    /// CPU time of all processes, in microseconds.
+    pub cpu_micros: u64,
+    /// Memory in use, page cache included, in bytes.
+    pub memory_bytes: u64,
+    /// The most that was in use; absent where the kernel does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak_bytes: Option<u64>,
+    pub disk_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// Processes that the kernel killed for lack of memory.
+    pub oom_kills: u64,
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use axum::{Json, extract::State};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
-use soulbox_control::Create;
-use soulbox_model::{Error, TeamId};
-use soulbox_wire::rest::{NewSandbox, NewSandboxV2, Sandbox};
+use soulbox_control::{Create, Shape};
+use soulbox_model::{Error, Resources, TeamId};
+use soulbox_wire::rest::{NewSandbox, NewSandboxV2, Sandbox, SandboxShape};
 
 use crate::{
     App,
@@ -154,8 +154,22 @@ pub(crate) fn parse(
         auto_pause: false,
         allow_internet: flag,
         network,
+        shape: request.soulbox.map(shape).unwrap_or_default(),
         idempotency_key,
     })
+}
+
+fn shape(asked: SandboxShape) -> Shape {
+    let SandboxShape { cpu_millis, memory_bytes, disk_bytes, no_setuid, read_only } = asked;
+    let usual = Resources::default();
+    let differs = cpu_millis.is_some() || memory_bytes.is_some() || disk_bytes.is_some();
+    let resources = differs.then(|| Resources {
+        cpu_millis: cpu_millis.unwrap_or(usual.cpu_millis),
+        memory_bytes: memory_bytes.unwrap_or(usual.memory_bytes),
+        disk_bytes: disk_bytes.unwrap_or(usual.disk_bytes),
+        pids: usual.pids,
+    });
+    Shape { resources, no_setuid, read_only }
 }
 
 /// A field that asks for something this server does not do is refused: a sandbox that silently

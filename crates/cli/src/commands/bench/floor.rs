@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use soulbox_engine::{Bind, Engine as _, Rootfs};
+use soulbox_engine::{Bind, Engine as _, Rootfs, Without};
 use soulbox_engine_native::{Native, Options, floor};
 use soulbox_image::{HOST, Template, Templates};
 use soulbox_model::{DiskRate, Resources};
@@ -180,5 +180,6 @@ fn rootfs(template: &Template) -> Rootfs {
         binds: binds
             .map(|(source, target)| Bind { source: source.clone(), target: target.clone() })
             .collect(),
+        without: Without::default(),
     }
 }

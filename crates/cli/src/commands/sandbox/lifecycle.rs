@@ -49,6 +49,23 @@ pub(super) async fn create(server: &Server, output: &Output, args: Create) -> Re
     if output.json { output.value(&made) } else { output.line(plain(&made.sandbox_id)) }
 }
 
+/// Makes a sandbox, and its template where that has to be built first.
+pub(in crate::commands) async fn make(
+    server: &Server,
+    output: &Output,
+    new: &NewSandboxV2,
+    secrets: bool,
+) -> Result<Sandbox> {
+    let key = uuid::Uuid::new_v4().to_string();
+    match once(server, output, new, &key, secrets).await {
+        Err(failure) if failure.code() == "SB-UNAVAILABLE" => {
+            crate::commands::template::ensure(server, output, &new.template_id).await?;
+            once(server, output, new, &key, secrets).await
+        }
+        made => made,
+    }
+}
+
 async fn once(
     server: &Server,
     output: &Output,
@@ -85,7 +102,7 @@ async fn built(server: &Server, output: &Output, template: &str, failure: Failur
     if ended.state == TemplateState::Ready { Ok(()) } else { Err(failure) }
 }
 
-fn seconds(timeout: Duration) -> Result<i32> {
+pub(in crate::commands) fn seconds(timeout: Duration) -> Result<i32> {
     // What is left of a second counts as one: nobody asks for a sandbox of no time.
     let seconds = timeout.as_millis().div_ceil(1000);
     i32::try_from(seconds).map_err(|_| Failure::usage("--timeout: too long"))

@@ -3,9 +3,9 @@
 pub(crate) mod archive;
 mod cp;
 mod exec;
-mod lifecycle;
+pub(super) mod lifecycle;
 mod observe;
-mod session;
+pub(super) mod session;
 mod terminal;
 mod url;
 

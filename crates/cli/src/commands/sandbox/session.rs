@@ -25,7 +25,7 @@ const CHUNK: usize = 32 << 10;
 
 /// Where a command's input comes from.
 #[derive(Debug)]
-pub(super) enum Input {
+pub(in crate::commands) enum Input {
     None,
     /// What arrives here; the end closes the command's input.
     Chunks(mpsc::Receiver<Vec<u8>>),
@@ -33,7 +33,7 @@ pub(super) enum Input {
 
 /// Tasks that end with their owner.
 #[derive(Debug)]
-pub(super) struct Owned(pub JoinHandle<()>);
+pub(in crate::commands) struct Owned(pub JoinHandle<()>);
 
 impl Drop for Owned {
     fn drop(&mut self) {
@@ -48,7 +48,7 @@ impl Drop for Owned {
 ///
 /// # Errors
 /// What the agent says, what `show` says, or [`Failure::Exit`] after a signal.
-pub(super) async fn run(
+pub(in crate::commands) async fn run(
     remote: &Remote,
     launch: Launch,
     input: Input,
@@ -110,7 +110,7 @@ async fn feed(remote: Remote, pid: u32, terminal: bool, chunks: mpsc::Receiver<V
 }
 
 /// Standard input of this process, read by a thread of its own: a read of it can't be cancelled.
-pub(super) fn standard_input() -> mpsc::Receiver<Vec<u8>> {
+pub(in crate::commands) fn standard_input() -> mpsc::Receiver<Vec<u8>> {
     let (mut sender, receiver) = mpsc::channel(1);
     std::thread::spawn(move || {
         let mut chunk = vec![0; CHUNK];

@@ -1,0 +1,130 @@
+//! `soulbox exec`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser},
+};
+use soulbox_runtime::adapters::{self, Grant, Jsc, Options, Permissions};
+
+use super::{duration, key_value};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  soulbox exec --runtime python -e 'print(6 * 7)'
+  soulbox exec --runtime deno --allow-net=example.org main.ts -- --verbose
+  echo 'console.log(process.version)' | soulbox exec --runtime node -
+  soulbox exec --runtime cloudflare-workers --request '/hello?name=you' worker.mjs
+  soulbox exec -- ls -la                in the project that is up in this directory
+  soulbox exec --runtime bun --json -e 'console.log(Bun.version)' | jq .duration_ms
+
+The first use of a runtime builds its template, which takes a download; later ones find it.
+With --json it prints one object: runtime, exit_code, status (exited, timeout, oom or killed), stdout, stderr,
+stdout_truncated, stderr_truncated, duration_ms, cpu_ms and peak_memory_bytes of the whole sandbox, diagnosis.
+
+Exit codes: the program's own; 124 after --timeout; 137 when it ran out of memory; 2 for an option that the
+runtime does not take; others as for every command.")]
+pub struct Exec {
+    /// What runs the code.
+    #[arg(short, long, value_name = "RUNTIME")]
+    #[arg(value_parser = PossibleValuesParser::new(adapters::all().iter().map(|adapter| {
+PossibleValue::new(adapter.name()).aliases(adapters::alias(*adapter))
+    })))]
+    pub runtime: Option<String>,
+    /// File with the code, or - for standard input.
+    #[arg(value_name = "FILE", requires = "runtime")]
+    pub file: Option<String>,
+    /// The code itself.
+    #[arg(short, long, value_name = "CODE", conflicts_with = "file", requires = "runtime")]
+    pub eval: Option<String>,
+    /// For the program; without --runtime the command itself.
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+    /// Directory of the project that is up; only without --runtime.
+    #[arg(long, value_name = "DIR", default_value = ".", conflicts_with = "runtime")]
+    pub project: PathBuf,
+    /// How long it may run.
+    #[arg(long, value_parser = duration, default_value = "60s", value_name = "DURATION")]
+    pub timeout: Duration,
+    /// Variable of the program; may be repeated.
+    #[arg(long, value_parser = key_value, value_name = "KEY=VALUE")]
+    pub env: Vec<(String, String)>,
+    /// Path that an edge function is asked for.
+    #[arg(long, value_name = "PATH", help_heading = "Edge functions")]
+    pub request: Option<String>,
+    #[command(flatten)]
+    pub deno: Deno,
+    #[command(flatten)]
+    pub bun: Bun,
+}
+
+/// Without a value: all of that kind.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Deno")]
+pub struct Deno {
+    /// Hosts that may be reached, as a,b:443; all without a list.
+    #[arg(long, value_name = "HOSTS", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "", value_parser = Grant::parse)]
+    pub allow_net: Option<Grant>,
+    /// Paths that may be read; all without a list.
+    #[arg(long, value_name = "PATHS", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "", value_parser = Grant::parse)]
+    pub allow_read: Option<Grant>,
+    /// Paths that may be written; all without a list.
+    #[arg(long, value_name = "PATHS", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "", value_parser = Grant::parse)]
+    pub allow_write: Option<Grant>,
+    /// Variables that may be read; all without a list.
+    #[arg(long, value_name = "NAMES", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "", value_parser = Grant::parse)]
+    pub allow_env: Option<Grant>,
+    /// Programs that may be run; all without a list.
+    #[arg(long, value_name = "PROGRAMS", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "", value_parser = Grant::parse)]
+    pub allow_run: Option<Grant>,
+    /// Feature to turn on, as `kv`; may be repeated.
+    #[arg(long, value_name = "FEATURE")]
+    pub unstable: Vec<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Bun")]
+pub struct Bun {
+    /// Less memory for more time.
+    #[arg(long)]
+    pub smol: bool,
+    /// Memory that the engine believes to have, in MiB.
+    #[arg(long, value_name = "MiB")]
+    pub jsc_heap: Option<u32>,
+    /// Interpret, and never compile.
+    #[arg(long)]
+    pub jsc_no_jit: bool,
+}
+
+impl Exec {
+    /// As the adapters take them.
+    pub fn options(&self) -> Options {
+        let grant = |grant: &Option<Grant>| grant.clone().unwrap_or_default();
+        let Deno { allow_net, allow_read, allow_write, allow_env, allow_run, unstable } =
+            &self.deno;
+        Options {
+            args: self.args.clone(),
+            permissions: Permissions {
+                net: grant(allow_net),
+                read: grant(allow_read),
+                write: grant(allow_write),
+                env: grant(allow_env),
+                run: grant(allow_run),
+            },
+            unstable: unstable.clone(),
+            jsc: Jsc {
+                heap_bytes: self.bun.jsc_heap.map(|mib| u64::from(mib) << 20),
+                jit: self.bun.jsc_no_jit.then_some(false),
+            },
+            small: self.bun.smol,
+            request: self.request.clone(),
+        }
+    }
+}

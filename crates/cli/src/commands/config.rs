@@ -1,0 +1,74 @@
+//! `soulbox config …`.
+
+use std::path::Path;
+
+use serde_json::json;
+use soulbox_spec::{Against, ProjectDir, edit, schema, show};
+
+use super::project::{load, overrides};
+use crate::{
+    args::project::{Config, ProjectArgs},
+    failure::{Failure, Result},
+    settings::Settings,
+};
+
+pub(super) fn run(settings: &Settings, command: Config) -> Result<()> {
+    match command {
+        Config::Check(args) => check(settings, &args),
+        Config::Show(args) => {
+            let (_, project) = load(&args)?;
+            if settings.output.json {
+                return settings.output.value(&show::json(&project));
+            }
+            settings.output.line(show::toml(&project).trim_end())
+        }
+        Config::Set { directory, values } => set(settings, &directory, &values),
+        Config::Schema => settings.output.value(&schema::schema()),
+    }
+}
+
+fn check(settings: &Settings, args: &ProjectArgs) -> Result<()> {
+    let output = &settings.output;
+    match load(args) {
+        Ok((dir, project)) => {
+            let file = dir.file().display().to_string();
+            let secrets = project.secrets();
+            if output.json {
+                let none: [(); 0] = [];
+                let said =
+                    json!({"valid": true, "file": file, "problems": none, "secrets": secrets});
+                return output.value(&said);
+            }
+            output.line(format!("{file} is right"))?;
+            if !secrets.is_empty() {
+                output
+                    .note(format!("It wants these secrets when it starts: {}", secrets.join(", ")));
+            }
+            Ok(())
+        }
+        Err(Failure::Project(wrong)) if output.json => {
+            let file = args.directory.join(soulbox_spec::FILE_NAME).display().to_string();
+            let said = json!({"valid": false, "file": file, "problems": wrong.to_json()});
+            output.value(&said)?;
+            Err(Failure::Exit(2))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn set(settings: &Settings, directory: &Path, values: &[String]) -> Result<()> {
+    let dir = ProjectDir::open(directory)?;
+    let before = dir.read()?;
+    let typed: Vec<_> = overrides(values)?.into_iter().filter(|o| o.origin == "--set").collect();
+    let after = edit::apply(&before, &typed).map_err(|error| Failure::Usage {
+        message: error.to_string(),
+        hint: Some("`soulbox config check` says what is wrong with the file".to_owned()),
+    })?;
+    dir.check(&after, &Against::default()).map_err(|wrong| Failure::Project(Box::new(wrong)))?;
+    dir.write(&after, true)?;
+    settings.output.note(format!("{} is changed", dir.file().display()));
+    if settings.output.json {
+        settings.output.value(&json!({"file": dir.file(), "set": values}))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! `soulbox exec`: code in a runtime, in a sandbox that lives as long as it runs.
+
+use std::{
+    io::Read as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use soulbox_model::SandboxId;
+use soulbox_runtime::adapters::{self, Adapter, DIRECTORY, Diagnosis, Invocation};
+use soulbox_wire::rest::NewSandboxV2;
+use tokio::io::AsyncWriteExt as _;
+
+use super::sandbox::{
+    lifecycle,
+    session::{self, Input},
+};
+use crate::{
+    args::exec::Exec,
+    client::{
+        Remote, Server, locate,
+        process::{Config, Data},
+        remote::Launch,
+    },
+    failure::{Failure, Result},
+    output::{Output, gone, plain},
+};
+
+/// The largest program.
+const MAX_CODE: u64 = 16 << 20;
+/// What `--json` keeps of each stream.
+const MAX_KEPT: usize = 16 << 20;
+/// What is looked at to say what a failure means.
+const MAX_READ: usize = 64 << 10;
+/// How much longer than the program its sandbox may live.
+const GRACE: Duration = Duration::from_secs(60);
+/// What ended a program that a signal of the kernel did.
+const KILLED: u8 = 137;
+const TIMED_OUT: u8 = 124;
+
+pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Result<()> {
+    let output = &settings.output;
+    let Some(runtime) = &args.runtime else {
+        return super::run::exec(settings, args).await;
+    };
+    if args.file.is_none() && args.eval.is_none() {
+        return Err(Failure::usage(
+            "no code: name a file, - for standard input, or give it with -e",
+        ));
+    }
+    let adapter =
+        adapters::find(runtime).ok_or_else(|| Failure::usage(format!("no runtime `{runtime}`")))?;
+    let options = args.options();
+    let bad = |error: adapters::BadOption| Failure::usage(error.to_string());
+    options.check(adapter).map_err(bad)?;
+    let (code, name) = code(&args, adapter)?;
+    let entry = format!("{DIRECTORY}/{name}");
+    let mut invocation = adapter.invocation(&options, &entry).map_err(bad)?;
+    invocation.files.push((entry, code));
+    invocation.env.extend(args.env.iter().cloned());
+
+    let server = locate(settings)?;
+    let new = NewSandboxV2 {
+        template_id: adapter.template().to_owned(),
+        timeout: Some(lifecycle::seconds(args.timeout + GRACE)?),
+        ..NewSandboxV2::default()
+    };
+    let made = lifecycle::make(&server, output, &new, false).await?;
+    let id: SandboxId =
+        made.sandbox_id.parse().map_err(|_| Failure::Protocol("a sandbox without an id".into()))?;
+    let remote = server.remote_with(&id, made.envd_access_token);
+    let takes_input = args.file.as_deref() != Some("-");
+    let outcome =
+        execute(&server, &remote, &id, invocation, args.timeout, takes_input, output).await;
+    // Whatever came of it; a sandbox that stays ends by itself soon.
+    if let Err(failure) = server.kill(&id).await {
+        tracing::debug!(%failure, "the sandbox ends by itself");
+    }
+    finish(outcome?, adapter, output)
+}
+
+/// What came of a program.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    runtime: &'static str,
+    sandbox_id: String,
+    exit_code: u8,
+    status: Status,
+    stdout: String,
+    stderr: String,
+    /// Whether the stream was longer than what is kept of it.
+    stdout_truncated: bool,
+    stderr_truncated: bool,
+    duration_ms: f64,
+    /// Of the whole sandbox; absent when it ended first.
+    cpu_ms: Option<f64>,
+    peak_memory_bytes: Option<u64>,
+    diagnosis: Option<Diagnosis>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Exited,
+    Timeout,
+    Oom,
+    /// By a signal.
+    Killed,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    truncated: bool,
+}
+
+impl Kept {
+    fn push(&mut self, bytes: &[u8], most: usize) {
+        let room = most.saturating_sub(self.bytes.len());
+        self.truncated |= bytes.len() > room;
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+async fn execute(
+    server: &Server,
+    remote: &Remote,
+    id: &SandboxId,
+    invocation: Invocation,
+    timeout: Duration,
+    takes_input: bool,
+    output: &Output,
+) -> Result<Outcome> {
+    for (path, content) in &invocation.files {
+        remote.write(path, None, content.clone().into()).await?;
+    }
+    let mut words = invocation.argv.into_iter();
+    let process = Config {
+        cmd: words.next().unwrap_or_default(),
+        args: words.collect(),
+        envs: invocation.env,
+        cwd: Some(DIRECTORY.to_owned()),
+    };
+    let launch = Launch { process, timeout: Some(timeout), ..Launch::default() };
+    let input = match takes_input {
+        true => Input::Chunks(session::standard_input()),
+        false => Input::None,
+    };
+    let (mut kept_out, mut kept_err) = (Kept::default(), Kept::default());
+    let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
+    let most = if output.json { MAX_KEPT } else { MAX_READ };
+    let began = Instant::now();
+    let ended = session::run(
+        remote,
+        launch,
+        input,
+        |_| None,
+        async |data| match data {
+            Data::Stdout(bytes) | Data::Pty(bytes) => {
+                kept_out.push(&bytes.0, most);
+                let shown = !output.json;
+                if shown {
+                    out.write_all(&bytes.0).await.and(out.flush().await).map_err(gone)
+                } else {
+                    Ok(())
+                }
+            }
+            Data::Stderr(bytes) => {
+                kept_err.push(&bytes.0, most);
+                let shown = !output.json;
+                if shown {
+                    err.write_all(&bytes.0).await.and(err.flush().await).map_err(gone)
+                } else {
+                    Ok(())
+                }
+            }
+        },
+    )
+    .await;
+    let duration = began.elapsed();
+    let usage = server.usage(id).await.ok();
+    let starved = usage.is_some_and(|usage| usage.oom_kills > 0);
+    let (status, exit_code) = match ended {
+        Ok(end) if starved && end.code() != 0 => (Status::Oom, end.code()),
+        Ok(end) if end.exited => (Status::Exited, end.code()),
+        Ok(end) => (Status::Killed, end.code()),
+        Err(Failure::CommandTimeout(_)) => (Status::Timeout, TIMED_OUT),
+        // The whole sandbox went with it.
+        Err(failure) if usage.is_none() && died_of_hunger(server, id).await => {
+            tracing::debug!(%failure, "out of memory");
+            (Status::Oom, KILLED)
+        }
+        Err(failure) => return Err(failure),
+    };
+    Ok(Outcome {
+        runtime: "",
+        sandbox_id: id.to_string(),
+        exit_code,
+        status,
+        stdout: kept_out.text(),
+        stderr: kept_err.text(),
+        stdout_truncated: kept_out.truncated,
+        stderr_truncated: kept_err.truncated,
+        duration_ms: duration.as_secs_f64() * 1000.0,
+        cpu_ms: usage.map(|usage| usage.cpu_micros as f64 / 1000.0),
+        peak_memory_bytes: usage.and_then(|usage| usage.memory_peak_bytes),
+        diagnosis: None,
+    })
+}
+
+/// What the log of an ended sandbox says of its end.
+async fn died_of_hunger(server: &Server, id: &SandboxId) -> bool {
+    let logs = server.logs(id, None, None, Some("OOM")).await;
+    logs.is_ok_and(|logs| !logs.logs.is_empty())
+}
+
+fn finish(mut outcome: Outcome, adapter: &dyn Adapter, output: &Output) -> Result<()> {
+    outcome.runtime = adapter.name();
+    outcome.diagnosis = match outcome.status {
+        Status::Oom => Some(Diagnosis {
+            kind: "out-of-memory",
+            message: "the program needed more memory than its sandbox has".into(),
+            advice: "let it use less, or give its template more".into(),
+        }),
+        Status::Timeout => Some(Diagnosis {
+            kind: "timeout",
+            message: "the program did not end in time and was killed".into(),
+            advice: "give it more with --timeout".into(),
+        }),
+        _ if outcome.exit_code != 0 => adapter.diagnose(&outcome.stderr),
+        _ => None,
+    };
+    if output.json {
+        output.value(&outcome)?;
+    } else if let Some(diagnosis) = &outcome.diagnosis {
+        let Diagnosis { kind, message, advice } = diagnosis;
+        output.note(format!("{kind}: {}: {advice}", plain(message)));
+    }
+    match outcome.exit_code {
+        0 => Ok(()),
+        code => Err(Failure::Exit(code)),
+    }
+}
+
+/// The code, and what its file is called inside.
+fn code(args: &Exec, adapter: &dyn Adapter) -> Result<(String, String)> {
+    let anonymous = format!("main.{}", adapter.extension());
+    if let Some(code) = &args.eval {
+        return Ok((code.clone(), anonymous));
+    }
+    let Some(path) = args.file.as_deref().filter(|path| *path != "-") else {
+        return Ok((read(std::io::stdin(), "standard input")?, anonymous));
+    };
+    let file = std::fs::File::open(path).map_err(Failure::io(path))?;
+    let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
+    let plain = |c: char| c.is_ascii_alphanumeric();
+    let name = match extension.filter(|text| !text.is_empty() && text.chars().all(plain)) {
+        Some(extension) => format!("main.{extension}"),
+        None => anonymous,
+    };
+    Ok((read(file, path)?, name))
+}
+
+fn read(from: impl std::io::Read, name: &str) -> Result<String> {
+    let mut code = String::new();
+    let read = from.take(MAX_CODE + 1).read_to_string(&mut code).map_err(Failure::io(name))?;
+    if read as u64 > MAX_CODE {
+        return Err(Failure::usage(format!("{name}: more than {} MiB", MAX_CODE >> 20)));
+    }
+    Ok(code)
+}

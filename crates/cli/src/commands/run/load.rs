@@ -1,0 +1,120 @@
+//! From a directory to what is asked of the server.
+
+use std::path::Path;
+
+use soulbox_model::Port;
+use soulbox_spec::{BaseImage, Part, Project, Text};
+use soulbox_wire::rest::{NewSandboxV2, SandboxShape};
+
+use crate::{
+    args::{project::ProjectArgs, run::Which},
+    commands::{project, sandbox::lifecycle},
+    failure::{Failure, Result},
+};
+
+/// Labels by which the sandbox of a project is found again.
+pub(super) const NAME: &str = "soulbox-project";
+pub(super) const DIRECTORY: &str = "soulbox-directory";
+/// Ports that have URLs, with commas between them.
+pub(super) const PORTS: &str = "soulbox-ports";
+/// There where nothing but memory can be written.
+pub(super) const READ_ONLY: &str = "soulbox-read-only";
+
+/// A project in its directory.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) project: Project,
+    /// Absolute.
+    pub(super) dir: std::path::PathBuf,
+}
+
+impl Loaded {
+    /// Reads the project of a directory, with what stands in for its file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(super) fn open(which: &Which, overrides: &[String]) -> Result<Self> {
+        let dir = absolute(&which.project)?;
+        let args = ProjectArgs { directory: dir.clone(), set: overrides.to_vec() };
+        let (_, project) = project::load(&args)?;
+        Ok(Self { project, dir })
+    }
+
+    pub(super) fn labels(&self) -> Vec<(String, String)> {
+        let ports: Vec<String> = self.project.network.ports.iter().map(Port::to_string).collect();
+        let mut labels = vec![
+            (NAME.to_owned(), self.project.project.name.clone()),
+            (DIRECTORY.to_owned(), self.dir.display().to_string()),
+            (PORTS.to_owned(), ports.join(",")),
+        ];
+        if self.project.security.read_only {
+            labels.push((READ_ONLY.to_owned(), "yes".to_owned()));
+        }
+        labels
+    }
+
+    /// What the sandbox of this project must be.
+    ///
+    /// # Errors
+    /// For what this server cannot do yet.
+    pub(super) fn sandbox(&self) -> Result<NewSandboxV2> {
+        let project = &self.project;
+        let template = match &project.template.base_image {
+            BaseImage::Template(name) => name.clone(),
+            BaseImage::Image(image) => {
+                return Err(Failure::Environment {
+                    message: format!(
+                        "template.base_image: `{image}` is an image, and this server \
+                                      pulls none yet"
+                    ),
+                    hint: "name a template of the server: `soulbox template list`".into(),
+                });
+            }
+        };
+        if project.security.allow_docker {
+            return Err(Failure::Environment {
+                message:
+                    "security.allow_docker: the native engine has no nested containers: what they \
+                          need of the kernel is closed to sandboxes"
+                        .into(),
+                hint: "set it to false, or run the project on another engine".into(),
+            });
+        }
+        if !project.network.domains.is_empty() {
+            return Err(Failure::Environment {
+                message: "network.domains: this server does not route names of your own yet".into(),
+                hint: "leave the key out; every port has a URL anyway".into(),
+            });
+        }
+        let limits = &project.resources;
+        let env = project.environment.iter().map(|(name, text)| (name.clone(), value(text)));
+        Ok(NewSandboxV2 {
+            template_id: template,
+            timeout: Some(lifecycle::seconds(limits.timeout)?),
+            allow_internet_access: Some(project.network.allow_internet),
+            metadata: Some(self.labels().into_iter().collect()),
+            env_vars: Some(env.collect()),
+            soulbox: Some(SandboxShape {
+                cpu_millis: Some(limits.cpu_millis),
+                memory_bytes: Some(limits.memory_bytes),
+                disk_bytes: Some(limits.disk_bytes),
+                no_setuid: !project.security.allow_sudo,
+                read_only: project.security.read_only,
+            }),
+            ..NewSandboxV2::default()
+        })
+    }
+}
+
+/// As the server resolves it: `${name}` is a secret and `$$` a dollar.
+fn value(text: &Text) -> String {
+    let parts = text.parts().iter().map(|part| match part {
+        Part::Literal(text) => text.replace('$', "$$"),
+        Part::Secret(name) => format!("${{{name}}}"),
+    });
+    parts.collect()
+}
+
+pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf> {
+    dir.canonicalize().map_err(Failure::io(dir.display().to_string()))
+}

@@ -1,0 +1,201 @@
+//! A sandbox with a copy of the project in it.
+
+use std::{sync::Arc, time::Instant};
+
+use serde::Serialize;
+use soulbox_model::{Port, SandboxId};
+use soulbox_spec::{Project, VersionRequest};
+use soulbox_wire::rest::ListedSandbox;
+
+use super::{
+    id_of,
+    load::{Loaded, NAME, PORTS, READ_ONLY},
+};
+use crate::{
+    client::{
+        Remote, Server,
+        process::{Config, Data},
+        remote::Launch,
+    },
+    commands::sandbox::{
+        archive, lifecycle,
+        session::{self, Input},
+    },
+    failure::{Failure, Result},
+    output::{Output, plain},
+    progress::Step,
+};
+
+/// Where a project lies inside.
+const APP: &str = "/home/user/app";
+/// The same where nothing but memory can be written.
+const APP_IN_MEMORY: &str = "/tmp/app";
+/// What a directory has that a program does not need.
+const LEFT_OUT: [&str; 1] = [".git"];
+
+/// A project's sandbox, before its first command.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) id: SandboxId,
+    pub(super) remote: Remote,
+    /// Where the project lies inside.
+    pub(super) app: &'static str,
+    domain: Option<String>,
+    began: Instant,
+}
+
+fn app_of(project: &Project) -> &'static str {
+    if project.security.read_only { APP_IN_MEMORY } else { APP }
+}
+
+/// Where the project of a sandbox lies inside, as its labels say.
+pub(super) fn app_in(sandbox: &ListedSandbox) -> &'static str {
+    match sandbox.metadata.get(READ_ONLY) {
+        Some(_) => APP_IN_MEMORY,
+        None => APP,
+    }
+}
+
+/// The ports of a project that have URLs, as its labels say.
+fn ports_in(sandbox: &ListedSandbox) -> impl Iterator<Item = Port> {
+    let ports = sandbox.metadata.get(PORTS).map(String::as_str).unwrap_or_default();
+    ports.split(',').filter_map(|port| port.parse().ok())
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    project: &'a str,
+    sandbox_id: String,
+    urls: Vec<String>,
+    /// From the first request on; absent for what was up before.
+    ready_ms: Option<f64>,
+}
+
+impl Started {
+    /// Makes the sandbox, with its template where that has to be built, and copies the project in.
+    ///
+    /// # Errors
+    /// What went wrong; nothing is left then.
+    pub(super) async fn make(server: &Server, output: &Output, loaded: &Loaded) -> Result<Self> {
+        let began = Instant::now();
+        let new = loaded.sandbox()?;
+        let made = lifecycle::make(server, output, &new, true).await?;
+        let id = id_of(&made.sandbox_id)?;
+        let remote = server.remote_with(&id, made.envd_access_token);
+        let app = app_of(&loaded.project);
+        let started = Self { id, remote, app, domain: made.domain, began };
+        match started.fill(output, loaded).await {
+            Ok(()) => Ok(started),
+            Err(failure) => {
+                let _ = server.kill(&started.id).await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn fill(&self, output: &Output, loaded: &Loaded) -> Result<()> {
+        self.remote.make_dir(self.app, None).await?;
+        let step = Step::bytes(output, None, "copying the project");
+        archive::send_without(
+            &self.remote,
+            loaded.dir.clone(),
+            self.app,
+            None,
+            Arc::new(step),
+            &LEFT_OUT,
+        )
+        .await?;
+        let template = &loaded.project.template;
+        self.check_version("python_version", "python3", template.python_version.as_ref()).await?;
+        self.check_version("nodejs_version", "node", template.nodejs_version.as_ref()).await
+    }
+
+    /// # Errors
+    /// If what the template has is not what the project wants.
+    async fn check_version(
+        &self,
+        key: &str,
+        program: &str,
+        wanted: Option<&VersionRequest>,
+    ) -> Result<()> {
+        let Some(wanted) = wanted else { return Ok(()) };
+        let process = Config {
+            cmd: program.to_owned(),
+            args: vec!["--version".to_owned()],
+            ..Config::default()
+        };
+        let mut said = Vec::new();
+        let launch = Launch { process, ..Launch::default() };
+        let ended = session::run(
+            &self.remote,
+            launch,
+            Input::None,
+            |_| None,
+            async |data| {
+                let (Data::Stdout(bytes) | Data::Stderr(bytes) | Data::Pty(bytes)) = data;
+                said.extend_from_slice(&bytes.0[..bytes.0.len().min(200)]);
+                Ok(())
+            },
+        )
+        .await;
+        let text = plain(String::from_utf8_lossy(&said).trim());
+        let version = text.rsplit(' ').next().unwrap_or_default().trim_start_matches('v');
+        if ended.is_ok_and(|end| end.code() == 0) && wanted.matches(version) {
+            return Ok(());
+        }
+        let found = if version.is_empty() { "none".to_owned() } else { version.to_owned() };
+        Err(Failure::Environment {
+            message: format!(
+                "template.{key}: the template has {program} {found}, and this server installs \
+                              no other yet"
+            ),
+            hint: "leave the key out, or ask for what the template has".into(),
+        })
+    }
+
+    /// Says that it is ready, and where.
+    ///
+    /// # Errors
+    /// If standard output is gone.
+    pub(super) fn announce(
+        &self,
+        server: &Server,
+        output: &Output,
+        project: &Project,
+    ) -> Result<()> {
+        let ready_ms = self.began.elapsed().as_secs_f64() * 1000.0;
+        let (name, domain) = (&project.project.name, self.domain.as_deref());
+        if !output.json {
+            output.note(format!("{name} is ready after {ready_ms:.0} ms"));
+        }
+        let ports = project.network.ports.iter().copied();
+        tell(server, output, (name, &self.id, domain), ports, Some(ready_ms))
+    }
+}
+
+/// Says where a project that was up before is.
+///
+/// # Errors
+/// If standard output is gone.
+pub(super) fn tell_of(server: &Server, output: &Output, sandbox: &ListedSandbox) -> Result<()> {
+    let name = sandbox.metadata.get(NAME).map(String::as_str).unwrap_or_default();
+    let id = id_of(&sandbox.sandbox_id)?;
+    tell(server, output, (name, &id, None), ports_in(sandbox), None)
+}
+
+fn tell(
+    server: &Server,
+    output: &Output,
+    (project, id, domain): (&str, &SandboxId, Option<&str>),
+    ports: impl Iterator<Item = Port>,
+    ready_ms: Option<f64>,
+) -> Result<()> {
+    let urls: Vec<String> = ports.map(|port| server.port_url(id, port, domain)).collect();
+    if output.json {
+        return output.record(&Told { project, sandbox_id: id.to_string(), urls, ready_ms });
+    }
+    for url in urls {
+        output.note(format!("  {}", plain(&url)));
+    }
+    Ok(())
+}

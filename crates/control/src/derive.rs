@@ -1,0 +1,203 @@
+//! Derived templates: a sandbox of the parent is made, filled, worked in and frozen.
+//!
+//! It is nobody's sandbox: it has no row, no timer and no client, and what a server that died left of
+//! one is swept like every other leftover.
+
+mod agent;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use soulbox_engine::{Engine, Rootfs, SandboxSpec, Without};
+use soulbox_image::{
+    Error, Template, Unused,
+    derived::{Derived, Job, Plan, Prepared, Preparer},
+};
+use soulbox_model::{
+    BoxError, Resources, Result, SandboxId, TeamId, boot::AgentConfig, resources::GIB,
+};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+
+use self::agent::Agent;
+use crate::core::{Core, now};
+
+/// Of a sandbox in which a template is prepared: what installers want, not what its sandboxes get.
+const RESOURCES: Resources =
+    Resources { cpu_millis: 2000, memory_bytes: 2 * GIB, disk_bytes: 4 * GIB, pids: 512 };
+/// The whole preparation, whatever its steps may take.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Templates prepared at the same time; the others wait.
+const AT_ONCE: usize = 2;
+/// Where an archive lies while it is unpacked.
+const ARCHIVE: &str = "/tmp/.soulbox-input";
+/// Emptied at the end: nobody wants the rests of an installation in every sandbox.
+const SCRATCH: &str = "find /tmp /var/tmp -mindepth 1 -delete";
+const SHORT: Duration = Duration::from_secs(60);
+const UNPACK: Duration = Duration::from_secs(300);
+
+/// Prepares derived templates with an engine.
+#[derive(Debug)]
+pub struct Workbench {
+    engine: Arc<dyn Engine>,
+    places: Semaphore,
+}
+
+impl Workbench {
+    pub fn new(engine: Arc<dyn Engine>) -> Arc<Self> {
+        Arc::new(Self { engine, places: Semaphore::new(AT_ONCE) })
+    }
+
+    async fn work(&self, job: &Job<'_>, agent: &Agent<'_>) -> std::result::Result<(), BoxError> {
+        let total = job.archives.len() + job.steps.len() + 1;
+        let mut done = 0;
+        let mut say = |what: String| {
+            // The second half of the way, but for the end.
+            let percent = u8::try_from(50 + done * 45 / total).unwrap_or(95);
+            done += 1;
+            job.report.report(percent, what);
+        };
+        for archive in &job.archives {
+            say(format!("unpacking into {}", archive.target));
+            let target = archive.target.as_str();
+            agent.run("root", &["mkdir", "-p", "--", target], SHORT).await?;
+            agent.upload(&archive.file, ARCHIVE).await?;
+            let strip = format!("--strip-components={}", archive.strip);
+            let unpack = ["tar", "-x", "-f", ARCHIVE, "-C", target, "--no-same-owner", &strip];
+            agent.run("root", &unpack, UNPACK).await?;
+            agent.run("root", &["rm", "-f", ARCHIVE], SHORT).await?;
+        }
+        for step in job.steps {
+            let argv: Vec<&str> = step.argv.iter().map(String::as_str).collect();
+            say(format!("running {}", argv.first().unwrap_or(&"nothing")));
+            agent.run_in(&step.user, &argv, step.timeout, Some(&step.cwd), &step.env).await?;
+        }
+        say("tidying up".to_owned());
+        agent.run("root", &["sh", "-c", SCRATCH], SHORT).await?;
+        Ok(())
+    }
+}
+
+/// Destroys a sandbox that its owner does not go on with.
+#[derive(Debug)]
+struct Guard {
+    engine: Arc<dyn Engine>,
+    id: Option<SandboxId>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(id) = self.id.take() else { return };
+        let engine = Arc::clone(&self.engine);
+        tokio::spawn(async move {
+            if let Err(error) = engine.destroy(&id).await {
+                tracing::warn!(sandbox = %id, %error, "a preparation could not be removed");
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl Preparer for Workbench {
+    async fn prepare(&self, job: Job<'_>) -> Result<Prepared, Error> {
+        let failed = |advice: &str, error: &dyn std::fmt::Display| Error::Build {
+            name: job.name.to_owned(),
+            advice: advice.to_owned(),
+            log: error.to_string(),
+        };
+        job.report.report(50, "waiting for other preparations");
+        let _place = self.places.acquire().await.map_err(|e| failed("the server stops", &e))?;
+        job.report.report(50, "making a sandbox");
+        let spec = SandboxSpec { rootfs: rootfs(job.parent), resources: RESOURCES };
+        let engine = |error| failed("no sandbox could be made for it", &error);
+        let reserved = self.engine.reserve(spec).await.map_err(engine)?;
+        let mut guard = Guard { engine: Arc::clone(&self.engine), id: Some(reserved.id.clone()) };
+        let config = AgentConfig {
+            sandbox_id: reserved.id.clone(),
+            template_id: job.parent.id.clone(),
+            access_token: None,
+            default_user: job.parent.default_user.clone(),
+            default_workdir: None,
+            env: job.parent.env.clone(),
+            ca_bundle: None,
+            started_at_ms: now().timestamp_millis(),
+        };
+        self.engine.start(&reserved.id, config).await.map_err(engine)?;
+        let agent = Agent { engine: self.engine.as_ref(), id: &reserved.id };
+        match timeout(LIMIT, self.work(&job, &agent)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed("a step failed", &error)),
+            Err(_) => {
+                let limit = format!("not done within {} s", LIMIT.as_secs());
+                return Err(failed("it takes too long", &limit));
+            }
+        }
+        guard.id = None;
+        let kept = self.engine.freeze(&reserved.id, job.into).await;
+        let kept = kept.map_err(|error| failed("its layer could not be kept", &error))?;
+        Ok(Prepared { root: kept.layer, bytes: kept.bytes })
+    }
+}
+
+/// What an engine needs of a template.
+pub(crate) fn rootfs(template: &Template) -> Rootfs {
+    let binds = template
+        .binds
+        .iter()
+        .map(|(source, target)| soulbox_engine::Bind {
+            source: source.clone(),
+            target: target.clone(),
+        })
+        .collect();
+    Rootfs { layers: template.layers.clone(), binds, without: Without::default() }
+}
+
+impl Core {
+    /// Makes the template of `plan` known to `team`, and says what it is called.
+    pub(crate) fn derive(&self, team: TeamId, mut plan: Plan) -> Result<String> {
+        let parent = self.templates.find(&plan.parent)?;
+        if !parent.team.is_none_or(|owner| owner == team) {
+            return Err(soulbox_model::Error::not_found("template", &plan.parent));
+        }
+        plan.parent = parent.name;
+        plan.team = Some(team);
+        let recipe = Derived::new(plan, Workbench::new(Arc::clone(&self.engine)));
+        let name = soulbox_image::Recipe::name(&recipe).to_owned();
+        if self.templates.find(&name).is_err() {
+            self.templates.check_room(team)?;
+        }
+        self.templates.add(Arc::new(recipe))?;
+        Ok(name)
+    }
+
+    /// Removes derived templates that no sandbox stands on and nobody asked for in `unused_for`.
+    pub(crate) async fn prune(
+        self: &Arc<Self>,
+        team: TeamId,
+        unused_for: Duration,
+    ) -> Result<Vec<Arc<Template>>> {
+        let core = Arc::clone(self);
+        let in_use = move |id: &_| core.registry.all().iter().any(|live| live.template_id == *id);
+        let (templates, unused) = (Arc::clone(&self.templates), Unused { since: unused_for, team });
+        let found = spawn_blocking(move || {
+            // First: what is taken is on the disk, and nobody's any more.
+            let outdated = templates.outdated(&in_use).unwrap_or_else(|error| {
+                tracing::warn!(%error, "outdated templates stay");
+                Vec::new()
+            });
+            let mut found = templates.take_unused(unused, &in_use);
+            found.extend(outdated.into_iter().map(Arc::new));
+            found
+        });
+        let found = found.await.map_err(|e| soulbox_model::Error::internal("prune", e))?;
+        for template in &found {
+            if let Some(layer) = template.layers.first() {
+                self.engine.release(layer).await;
+            }
+            let (templates, gone) = (Arc::clone(&self.templates), Arc::clone(template));
+            let deleted = spawn_blocking(move || templates.delete(&gone)).await;
+            deleted.map_err(|e| soulbox_model::Error::internal("prune", e))??;
+            tracing::info!(template = %template.name, bytes = template.size_bytes, "pruned");
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,9 @@
+//! Package registries as sources of archives: what is fetched is what its hash says, or nothing.
+//!
+//! This machine's own settings say where packages come from, as for every other installation on it; the
+//! hash is part of the plan, so that no registry decides what gets in.
+
+mod fetch;
+mod npm;
+
+pub use npm::Npm;

@@ -1,0 +1,266 @@
+//! What the command line and the environment say in the place of the file.
+
+use crate::{
+    keys::{self, Form, TABLES},
+    suggest,
+};
+
+/// One key with another value, as TOML of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// What diagnostics call it: `--set`, or the name of a variable.
+    pub origin: String,
+    pub(crate) text: String,
+}
+
+/// Variables that begin with this and the name of a table are overrides.
+const PREFIX: &str = "SOULBOX_";
+
+/// Why an override is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnOverride {
+    #[error("`{0}` has no `=`: give it as `table.key=value`, as in `resources.memory=1GB`")]
+    NoValue(String),
+    #[error("`{name}` is no key of a project file{}", near(.suggestion))]
+    Unknown { name: String, suggestion: Option<String> },
+}
+
+fn near(suggestion: &Option<String>) -> String {
+    suggestion.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+}
+
+impl Override {
+    /// From `table.key=value`.
+    ///
+    /// What the key takes decides how the value is read: where it takes a string, the value may stand
+    /// without quotes, and a list of ports or host names may be items with commas between them.
+    ///
+    /// # Errors
+    /// For what names no key. Whether the value does is found when the project is read.
+    pub fn set(text: &str) -> Result<Self, NotAnOverride> {
+        let shown = |text: &str| text.chars().take(80).collect::<String>();
+        let (name, value) =
+            text.split_once('=').ok_or_else(|| NotAnOverride::NoValue(shown(text)))?;
+        let name = name.trim();
+        let unknown = |suggestion| NotAnOverride::Unknown { name: shown(name), suggestion };
+        let Some((table, rest)) = name.split_once('.') else {
+            return Err(unknown(suggest::name(name, None)));
+        };
+        let Some(found) = keys::table(table) else {
+            let near = suggest::name(table, None).map(|near| format!("{near}.{rest}"));
+            return Err(unknown(near));
+        };
+        let (path, form) = if found.is_open() {
+            (format!("{table}.{}", quote(rest)), Form::Text)
+        } else {
+            match rest.split_once('.') {
+                Some((key, inner))
+                    if found.key(key).is_some_and(|key| key.form == Form::Strings) =>
+                {
+                    (format!("{table}.{key}.{}", quote(inner)), Form::Text)
+                }
+                _ => match found.key(rest) {
+                    Some(key) => (format!("{table}.{rest}"), key.form),
+                    None => {
+                        let near = suggest::name(rest, Some(table));
+                        let near = near.map(|near| {
+                            if near.contains('.') { near } else { format!("{table}.{near}") }
+                        });
+                        return Err(unknown(near));
+                    }
+                },
+            }
+        };
+        let value = value_of(form, value);
+        Ok(Self { origin: "--set".to_owned(), text: format!("{path} = {value}") })
+    }
+
+    /// From the environment: `SOULBOX_RESOURCES_MEMORY=1GB` is `resources.memory=1GB`, and
+    /// `SOULBOX_ENVIRONMENT_MODE=fast` is `environment.MODE=fast`. Sorted by name; variables that begin
+    /// with no table's name are not ours.
+    ///
+    /// # Errors
+    /// For a variable that begins with a table's name and names no key of it.
+    pub fn from_environment(
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Vec<Self>, NotAnOverride> {
+        let mut all = Vec::new();
+        for (variable, value) in variables {
+            let Some((table, rest)) = variable.strip_prefix(PREFIX).and_then(split) else {
+                continue;
+            };
+            let path = if table.is_open() {
+                format!("{}.{rest}", table.name)
+            } else {
+                key_path(table, rest).ok_or_else(|| {
+                    let near = suggest::name(&rest.to_ascii_lowercase(), Some(table.name));
+                    let near = near.map(|near| variable_of(table.name, &near));
+                    NotAnOverride::Unknown { name: variable.clone(), suggestion: near }
+                })?
+            };
+            let over = Self::set(&format!("{path}={value}"))?;
+            all.push(Self { origin: variable, ..over });
+        }
+        all.sort_by(|a, b| a.origin.cmp(&b.origin));
+        Ok(all)
+    }
+}
+
+fn split(name: &str) -> Option<(&'static keys::Table, &str)> {
+    TABLES.iter().find_map(|table| {
+        let rest = name.strip_prefix(&table.name.to_ascii_uppercase())?.strip_prefix('_')?;
+        (!rest.is_empty()).then_some((table, rest))
+    })
+}
+
+/// `table.key` or `table.key.inner` for the rest of a variable's name.
+fn key_path(table: &keys::Table, rest: &str) -> Option<String> {
+    table.keys.iter().find_map(|key| {
+        let inner = rest.strip_prefix(&key.name.to_ascii_uppercase())?;
+        match inner.strip_prefix('_') {
+            Some(inner) if key.form == Form::Strings && !inner.is_empty() => {
+                Some(format!("{}.{}.{inner}", table.name, key.name))
+            }
+            _ if inner.is_empty() => Some(format!("{}.{}", table.name, key.name)),
+            _ => None,
+        }
+    })
+}
+
+fn variable_of(table: &str, near: &str) -> String {
+    let path = if near.contains('.') { near.to_owned() } else { format!("{table}.{near}") };
+    format!("{PREFIX}{}", path.to_ascii_uppercase().replace('.', "_"))
+}
+
+/// The value as TOML.
+fn value_of(form: Form, text: &str) -> String {
+    let trimmed = text.trim();
+    match form {
+        Form::Flag | Form::Strings => one_line(trimmed),
+        Form::Arguments => one_line(trimmed),
+        Form::Ports | Form::Hosts if trimmed.starts_with('[') => one_line(trimmed),
+        Form::Ports | Form::Hosts => {
+            let items = trimmed.split(',').map(str::trim).filter(|item| !item.is_empty());
+            let item = |item: &str| match form {
+                Form::Ports if item.bytes().all(|b| b.is_ascii_digit()) => item.to_owned(),
+                _ => quote(item),
+            };
+            format!("[{}]", items.map(item).collect::<Vec<_>>().join(", "))
+        }
+        _ if is_quoted(trimmed) => one_line(trimmed),
+        _ => quote(text),
+    }
+}
+
+fn is_quoted(text: &str) -> bool {
+    text.len() >= 2
+        && ['"', '\''].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
+}
+
+/// A value that could begin another line could set another key; as a string it fails where it stands.
+fn one_line(text: &str) -> String {
+    match text.contains(['\n', '\r', '#']) || text.is_empty() {
+        true if is_quoted(text) && !text.contains(['\n', '\r']) => text.to_owned(),
+        true => quote(text),
+        false => text.to_owned(),
+    }
+}
+
+/// A basic string.
+pub(crate) fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                quoted.push('\\');
+                quoted.push(c);
+            }
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Project, fuzzing::SMALL};
+
+    fn with(overrides: &[Override]) -> Project {
+        Project::parse_with(SMALL, "soulbox.toml", overrides).unwrap()
+    }
+
+    fn set(texts: &[&str]) -> Project {
+        let overrides: Vec<_> = texts.iter().map(|text| Override::set(text).unwrap()).collect();
+        with(&overrides)
+    }
+
+    #[test]
+    fn later_ones_win_and_strings_need_no_quotes() {
+        let project = set(&[
+            "resources.memory=1GB",
+            "resources.memory=2GiB",
+            "project.description=a \"b\" # c",
+            "network.ports=80, 81",
+            "network.domains=a.example",
+            "network.allow_internet=false",
+            "commands.start=[\"a\", \"b c\"]",
+            "environment.A.B=1",
+        ][..7]);
+        assert_eq!(project.resources.memory_bytes, 2 << 30);
+        assert_eq!(project.project.description.as_deref(), Some("a \"b\" # c"));
+        assert_eq!(project.network.ports.iter().map(|p| p.get()).collect::<Vec<_>>(), [80, 81]);
+        assert!(!project.network.allow_internet);
+        assert_eq!(project.commands.start, ["a", "b c"]);
+    }
+
+    #[test]
+    fn the_environment_sets_keys_and_nothing_else() {
+        let variables = [
+            ("SOULBOX_RESOURCES_CPU", "500m"),
+            ("SOULBOX_ENVIRONMENT_MODE", "5$$"),
+            ("SOULBOX_TEMPLATE_BUILD_ARGS_LEVEL", "3"),
+            ("SOULBOX_TEMPLATE_PYTHON_VERSION", "3.12"),
+            ("SOULBOX_DATA_DIR", "/x"),
+            ("RESOURCES_CPU", "nonsense"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let project = with(&Override::from_environment(variables).unwrap());
+        assert_eq!(project.resources.cpu_millis, 500);
+        assert_eq!(project.environment["MODE"].literal(), Some("5$"));
+        assert_eq!(project.template.build_args["LEVEL"], "3");
+        assert_eq!(project.template.python_version.unwrap().to_string(), "3.12");
+    }
+
+    #[test]
+    fn what_names_no_key_says_which_was_near() {
+        for (text, says) in [
+            ("resources.memory", "has no `=`"),
+            ("resources.memroy=1GB", "did you mean `resources.memory`?"),
+            ("memory=1GB", "did you mean `resources.memory`?"),
+            ("resource.memory=1", "did you mean `resources.memory`?"),
+            ("project.cpu=1", "did you mean `resources.cpu`?"),
+        ] {
+            assert!(Override::set(text).unwrap_err().to_string().contains(says), "{text}");
+        }
+        let wrong = [("SOULBOX_RESOURCES_MEMROY".to_owned(), "1".to_owned())];
+        let wrong = Override::from_environment(wrong).unwrap_err().to_string();
+        assert!(wrong.contains("SOULBOX_RESOURCES_MEMORY"), "{wrong}");
+    }
+
+    #[test]
+    fn a_value_cannot_set_another_key() {
+        for value in ["true\n[security]\nallow_sudo = true", "true # x", "true\rx = 1"] {
+            let over = Override::set(&format!("network.allow_internet={value}")).unwrap();
+            let wrong = Project::parse_with(SMALL, "x", &[over]).unwrap_err();
+            assert_eq!(wrong.count(), 1, "{wrong}");
+            assert!(wrong.render(false).contains("--set"), "{wrong}");
+        }
+    }
+}

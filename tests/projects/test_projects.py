@@ -1,0 +1,175 @@
+"""Projects: what each key of soulbox.toml does in a real sandbox, and what is told when one goes wrong."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import httpx
+import pytest
+from conftest import EXAMPLES, needs_base
+
+
+def fetch(url):
+    """Names below localhost lead to this machine, whatever its resolver says of them."""
+    host = re.match(r"http://([^/:]+):(\d+)/", url)
+    address = f"http://127.0.0.1:{host[2]}/"
+    return httpx.get(address, headers={"Host": f"{host[1]}:{host[2]}"}, timeout=10)
+
+
+def test_up_ps_logs_exec_down(up, soulbox, tmp_path):
+    run = up('commands.start=["sh", "-c", "echo said; sleep 300"]')
+    [row] = soulbox.json("ps", "--project", tmp_path)
+    assert row["sandbox_id"] == run.told["sandbox_id"] and row["project"] == "probe"
+    assert run("pwd").stdout == "/home/user/app\n"
+    assert "soulbox.toml" in run("ls").stdout
+    run("sh", "-c", "exit 9", code=9)
+    assert soulbox("logs", "--project", tmp_path).stdout == "said\n"
+    assert up().told["sandbox_id"] == row["sandbox_id"], "what is up is left alone"
+    soulbox("down", "--project", tmp_path)
+    assert soulbox.json("ps", "--project", tmp_path) == []
+    soulbox("exec", "--project", tmp_path, "--", "true", code=3)
+
+
+def test_git_stays_outside_and_links_are_copied_as_links(up, tmp_path):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/config").write_text("secret")
+    (tmp_path / "link").symlink_to("/etc/shadow")
+    run = up()
+    assert ".git" not in run("ls", "-A").stdout.split()
+    assert run("readlink", "link").stdout == "/etc/shadow\n"
+    run("sh", "-c", "grep -q '^root:[*!]' /etc/shadow || ! cat link")
+
+
+def test_environment_is_set_and_secrets_are_filled_in(up, soulbox):
+    soulbox("secret", "set", "probe_secret", stdin="hidden")
+    try:
+        run = up("environment.PLAIN=a $$b", "environment.HIDDEN=x-$PROBE_SECRET")
+        assert run("sh", "-c", "echo \"$PLAIN,$HIDDEN\"").stdout == "a $b,x-hidden\n"
+    finally:
+        soulbox("secret", "rm", "probe_secret")
+
+
+def test_a_missing_secret_is_named(up):
+    assert "no_such_secret" in up("environment.A=$NO_SUCH_SECRET", code=None).told
+
+
+def test_cpu_is_what_the_key_says(up):
+    run = up("resources.cpu=0.5")
+    burn = "import time\nt = time.time()\nwhile time.time() - t < 2: pass\nprint(time.process_time() / 2)"
+    share = float(run("python3", "-c", burn).stdout)
+    # Less where others want the processors, too; without the limit it would be all of one.
+    assert 0.1 < share < 0.6
+
+
+def test_memory_is_what_the_key_says(up):
+    run = up("resources.memory=128MB")
+    run("python3", "-c", "x = b'x' * 60_000_000")
+    assert run("python3", "-c", "x = b'x' * 200_000_000", code=None).returncode != 0
+    # Another one of the same project is none the worse.
+    assert run("echo", "alive").stdout == "alive\n"
+
+
+def test_disk_is_what_the_key_says(up):
+    run = up("resources.disk=30MB")
+    done = run("sh", "-c", "head -c 100000000 /dev/zero > big", code=None)
+    assert done.returncode != 0 and re.search("No space|quota exceeded", done.stderr)
+    assert 10_000_000 < int(run("stat", "-c", "%s", "big").stdout) <= 31_000_000
+
+
+def test_timeout_ends_it(up, soulbox, tmp_path):
+    up("resources.timeout=2s")
+    deadline = time.monotonic() + 15
+    while soulbox.json("ps", "--project", tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_setuid_gains_nothing_unless_sudo_is_allowed(up, soulbox, tmp_path):
+    run = up()
+    assert run("sudo", "-n", "id", "-u", code=None).returncode != 0
+    copied = "cp /usr/bin/id /tmp/id; chmod u+s /tmp/id; /tmp/id -u"
+    assert run("sh", "-c", copied).stdout == "1000\n"
+    soulbox("down", "--project", tmp_path)
+    assert up("security.allow_sudo=true")("sudo", "-n", "id", "-u").stdout == "0\n"
+
+
+def test_read_only_leaves_tmp_and_run(up):
+    run = up("security.read_only=true")
+    for path in ("/x", "/home/user/x", "/etc/x", "/var/tmp/x"):
+        run("sh", "-c", f"touch {path}", code=1)
+    run("sh", "-c", "touch /tmp/x /run/x soulbox.toml")
+    assert "soulbox.toml" in run("ls").stdout
+
+
+@pytest.mark.parametrize(
+    "key, words",
+    [
+        ("template.base_image=python:3.11-slim", "image"),
+        ("security.allow_docker=true", "nested"),
+        ("template.python_version=2.7", "python3"),
+        ("template.base_image=nobody-has-this", "not found"),
+        ("resources.cpu=1000", "cores"),
+        ("resources.cpuu=1", "cpu"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_leaves_nothing(up, soulbox, key, words):
+    before = soulbox("sandbox", "list", "-q").stdout
+    assert words in up(key, code=None).told
+    assert soulbox("sandbox", "list", "-q").stdout == before
+
+
+def test_a_start_that_ends_and_a_ready_that_never_comes_are_told(up, soulbox, tmp_path):
+    ready = 'commands.ready=["sh", "-c", "echo not yet; exit 7"]'
+    told = up(ready, 'commands.start=["sh", "-c", "echo bye; exit 5"]', code=1).told
+    assert "ended with 5" in told
+    done = soulbox("run", "--project", tmp_path, "--set", ready, "--wait", "1s", code=1)
+    assert "not yet" in done.stderr and "ended with 7" in done.stderr
+    done = soulbox("run", "--project", tmp_path, "--set", 'commands.start=["sh", "-c", "echo bye; exit 5"]', code=5)
+    assert done.stdout == "bye\n"
+    soulbox("run", "--project", tmp_path / "nowhere", code=None)
+    assert soulbox.json("ps", "--project", tmp_path) == []
+
+
+@needs_base
+def test_run_serves_the_page_of_an_example_until_it_is_interrupted(soulbox):
+    command = [*soulbox.command, "run", "--project", str(EXAMPLES / "web-python"), "--json"]
+    process = subprocess.Popen(command, env=soulbox.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        told = json.loads(process.stdout.readline())
+        assert fetch(told["urls"][0]).text == "hello from a sandbox\n"
+        assert told["ready_ms"] < 10_000
+        other = told["urls"][0].replace("8000-", "8001-")
+        assert fetch(other).status_code == 502, "nothing listens there"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert soulbox.json("ps", "--project", EXAMPLES / "web-python") == []
+
+
+EXAMPLE_DIRECTORIES = sorted(path.parent for path in EXAMPLES.glob("*/soulbox.toml"))
+
+
+@needs_base
+@pytest.mark.parametrize("example", EXAMPLE_DIRECTORIES, ids=lambda path: path.name)
+def test_examples_pass_their_own_tests_and_get_ready(soulbox, example, tmp_path):
+    copy = tmp_path / example.name
+    shutil.copytree(example, copy)
+    soulbox("test", "--project", copy, timeout=170)
+    told = json.loads(soulbox("up", "-d", "--project", copy, "--json").stdout)
+    try:
+        for url in told["urls"]:
+            assert fetch(url).status_code == 200
+    finally:
+        soulbox("down", "--project", copy)
+
+
+@needs_base
+def test_a_result_of_a_test_is_kept_on_request(soulbox, tmp_path):
+    shutil.copytree(EXAMPLES / "web-python", tmp_path / "p")
+    write = 'commands.test=["sh", "-c", "echo result > out.xml; exit 4"]'
+    soulbox("test", "--project", tmp_path / "p", "--set", write, "--keep", "out.xml", code=4)
+    assert (tmp_path / "p/out.xml").read_text() == "result\n"
