@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_socks::{TargetAddr, tcp::Socks5Stream};
 
 use crate::{
-    dns::Resolver,
+    dns::{Resolver, Turns},
     policy::{Policy, Reason, Verdict},
 };
 
@@ -36,6 +36,7 @@ impl From<io::Error> for Undialled {
 /// Connects to an address that the rules allow.
 pub(crate) async fn address(
     resolver: &Resolver,
+    turns: &Turns,
     policy: &Policy,
     target: SocketAddr,
 ) -> Result<TcpStream, Undialled> {
@@ -43,7 +44,7 @@ pub(crate) async fn address(
         None => direct(policy, target).await,
         Some(proxy) => {
             policy.reachable(target.ip()).map_err(Undialled::Refused)?;
-            through(resolver, policy, proxy, TargetAddr::Ip(target)).await
+            through(resolver, turns, policy, proxy, TargetAddr::Ip(target)).await
         }
     }
 }
@@ -52,6 +53,7 @@ pub(crate) async fn address(
 /// address is has no say. Unless the rules allow the name, they must allow the address.
 pub(crate) async fn name(
     resolver: &Resolver,
+    turns: &Turns,
     policy: &Policy,
     name: &Domain,
     port: u16,
@@ -63,18 +65,18 @@ pub(crate) async fn name(
     let named = policy.name(name);
     if let Some(proxy) = policy.egress().proxy.as_ref().filter(|_| named) {
         let target = TargetAddr::Domain(name.as_str().into(), port);
-        return through(resolver, policy, proxy, target).await;
+        return through(resolver, turns, policy, proxy, target).await;
     }
     let mut last = Undialled::Failed(io::Error::new(
         io::ErrorKind::NotFound,
         format!("{name} has no address"),
     ));
-    for ip in resolver.addresses(policy, name).await?.into_iter().take(ATTEMPTS) {
+    for ip in resolver.addresses(policy, turns, name).await?.into_iter().take(ATTEMPTS) {
         let target = SocketAddr::new(ip.to_canonical(), port);
         let connected = match policy.address(target.ip()) {
             Verdict::Denied(reason) if !named => Err(Undialled::Refused(reason)),
             Verdict::ByName if !named => Err(Undialled::Refused(Reason::Name(name.clone()))),
-            _ => address(resolver, policy, target).await,
+            _ => address(resolver, turns, policy, target).await,
         };
         match connected {
             Ok(stream) => return Ok(stream),
@@ -86,7 +88,7 @@ pub(crate) async fn name(
 
 async fn direct(policy: &Policy, target: SocketAddr) -> Result<TcpStream, Undialled> {
     policy.reachable(target.ip()).map_err(Undialled::Refused)?;
-    if is_own(target) && !policy.opened(target.ip()) {
+    if !policy.opened(target.ip()) && is_own(target.ip())? {
         return Err(Undialled::Refused(Reason::Own));
     }
     let stream = timeout(PATIENCE, TcpStream::connect(target))
@@ -99,6 +101,7 @@ async fn direct(policy: &Policy, target: SocketAddr) -> Result<TcpStream, Undial
 /// Connects by a SOCKS5 server, which itself must be reachable; there is no other way then.
 async fn through(
     resolver: &Resolver,
+    turns: &Turns,
     policy: &Policy,
     proxy: &UpstreamProxy,
     target: TargetAddr<'_>,
@@ -107,7 +110,7 @@ async fn through(
     let ip = match &proxy.address.host {
         ProxyHost::Address(ip) => *ip,
         ProxyHost::Name(name) => {
-            let found = resolver.addresses(policy, name).await?.into_iter().next();
+            let found = resolver.addresses(policy, turns, name).await?.into_iter().next();
             let missing = || io::Error::other(format!("the egress proxy {name} has no address"));
             found.ok_or_else(missing)?
         }
@@ -130,14 +133,12 @@ async fn through(
     Ok(stream.into_inner())
 }
 
-/// Whether the target is this machine: the way to one's own address begins at that address. Sends
-/// nothing, and is right also when addresses come and go.
-fn is_own(target: SocketAddr) -> bool {
-    let any: IpAddr = if target.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
-    let local = UdpSocket::bind((any, 0))
-        .and_then(|socket| socket.connect(target).and_then(|()| socket.local_addr()));
-    // Without a way there the connect fails by itself.
-    local.is_ok_and(|local| local.ip() == target.ip())
+/// Whether an address is this machine's, secondary ones and whole local ranges too.
+///
+/// # Errors
+/// If the kernel knows no way there.
+pub(crate) fn is_own(address: IpAddr) -> io::Result<bool> {
+    soulbox_sys::outward::is_local(address)
 }
 
 #[cfg(test)]
@@ -150,11 +151,14 @@ mod tests {
     async fn this_machine_is_not_reached_unless_the_operator_says_so() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap();
-        assert!(is_own(target));
+        assert!(is_own(target.ip()).unwrap());
         let resolver = Resolver::new(Vec::new());
         let closed = Policy::new(Egress::default(), &[]);
-        assert!(matches!(address(&resolver, &closed, target).await, Err(Undialled::Refused(_))));
+        assert!(matches!(
+            address(&resolver, &Turns::default(), &closed, target).await,
+            Err(Undialled::Refused(_))
+        ));
         let opened = Policy::new(Egress::default(), &["127.0.0.0/8".parse().unwrap()]);
-        assert!(address(&resolver, &opened, target).await.is_ok());
+        assert!(address(&resolver, &Turns::default(), &opened, target).await.is_ok());
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     gate::Shared,
     intercept::{self, Opening},
     peek::{self, Spoken, spoken},
-    policy::{Policy, Reason, Verdict},
+    policy::{Passed, Policy, Reason, Verdict},
 };
 
 const DNS: u16 = 53;
@@ -35,11 +35,11 @@ struct Opened {
 
 impl Opened {
     /// Reads until the client has said what it speaks, or is quiet.
-    async fn hear(mut stream: TcpStream) -> io::Result<Self> {
+    async fn hear(mut stream: TcpStream, first_word: Duration) -> io::Result<Self> {
         let mut head = Vec::new();
         let deadline = Instant::now() + SPEAK_WITHIN;
         loop {
-            let until = if head.is_empty() { Instant::now() + FIRST_WORD } else { deadline };
+            let until = if head.is_empty() { Instant::now() + first_word } else { deadline };
             let mut part = [0; 2048];
             let Ok(read) = timeout_at(until, stream.read(&mut part)).await else {
                 return Ok(Self { stream, head, spoken: Spoken::Other });
@@ -83,7 +83,10 @@ pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
             by_address(shared, &policy, stream, Vec::new(), target).await;
         }
         Verdict::Allowed | Verdict::ByName => {
-            let Ok(opened) = Opened::hear(stream).await else { return };
+            let looked_into = shared.pins.name(target.ip(), |name| policy.egress().opens(name));
+            // There, only those are served who say where they go, however long they take.
+            let first = if looked_into.is_some() { SPEAK_WITHIN } else { FIRST_WORD };
+            let Ok(opened) = Opened::hear(stream, first).await else { return };
             heard(shared, opened, target).await;
         }
         Verdict::Denied(reason) => deny(shared, stream, target.to_string(), &reason).await,
@@ -103,8 +106,8 @@ async fn by_address(
     head: Vec<u8>,
     target: SocketAddr,
 ) {
-    match dial::address(&shared.service.resolver, policy, target).await {
-        Ok(upstream) => carry(shared, stream, upstream, head, target, None).await,
+    match dial::address(&shared.service.resolver, &shared.turns, policy, target).await {
+        Ok(upstream) => carry(shared, policy, stream, upstream, head, target, None).await,
         Err(undialled) => give_up(shared, stream, target.to_string(), undialled).await,
     }
 }
@@ -114,9 +117,18 @@ async fn open(shared: &Arc<Shared>, opened: Opened, host: Domain, target: Socket
     let sealed = matches!(opened.spoken, Spoken::Tls(_));
     let Opened { stream, head, .. } = opened;
     let place = format!("{host}:{}", target.port());
+    let Some(_place) = shared.take_opened() else {
+        tracing::debug!(place, "too many connections are opened for one sandbox");
+        return;
+    };
     let mut policy = shared.policy.clone();
-    let name = host.clone();
-    let cut = policy.wait_for(|policy| !policy.keeps(target, Some(&name)));
+    let passed = Passed {
+        reached: target.ip(),
+        name: Some(host.clone()),
+        opened: true,
+        proxy: policy.borrow().egress().proxy.clone(),
+    };
+    let cut = policy.wait_for(|policy| !policy.keeps(&passed));
     let opening = Opening { stream, head, sealed, host, port: target.port() };
     let served = tokio::select! {
         biased;
@@ -135,18 +147,25 @@ async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
     match policy.address(target.ip()) {
         Verdict::Allowed => {
             let host = opened.host().filter(|host| policy.egress().opens(host));
-            match host.cloned() {
-                Some(host) => open(shared, opened, host, target).await,
+            if let Some(host) = host.cloned() {
+                return open(shared, opened, host, target).await;
+            }
+            let unsaid = opened.host().is_none();
+            let pinned = shared.pins.name(target.ip(), |name| policy.egress().opens(name));
+            match pinned.filter(|_| unsaid) {
                 None => by_address(shared, &policy, opened.stream, opened.head, target).await,
+                Some(name) => refuse(shared, opened, target, &Reason::OnlyHttp(name)).await,
             }
         }
         Verdict::ByName => by_name(shared, &policy, opened, target).await,
-        Verdict::Denied(reason) => {
-            let place = target.to_string();
-            shared.denied("tcp", place.clone(), &reason);
-            answer::refuse(opened.stream, &opened.spoken, &denial(&place, &reason)).await;
-        }
+        Verdict::Denied(reason) => refuse(shared, opened, target, &reason).await,
     }
+}
+
+async fn refuse(shared: &Shared, opened: Opened, target: SocketAddr, reason: &Reason) {
+    let place = target.to_string();
+    shared.denied("tcp", place.clone(), reason);
+    answer::refuse(opened.stream, &opened.spoken, &denial(&place, reason)).await;
 }
 
 async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: SocketAddr) {
@@ -178,8 +197,8 @@ async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: 
         return;
     };
     let place = format!("{name}:{}", target.port());
-    match dial::name(&shared.service.resolver, policy, &name, target.port()).await {
-        Ok(upstream) => carry(shared, stream, upstream, head, target, Some(name)).await,
+    match dial::name(&shared.service.resolver, &shared.turns, policy, &name, target.port()).await {
+        Ok(upstream) => carry(shared, policy, stream, upstream, head, target, Some(name)).await,
         Err(Undialled::Refused(reason)) => {
             shared.denied("tcp", place.clone(), &reason);
             answer::refuse(stream, &spoken, &denial(&place, &reason)).await;
@@ -197,7 +216,7 @@ fn denial(target: &str, reason: &Reason) -> String {
 
 async fn deny(shared: &Shared, stream: TcpStream, target: String, reason: &Reason) {
     shared.denied("tcp", target.clone(), reason);
-    let Ok(opened) = Opened::hear(stream).await else { return };
+    let Ok(opened) = Opened::hear(stream, FIRST_WORD).await else { return };
     answer::refuse(opened.stream, &opened.spoken, &denial(&target, reason)).await;
 }
 
@@ -205,7 +224,7 @@ async fn give_up(shared: &Shared, stream: TcpStream, target: String, undialled: 
     match undialled {
         Undialled::Refused(reason) => deny(shared, stream, target, &reason).await,
         Undialled::Failed(error) => {
-            let Ok(opened) = Opened::hear(stream).await else { return };
+            let Ok(opened) = Opened::hear(stream, FIRST_WORD).await else { return };
             let text = format!("{target} cannot be reached: {error}");
             answer::unreachable(opened.stream, &opened.spoken, &text).await;
         }
@@ -215,14 +234,21 @@ async fn give_up(shared: &Shared, stream: TcpStream, target: String, undialled: 
 /// Carries bytes both ways until both ends are done, or the policy changes against it.
 async fn carry(
     shared: &Shared,
+    dialled: &Policy,
     inside: TcpStream,
     mut outside: TcpStream,
     head: Vec<u8>,
     target: SocketAddr,
     name: Option<Domain>,
 ) {
+    let proxy = dialled.egress().proxy.clone();
+    let reached = match (&proxy, outside.peer_addr()) {
+        (None, Ok(peer)) => peer.ip().to_canonical(),
+        _ => target.ip(),
+    };
+    let passed = Passed { reached, name: name.clone(), opened: false, proxy };
     let mut policy = shared.policy.clone();
-    let cut = policy.wait_for(|policy| !policy.keeps(target, name.as_ref()));
+    let cut = policy.wait_for(|policy| !policy.keeps(&passed));
     let work = async {
         inside.set_nodelay(true)?;
         outside.write_all(&head).await?;

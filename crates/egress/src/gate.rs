@@ -7,7 +7,7 @@ use soulbox_model::network::Egress;
 use tokio::{
     io::Interest,
     net::{TcpListener, UdpSocket},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -15,13 +15,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     Authority, Denial, Owner, Policy, Reason, Service, Wire,
     carry::Pipes,
-    dns::{self, Limit, Pins},
+    dns::{self, Pins, Turns},
     flow,
     rates::Rates,
 };
 
 /// Connections of one sandbox at a time; further ones wait to be accepted.
 const FLOWS: usize = 1024;
+/// Connections of one sandbox that are opened for their requests at a time.
+const OPENED: usize = 128;
+/// Connections to hosts that these may have at a time.
+const UPSTREAMS: usize = 512;
 /// Questions of one sandbox under way.
 const QUESTIONS: usize = 64;
 /// Pipes of one sandbox that bulk transfers may use at a time.
@@ -46,8 +50,10 @@ pub(crate) struct Shared {
     pub(crate) service: Arc<Service>,
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
     pub(crate) pins: Pins,
-    pub(crate) limit: Limit,
+    pub(crate) turns: Turns,
     pub(crate) rates: Arc<Rates>,
+    pub(crate) upstreams: Arc<Semaphore>,
+    opened: Arc<Semaphore>,
     authority: Arc<Mutex<Option<Arc<Authority>>>>,
     owner: Arc<dyn Owner>,
     pub(crate) pipes: Pipes,
@@ -62,6 +68,11 @@ impl Shared {
         self.owner.denied(Denial { protocol, target, reason: reason.to_owned() });
     }
 
+    /// A place for one more connection that is opened, if there is one.
+    pub(crate) fn take_opened(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.opened).try_acquire_owned().ok()
+    }
+
     pub(crate) fn owner(&self) -> &dyn Owner {
         &*self.owner
     }
@@ -74,7 +85,7 @@ impl Shared {
     pub(crate) async fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         let policy = Arc::clone(&self.policy.borrow());
         let (answer, refused) =
-            dns::answer(&self.service.resolver, &policy, &self.pins, &self.limit, query).await;
+            dns::answer(&self.service.resolver, &policy, &self.pins, &self.turns, query).await;
         if let Some((name, reason)) = refused {
             self.denied("dns", name, &reason);
         }
@@ -99,8 +110,10 @@ impl Gate {
             service: Arc::clone(&service),
             policy: watched,
             pins: Pins::default(),
-            limit: Limit::default(),
+            turns: Turns::default(),
             rates: Arc::clone(&rates),
+            upstreams: Arc::new(Semaphore::new(UPSTREAMS)),
+            opened: Arc::new(Semaphore::new(OPENED)),
             authority: Arc::clone(&authority),
             owner,
             pipes: Pipes::new(PIPES),

@@ -1,12 +1,8 @@
 //! The rules of one sandbox, and what they say of a destination.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{fmt, net::IpAddr, sync::Arc};
 
-use soulbox_model::network::{Cidr, Destination, Domain, Egress};
+use soulbox_model::network::{Cidr, Destination, Domain, Egress, UpstreamProxy};
 
 use crate::special::{Special, special};
 
@@ -24,6 +20,18 @@ pub enum Verdict {
     /// Denied, unless it turns out to be a place that is allowed by name.
     ByName,
     Denied(Reason),
+}
+
+/// A flow that was let through.
+#[derive(Debug, Clone)]
+pub struct Passed {
+    /// The address that was dialled; beyond a proxy, the one that was asked for.
+    pub reached: IpAddr,
+    /// The name that was dialled.
+    pub name: Option<Domain>,
+    /// Whether its requests are looked into.
+    pub opened: bool,
+    pub proxy: Option<UpstreamProxy>,
 }
 
 /// Why something is refused.
@@ -164,13 +172,18 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether a flow that was let through may go on.
-    pub fn keeps(&self, target: SocketAddr, name: Option<&Domain>) -> bool {
-        match self.address(target.ip()) {
-            Verdict::Allowed => true,
-            Verdict::ByName => name.is_some_and(|name| self.name(name)),
-            Verdict::Denied(_) => false,
-        }
+    /// Whether a flow that was let through may go on. Where it really goes counts, not where the
+    /// sandbox thinks it does.
+    pub fn keeps(&self, passed: &Passed) -> bool {
+        let by_address = self.address(passed.reached) == Verdict::Allowed;
+        let allowed = match &passed.name {
+            None => by_address,
+            Some(name) => {
+                let looked_into = passed.opened || !self.egress.opens(name);
+                looked_into && (by_address || self.name(name))
+            }
+        };
+        allowed && self.egress.proxy == passed.proxy
     }
 }
 

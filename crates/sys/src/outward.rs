@@ -17,6 +17,7 @@ use std::{
 };
 
 pub use datagram::{Datagram, receive, send};
+pub use routes::is_local;
 
 use crate::{check, netns::visit};
 

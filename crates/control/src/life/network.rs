@@ -129,7 +129,11 @@ impl Core {
                 .map_err(|error| error.to_string())
         };
         match opened.await {
-            Ok(gate) => live.set_gate(Some(gate)),
+            Ok(gate) => {
+                live.set_gate(Some(gate));
+                // It may have been changed meanwhile.
+                live.govern(live.network().egress);
+            }
             Err(reason) => {
                 tracing::warn!(sandbox = %live.id, reason, "a sandbox has no network");
                 let text = "no network: the way out could not be opened";

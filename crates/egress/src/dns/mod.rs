@@ -6,5 +6,5 @@ mod serve;
 mod upstream;
 
 pub(crate) use pins::Pins;
-pub(crate) use serve::{Limit, answer};
+pub(crate) use serve::{Turns, answer};
 pub(crate) use upstream::Resolver;

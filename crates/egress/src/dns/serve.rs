@@ -1,11 +1,13 @@
 //! Answering the questions of one sandbox.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Instant,
 };
 
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     Pins, Resolver,
@@ -23,25 +25,38 @@ const KINDS: &[u16] =
 const RATE: f64 = 100.0;
 const BURST: f64 = 400.0;
 
-/// Counts the questions of one sandbox.
-#[derive(Debug)]
-pub(crate) struct Limit(Mutex<(f64, Instant)>);
+/// Questions of one sandbox that wait for an answer from outside.
+const AT_ONCE: usize = 32;
 
-impl Default for Limit {
+/// What keeps the questions of one sandbox from taking the name service of the others: those of
+/// programs inside, and those that connecting by name asks.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    bucket: Mutex<(f64, Instant)>,
+    at_once: Semaphore,
+}
+
+impl Default for Turns {
     fn default() -> Self {
-        Self(Mutex::new((BURST, Instant::now())))
+        Self { bucket: Mutex::new((BURST, Instant::now())), at_once: Semaphore::new(AT_ONCE) }
     }
 }
 
-impl Limit {
-    fn take(&self) -> bool {
-        let mut state = self.0.lock();
+impl Turns {
+    /// Counts one question.
+    pub(super) fn take(&self) -> bool {
+        let mut state = self.bucket.lock();
         let now = Instant::now();
         let (left, since) = *state;
         let left = (left + (now - since).as_secs_f64() * RATE).min(BURST);
         let granted = left >= 1.0;
         *state = (if granted { left - 1.0 } else { left }, now);
         granted
+    }
+
+    /// Waits until few enough others wait.
+    pub(super) async fn wait(&self) -> io::Result<SemaphorePermit<'_>> {
+        self.at_once.acquire().await.map_err(io::Error::other)
     }
 }
 
@@ -50,7 +65,7 @@ pub(crate) async fn answer(
     resolver: &Resolver,
     policy: &Policy,
     pins: &Pins,
-    limit: &Limit,
+    turns: &Turns,
     query: &[u8],
 ) -> (Option<Vec<u8>>, Option<(String, Reason)>) {
     let question = match Question::parse(query) {
@@ -68,18 +83,22 @@ pub(crate) async fn answer(
         };
         return (Some(question.reply(id, Code::Fine, address)), None);
     }
+    // Before anything is noted: a flood is answered, and nothing more.
+    if !turns.take() {
+        return (ours(Code::Refused), None);
+    }
     if let Err(reason) = policy.resolvable(&question.name) {
         let name = question.name.to_string();
         return (ours(Code::NoSuchName), Some((name, reason)));
     }
-    if !KINDS.contains(&question.kind) || !limit.take() {
+    if !KINDS.contains(&question.kind) {
         return (ours(Code::Refused), None);
     }
     // These may carry keys that would hide the name a connection is for.
     if [SVCB, HTTPS].contains(&question.kind) {
         return (ours(Code::Fine), None);
     }
-    match resolver.ask(policy, &question).await {
+    match resolver.ask(policy, turns, &question).await {
         Ok(mut answer) => {
             pins.note(&question.name, &message::addresses(&answer));
             answer[..2].copy_from_slice(&id);
@@ -129,10 +148,10 @@ mod tests {
         let egress =
             Egress { allow: vec!["*.example.com".parse().unwrap()], ..Egress::of_internet(false) };
         let policy = Policy::new(egress, &[]);
-        let (pins, limit) = (Pins::default(), Limit::default());
+        let (pins, turns) = (Pins::default(), Turns::default());
         let ask = async |name: &str, kind| {
             let query = Question::new(&name.parse().unwrap(), kind).ask(77);
-            answer(&resolver, &policy, &pins, &limit, &query).await
+            answer(&resolver, &policy, &pins, &turns, &query).await
         };
         let (reply, refused) = ask("a.example.com", A).await;
         let reply = reply.unwrap();
@@ -156,8 +175,8 @@ mod tests {
 
     #[test]
     fn questions_are_counted() {
-        let limit = Limit::default();
-        let granted = (0..1000).filter(|_| limit.take()).count();
+        let turns = Turns::default();
+        let granted = (0..1000).filter(|_| turns.take()).count();
         assert!((400..450).contains(&granted), "{granted}");
     }
 }

@@ -14,11 +14,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::message::{self, A, AAAA, Question};
-use crate::Policy;
+use super::{
+    Turns,
+    message::{self, A, AAAA, Question},
+};
+use crate::{Policy, dial::is_own};
 
 /// How long one server may take.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long all servers together may take, the wait for a turn included.
+const ALL_WITHIN: Duration = Duration::from_secs(6);
 /// Questions under way for all sandboxes together.
 const AT_ONCE: usize = 256;
 const LONGEST: usize = 4096;
@@ -43,6 +48,7 @@ impl Resolver {
             let reachable = servers.iter().map(|server| IpAddr::V4(*server));
             return reachable
                 .filter(|server| policy.reachable(*server).is_ok())
+                .filter(|server| policy.opened(*server) || !is_own(*server).unwrap_or(true))
                 .map(|server| SocketAddr::new(server, PORT))
                 .collect();
         }
@@ -54,9 +60,21 @@ impl Resolver {
     }
 
     /// The whole answer to a question, with an id of our choice.
-    pub(super) async fn ask(&self, policy: &Policy, question: &Question) -> io::Result<Vec<u8>> {
-        let turn = timeout(PATIENCE, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(io::ErrorKind::TimedOut.into()) };
+    pub(super) async fn ask(
+        &self,
+        policy: &Policy,
+        turns: &Turns,
+        question: &Question,
+    ) -> io::Result<Vec<u8>> {
+        let asked = async {
+            let _own = turns.wait().await?;
+            let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
+            self.ask_all(policy, question).await
+        };
+        timeout(ALL_WITHIN, asked).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    async fn ask_all(&self, policy: &Policy, question: &Question) -> io::Result<Vec<u8>> {
         let mut last = io::Error::other("no name server is configured");
         for server in self.servers(policy).await {
             match timeout(PATIENCE, ask_one(server, question)).await {
@@ -72,10 +90,14 @@ impl Resolver {
     pub(crate) async fn addresses(
         &self,
         policy: &Policy,
+        turns: &Turns,
         name: &Domain,
     ) -> io::Result<Vec<IpAddr>> {
+        if !turns.take() {
+            return Err(io::Error::other("this sandbox asks for too many names"));
+        }
         let (v4, v6) = (Question::new(name, A), Question::new(name, AAAA));
-        let (v4, v6) = tokio::join!(self.ask(policy, &v4), self.ask(policy, &v6));
+        let (v4, v6) = tokio::join!(self.ask(policy, turns, &v4), self.ask(policy, turns, &v6));
         if let (Err(error), Err(_)) = (&v4, &v6) {
             return Err(io::Error::new(error.kind(), format!("{name}: {error}")));
         }

@@ -67,7 +67,11 @@ impl Polled for Body {
             let part = match frame.transpose().map_err(io::Error::other)?.map(Frame::into_data) {
                 Some(Ok(data)) => scrub.part(&data),
                 end => {
-                    *last = Last::Seen(end.and_then(Result::err));
+                    let mut trailers = end.and_then(Result::err);
+                    if let Some(fields) = trailers.as_mut().and_then(Frame::trailers_mut) {
+                        fields.values_mut().for_each(|value| scrub.header(value));
+                    }
+                    *last = Last::Seen(trailers);
                     scrub.rest()
                 }
             };

@@ -48,6 +48,9 @@ pub(super) async fn set(
     if !scrub.is_empty() {
         // What comes back encoded could not be searched.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // Parts could be cut in the middle of a value.
+        headers.remove(header::RANGE);
+        headers.remove(header::IF_RANGE);
     }
     Ok(scrub)
 }

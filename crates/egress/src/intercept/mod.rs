@@ -45,14 +45,18 @@ const HEADERS: usize = 64 * 1024;
 const UNREAD: usize = 256 * 1024;
 const UNREAD_WITHIN: Duration = Duration::from_secs(2);
 /// Requests of one connection at a time.
-const STREAMS: u32 = 64;
+const STREAMS: u32 = 32;
 
 /// Belong to one connection, and are made anew on the next.
-const HOP_BY_HOP: [HeaderName; 6] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
     header::TE,
+    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
@@ -113,6 +117,9 @@ where
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(upstream::STREAM_WINDOW)
+        .initial_connection_window_size(upstream::CONNECTION_WINDOW)
+        .max_send_buf_size(upstream::SEND_BUFFER)
         .max_header_list_size(HEADERS as u32);
     server
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
@@ -202,8 +209,9 @@ impl Exchange {
             Ok(prepared) => prepared,
             Err(failure) => {
                 // An answer amid a request is lost on many clients.
-                let rest = Limited::new(request.into_body(), UNREAD);
-                let _ = timeout(UNREAD_WITHIN, rest.collect()).await;
+                let mut rest = Limited::new(request.into_body(), UNREAD);
+                let drained = async { while let Some(Ok(_)) = rest.frame().await {} };
+                let _ = timeout(UNREAD_WITHIN, drained).await;
                 return Err(failure);
             }
         };
@@ -232,6 +240,7 @@ impl Exchange {
         }
         self.judge(egress, request)?;
         let wanted = upgrade(request.headers());
+        let trailers = request.headers().get(header::TE).is_some_and(|te| te == "trailers");
         for name in HOP_BY_HOP {
             request.headers_mut().remove(name);
         }
@@ -239,6 +248,9 @@ impl Exchange {
             let keep = HeaderValue::from_static("upgrade");
             request.headers_mut().insert(header::CONNECTION, keep);
             request.headers_mut().insert(header::UPGRADE, protocol.clone());
+        }
+        if trailers {
+            request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         }
         let scrub = match egress.transform(host) {
             None => Scrub::default(),
@@ -271,6 +283,8 @@ fn returned(response: Response<Incoming>, scrub: Scrub) -> Response<Body> {
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let (mut parts, body) = response.into_parts();
     parts.version = Version::default();
+    // The reason of HTTP/1 is in there, in words of the host.
+    parts.extensions.clear();
     if !switching {
         for name in HOP_BY_HOP {
             parts.headers.remove(name);
@@ -282,27 +296,30 @@ fn returned(response: Response<Incoming>, scrub: Scrub) -> Response<Body> {
     Response::from_parts(parts, Body::scrubbed(body, scrub))
 }
 
-/// The host that a request is for, if it says so once.
+/// The host that a request is for, if it says so in one voice.
 fn named(request: &Request<Incoming>) -> Option<Domain> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let header = match (hosts.next(), hosts.next()) {
         (None, _) => None,
-        (Some(host), None) => Some(host.to_str().ok()?),
+        (Some(host), None) => Some(domain(host.to_str().ok()?)?),
         (Some(_), Some(_)) => return None,
     };
-    let authority = request.uri().authority().map(http::uri::Authority::as_str);
-    let text = match (authority, header) {
-        (Some(authority), Some(header)) if authority != header => return None,
-        (Some(text), _) | (None, Some(text)) => text,
-        (None, None) => return None,
+    let target = match request.uri().authority() {
+        None => None,
+        Some(authority) => Some(domain(authority.as_str())?),
     };
-    let authority: http::uri::Authority = text.parse().ok()?;
-    if text.contains('@') {
-        return None;
+    match (target, header) {
+        (Some(target), Some(header)) if target != header => None,
+        (target, header) => target.or(header),
     }
+}
+
+fn domain(text: &str) -> Option<Domain> {
+    let authority: http::uri::Authority = text.parse().ok().filter(|_| !text.contains('@'))?;
     authority.host().parse().ok()
 }
 
+/// Other protocols would lead around what is looked into here.
 fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let asks = headers
         .get(header::CONNECTION)?
@@ -310,7 +327,8 @@ fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
         .ok()?
         .split(',')
         .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
-    headers.get(header::UPGRADE).filter(|_| asks).cloned()
+    let known = |protocol: &&HeaderValue| protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+    headers.get(header::UPGRADE).filter(|_| asks).filter(known).cloned()
 }
 
 async fn join(inside: OnUpgrade, outside: OnUpgrade) {

@@ -21,6 +21,8 @@ impl Scrub {
     pub(super) fn add(&mut self, value: SecretValue) {
         if value.expose().len() >= SHORTEST && !self.values.contains(&value) {
             self.values.push(value);
+            // One may begin like another: the longer one first.
+            self.values.sort_by_key(|value| std::cmp::Reverse(value.expose().len()));
         }
     }
 

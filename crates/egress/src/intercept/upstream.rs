@@ -4,13 +4,13 @@ use std::{io, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
 use hyper::{
-    body::Incoming,
+    body::{Body as _, Incoming},
     client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use soulbox_model::network::Domain;
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time::timeout};
 use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider, pki_types::ServerName},
@@ -20,6 +20,11 @@ use super::Failure;
 use crate::{Policy, dial, gate::Shared};
 
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// What one connection keeps in memory for a reader who is slow, in bytes.
+pub(super) const STREAM_WINDOW: u32 = 64 * 1024;
+pub(super) const CONNECTION_WINDOW: u32 = 256 * 1024;
+pub(super) const SEND_BUFFER: usize = 32 * 1024;
+const HTTP1_BUFFER: usize = 64 * 1024;
 
 /// Whom the server trusts: what its machine trusts.
 #[derive(Debug, Clone)]
@@ -64,11 +69,17 @@ pub(super) struct Upstream {
     host: Domain,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
+    /// One at a time, so that requests that come together share what the first one finds.
+    dialling: tokio::sync::Mutex<()>,
     open: Mutex<Open>,
+    /// What moves their bytes: ends with the flow.
+    drivers: Mutex<JoinSet<()>>,
 }
 
 #[derive(Default)]
 struct Open {
+    /// Under which policy they were dialled.
+    policy: Option<Arc<Policy>>,
     /// Takes any number of requests at a time.
     h2: Option<http2::SendRequest<Incoming>>,
     /// Each takes one after the other.
@@ -87,7 +98,15 @@ impl Upstream {
         port: u16,
         tls: Option<Arc<ClientConfig>>,
     ) -> Self {
-        Self { shared, host, port, tls, open: Mutex::default() }
+        Self {
+            shared,
+            host,
+            port,
+            tls,
+            dialling: tokio::sync::Mutex::default(),
+            open: Mutex::default(),
+            drivers: Mutex::default(),
+        }
     }
 
     pub(super) fn host(&self) -> &Domain {
@@ -101,15 +120,21 @@ impl Upstream {
     /// Sends a request that was found good, once more if the connection had been closed by then.
     pub(super) async fn send(
         &self,
-        policy: &Policy,
+        policy: &Arc<Policy>,
         mut request: Request<Incoming>,
     ) -> Result<Response<Incoming>, Failure> {
         loop {
-            let (sender, fresh) = match self.idle() {
+            let (sender, fresh) = match self.idle(policy) {
                 Some(sender) => (sender, false),
-                None => (self.connect(policy).await?, true),
+                None => {
+                    let _turn = self.dialling.lock().await;
+                    match self.idle(policy) {
+                        Some(sender) => (sender, false),
+                        None => (self.connect(policy).await?, true),
+                    }
+                }
             };
-            match self.send_over(sender, request).await {
+            match self.send_over(policy, sender, request).await {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if !fresh => request = unsent,
@@ -121,6 +146,7 @@ impl Upstream {
 
     async fn send_over(
         &self,
+        policy: &Arc<Policy>,
         sender: Sender,
         mut request: Request<Incoming>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Incoming>>> {
@@ -132,15 +158,21 @@ impl Upstream {
             Sender::Http1(mut sender) => {
                 self.address(&mut request, Version::HTTP_11);
                 let sent = sender.try_send_request(request).await;
-                self.open.lock().http1.push(sender);
+                let mut open = self.open.lock();
+                if open.policy.as_ref().is_some_and(|dialled| Arc::ptr_eq(dialled, policy)) {
+                    open.http1.push(sender);
+                }
                 sent
             }
         }
     }
 
-    /// A connection that takes a request now.
-    fn idle(&self) -> Option<Sender> {
+    /// A connection that takes a request now, and that the policy of now led to.
+    fn idle(&self, policy: &Arc<Policy>) -> Option<Sender> {
         let mut open = self.open.lock();
+        if !open.policy.as_ref().is_some_and(|dialled| Arc::ptr_eq(dialled, policy)) {
+            *open = Open { policy: Some(Arc::clone(policy)), ..Open::default() };
+        }
         if let Some(h2) = open.h2.as_ref().filter(|h2| !h2.is_closed()) {
             return Some(Sender::H2(h2.clone()));
         }
@@ -150,9 +182,14 @@ impl Upstream {
     }
 
     async fn connect(&self, policy: &Policy) -> Result<Sender, Failure> {
-        let resolver = &self.shared.service.resolver;
-        let stream = dial::name(resolver, policy, &self.host, self.port).await?;
-        let Some(tls) = &self.tls else { return speak_http1(TokioIo::new(stream)).await };
+        let place = Arc::clone(&self.shared.upstreams)
+            .try_acquire_owned()
+            .map_err(|_| Failure::Refused("too many requests are under way at once".to_owned()))?;
+        let Shared { service, turns, .. } = &*self.shared;
+        let stream = dial::name(&service.resolver, turns, policy, &self.host, self.port).await?;
+        let Some(tls) = &self.tls else {
+            return self.speak_http1(TokioIo::new(stream), place).await;
+        };
         let name = ServerName::try_from(self.host.to_string()).map_err(unreachable)?;
         let handshake = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
         let stream = timeout(HANDSHAKE_WITHIN, handshake)
@@ -160,14 +197,47 @@ impl Upstream {
             .map_err(|_| Failure::Unreachable("its TLS handshake took too long".to_owned()))?
             .map_err(|error| Failure::Unreachable(format!("TLS failed: {error}")))?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return speak_http1(TokioIo::new(stream)).await;
+            return self.speak_http1(TokioIo::new(stream), place).await;
         }
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(unreachable)?;
-        tokio::spawn(connection);
+        self.drive(place, connection);
         self.open.lock().h2 = Some(sender.clone());
         Ok(Sender::H2(sender))
+    }
+
+    async fn speak_http1<S>(
+        &self,
+        stream: TokioIo<S>,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Sender, Failure>
+    where
+        TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        let (sender, connection) =
+            builder.max_buf_size(HTTP1_BUFFER).handshake(stream).await.map_err(unreachable)?;
+        self.drive(place, connection.with_upgrades());
+        Ok(Sender::Http1(sender))
+    }
+
+    fn drive<E: Send>(
+        &self,
+        place: OwnedSemaphorePermit,
+        connection: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let mut drivers = self.drivers.lock();
+        while drivers.try_join_next().is_some() {}
+        drivers.spawn(async move {
+            let _place = place;
+            // Who waits for an answer hears of it.
+            let _ = connection.await;
+        });
     }
 
     /// Names the host in the way of the protocol.
@@ -188,6 +258,12 @@ impl Upstream {
             parts.authority = authority.parse().ok();
         } else if let Ok(host) = HeaderValue::from_str(&authority) {
             request.headers_mut().insert(header::HOST, host);
+            let body = request.body();
+            // Of methods that seldom have one, a body without a length would be left out.
+            if !body.is_end_stream() && body.size_hint().exact().is_none() {
+                let chunked = HeaderValue::from_static("chunked");
+                request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
+            }
         }
         if parts.path_and_query.is_none() {
             parts.path_and_query = Some(uri::PathAndQuery::from_static("/"));
@@ -197,15 +273,6 @@ impl Upstream {
         }
         *request.version_mut() = version;
     }
-}
-
-async fn speak_http1<S>(stream: TokioIo<S>) -> Result<Sender, Failure>
-where
-    TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::handshake(stream).await.map_err(unreachable)?;
-    tokio::spawn(connection.with_upgrades());
-    Ok(Sender::Http1(sender))
 }
 
 fn unreachable(error: impl std::error::Error) -> Failure {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
@@ -93,8 +93,47 @@ fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     body.extend(value);
 }
 
+/// Whether an address is one of the caller's namespace: what is sent there never leaves it.
+///
+/// # Errors
+/// What the kernel reports; `HostUnreachable` or `NetworkUnreachable` where no route leads there.
+pub fn is_local(target: IpAddr) -> io::Result<bool> {
+    let (family, octets) = match target {
+        IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
+    };
+    let mut body = vec![family as u8, octets.len() as u8 * 8, 0, 0, 0, 0, 0, 0];
+    body.extend(0_u32.to_ne_bytes());
+    attribute(&mut body, libc::RTA_DST, &octets);
+    let mut answer = [0_u8; 1024];
+    let length = ask(&open()?, libc::RTM_GETROUTE, NLM_F_REQUEST, 1, &body, &mut answer)?;
+    let answer = answer.get(..length).unwrap_or_default();
+    if answer.get(4..6) == Some(&(libc::NLMSG_ERROR as u16).to_ne_bytes()) {
+        verdict(answer)?;
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // The type is the last byte of `struct rtmsg` before its flags.
+    let kind = answer.get(HEADER + 7).ok_or(io::ErrorKind::InvalidData)?;
+    Ok([libc::RTN_LOCAL, libc::RTN_BROADCAST, libc::RTN_ANYCAST, libc::RTN_MULTICAST]
+        .contains(kind))
+}
+
 /// Sends one message and waits for the kernel's verdict, which it gives at once.
 fn exchange(socket: &OwnedFd, kind: u16, flags: u16, sequence: u32, body: &[u8]) -> io::Result<()> {
+    let mut answer = [0_u8; 1024];
+    let length = ask(socket, kind, flags, sequence, body, &mut answer)?;
+    verdict(answer.get(..length).unwrap_or_default())
+}
+
+/// The length of what the kernel answers.
+fn ask(
+    socket: &OwnedFd,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    body: &[u8],
+    answer: &mut [u8],
+) -> io::Result<usize> {
     let mut message = Vec::with_capacity(HEADER + body.len());
     message.extend(((HEADER + body.len()) as u32).to_ne_bytes());
     message.extend(kind.to_ne_bytes());
@@ -105,13 +144,16 @@ fn exchange(socket: &OwnedFd, kind: u16, flags: u16, sequence: u32, body: &[u8])
     let fd = socket.as_raw_fd();
     // SAFETY: the buffer lives through the call and its length is the right one.
     check(unsafe { libc::send(fd, message.as_ptr().cast(), message.len(), 0) } as _)?;
-    let mut answer = [0_u8; 1024];
     // SAFETY: the buffer lives through the call and its length is the right one.
     let length =
         check(unsafe { libc::recv(fd, answer.as_mut_ptr().cast(), answer.len(), 0) } as _)?;
+    Ok(length as usize)
+}
+
+/// Of `struct nlmsgerr`.
+fn verdict(answer: &[u8]) -> io::Result<()> {
     let error = answer
         .get(HEADER..HEADER + 4)
-        .filter(|_| length as usize >= HEADER + 4)
         .and_then(|bytes| bytes.try_into().ok())
         .map(i32::from_ne_bytes)
         .ok_or(io::ErrorKind::InvalidData)?;
