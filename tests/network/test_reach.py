@@ -6,7 +6,7 @@ import pytest
 
 from conftest import attempt, attempts, refused, run, serve, site
 from harness import own
-from world import MACHINE, MACHINE6, OTHER, OTHER6, SITE, SITE6
+from world import MACHINE, MACHINE6, MACHINE_TOO, OTHER, OTHER6, SITE, SITE6
 
 # In every range that is no place of the internet, and the same places as IPv6 writes them.
 SPECIAL = [
@@ -60,7 +60,7 @@ def test_a_refusal_says_why_where_http_can_and_in_the_log(sandboxes, server):
 
 def test_the_machine_itself_is_refused(opened, server, world):
     """Its addresses are public here, as on a machine in a cloud, and the API listens on one."""
-    targets = [(MACHINE, 80), (MACHINE6, 80), (f"::ffff:{MACHINE}", 80), (MACHINE, server.port), (MACHINE, 22)]
+    targets = [(MACHINE, 80), (MACHINE6, 80), (MACHINE_TOO, 80), (f"::ffff:{MACHINE}", 80), (MACHINE, server.port), (MACHINE, 22)]
     for found in attempts(opened, *(("http", address, "x", port) for address, port in targets)):
         assert refused(found) and "machine that hosts this sandbox" in found["body"]
 

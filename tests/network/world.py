@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 CLONE_NEWNET = 0x40000000
 # Both ends of the cable: the machine that hosts sandboxes, and the world.
 MACHINE, WORLD = "45.83.0.1", "45.83.0.2"
+# Another address of the machine, in the same network.
+MACHINE_TOO = "45.83.0.3"
 MACHINE6, WORLD6 = "2a0e:4::1", "2a0e:4::2"
 # Public-looking addresses of the world.
 SITE, OTHER = "93.184.216.34", "93.184.216.35"
@@ -54,6 +56,7 @@ class World:
         assert self.process.stdout.readline() == "away\n"
         ip("link", "add", "cable", "type", "veth", "peer", "name", "world", "netns", str(self.process.pid))
         ip("addr", "add", f"{MACHINE}/24", "dev", "cable")
+        ip("addr", "add", f"{MACHINE_TOO}/24", "dev", "cable")
         ip("addr", "add", f"{MACHINE6}/64", "dev", "cable", "nodad")
         ip("link", "set", "cable", "up")
         ip("route", "add", "default", "via", WORLD)

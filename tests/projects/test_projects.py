@@ -79,6 +79,13 @@ def test_disk_is_what_the_key_says(up):
     assert 10_000_000 < int(run("stat", "-c", "%s", "big").stdout) <= 31_000_000
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_internet_is_allowed_or_not_as_the_key_says(up, soulbox, allowed):
+    """What that means for a program is asked by `tests/network`."""
+    run = up(f"network.allow_internet={str(allowed).lower()}")
+    assert soulbox.json("sandbox", "info", run.told["sandbox_id"])["allowInternetAccess"] is allowed
+
+
 def test_timeout_ends_it(up, soulbox, tmp_path):
     up("resources.timeout=2s")
     deadline = time.monotonic() + 15
@@ -108,6 +115,7 @@ def test_read_only_leaves_tmp_and_run(up):
     "key, words",
     [
         ("template.base_image=python:3.11-slim", "image"),
+        ("template.build_args.MODE=debug", "build_args"),
         ("security.allow_docker=true", "nested"),
         ("template.python_version=2.7", "python3"),
         ("template.base_image=nobody-has-this", "not found"),

@@ -80,6 +80,14 @@ impl Loaded {
                 hint: "set it to false, or run the project on another engine".into(),
             });
         }
+        if !project.template.build_args.is_empty() {
+            return Err(Failure::Environment {
+                message: "template.build_args: they are for building images, which this server does \
+                          not do yet"
+                    .into(),
+                hint: "leave the key out".into(),
+            });
+        }
         if !project.network.domains.is_empty() {
             return Err(Failure::Environment {
                 message: "network.domains: this server does not route names of your own yet".into(),
