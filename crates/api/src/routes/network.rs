@@ -301,8 +301,7 @@ mod tests {
             "allowOut": ["8.8.8.0/24", "*.example.com"],
             "denyOut": ["0.0.0.0/0"],
             "rules": {"API.example.com": [{"transform": {"headers": {"X-Key": "${e2b.secrets.k}"}}}]},
-            "egressProxy": {"address": "p.example.com:1080", "username": "u", "password": "hunter2",
-                "tls": {"enabled": true, "caCert": "PEM"}},
+            "egressProxy": {"address": "p.example.com:1080", "username": "u", "password": "hunter2"},
             "dnsServers": ["1.1.1.1"],
             "allowPublicTraffic": true,
         });
@@ -313,7 +312,7 @@ mod tests {
                 "allowOut": ["8.8.8.0/24", "*.example.com"],
                 "denyOut": ["0.0.0.0/0"],
                 "rules": {"api.example.com": [{"transform": {"headers": {"x-key": "${e2b.secrets.k}"}}}]},
-                "egressProxy": {"address": "p.example.com:1080", "username": "u", "tls": {"enabled": true}},
+                "egressProxy": {"address": "p.example.com:1080", "username": "u"},
                 "dnsServers": ["1.1.1.1"],
                 "allowPublicTraffic": true,
             })
@@ -347,6 +346,8 @@ mod tests {
 
     #[test]
     fn an_option_of_the_future_is_not_ignored() {
+        let sealed = json!({"egressProxy": {"address": "a.b:1", "tls": {"enabled": true}}});
+        assert_eq!(created(sealed).unwrap_err().status(), 501);
         assert_eq!(created(json!({"wireguard": {"key": "x"}})).unwrap_err().status(), 501);
         assert!(created(json!({"wireguard": null})).is_ok());
     }

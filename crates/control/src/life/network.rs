@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use http::{Request, header};
 use serde_json::json;
 use soulbox_egress::{Authority, Denial, Owner, Wire};
-use soulbox_engine::Target;
+use soulbox_engine::{Error as EngineError, Target};
 use soulbox_model::{
     BoxError, Error, Result, SandboxId, SecretValue, TeamId,
     network::{Domain, Egress, Network, RequestRate, RequestRule, SecretName},
@@ -117,11 +117,16 @@ impl Core {
         agent::ask(stream, request, settings.to_string().into(), 4096).await.map(drop)
     }
 
-    /// Opens the way out of a sandbox under its policy. Without one it reaches nothing, which its log
-    /// says; it runs all the same.
+    /// Opens the way out of a sandbox under its policy. Where that fails it reaches nothing, which its
+    /// log says; it runs all the same. Of an engine that has none, nothing is said.
     pub(crate) async fn open_way_out(&self, live: &Arc<Live>) {
+        let wire = self.engine.wire(&live.id).await;
+        if let Err(EngineError::Unsupported(reason)) = &wire {
+            tracing::debug!(sandbox = %live.id, reason, "no way out");
+            return;
+        }
         let opened = async {
-            let wire = self.engine.wire(&live.id).await.map_err(|error| error.to_string())?;
+            let wire = wire.map_err(|error| error.to_string())?;
             let wire = Wire { tcp: wire.tcp, udp: wire.udp, steering: wire.steering };
             let owner = OwnerOf { live: Arc::downgrade(live), store: self.store.clone() };
             self.egress

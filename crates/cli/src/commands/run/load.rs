@@ -82,9 +82,10 @@ impl Loaded {
         }
         if !project.template.build_args.is_empty() {
             return Err(Failure::Environment {
-                message: "template.build_args: they are for building images, which this server does \
+                message:
+                    "template.build_args: they are for building images, which this server does \
                           not do yet"
-                    .into(),
+                        .into(),
                 hint: "leave the key out".into(),
             });
         }
