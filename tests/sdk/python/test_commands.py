@@ -240,8 +240,10 @@ async def test_a_detached_child_holds_nothing(sandbox):
 
 async def test_connect_to_a_running_command(sdk, sandbox):
     handle = await sandbox.commands.run(
-        "echo unseen; while [ ! -e go ]; do sleep 0.05; done; echo seen; exit 4", background=True
+        "echo unseen; sleep 0.5; touch said; while [ ! -e go ]; do sleep 0.05; done; echo seen; exit 4", background=True
     )
+    while not await sandbox.files.exists("said"):
+        await asyncio.sleep(0.05)
     await handle.disconnect()
     other = await sdk.connect(sandbox.sandbox_id)
     [process] = await other.commands.list()
