@@ -93,15 +93,24 @@ fn apply(settings: &mut Settings, request: Request, headers: &HeaderMap) -> Resp
     if at.is_some() && at < settings.applied_at {
         return reply::no_content();
     }
-    settings.applied_at = at.max(settings.applied_at);
-    if let Some(env) = request.env_vars {
-        settings.env = env;
-    }
-    if let Some(bundle) = request.ca_bundle.filter(|bundle| !bundle.is_empty()) {
+    // First what can fail: nothing is half applied.
+    let bundle = request.ca_bundle.filter(|bundle| !bundle.is_empty());
+    let trusts_more = bundle.is_some();
+    if let Some(bundle) = bundle {
+        if !settings.in_sandbox {
+            let text = "caBundle: only a sandbox can be given certificates";
+            return reply::text(StatusCode::BAD_REQUEST, text);
+        }
         if let Err(error) = trust::install(&bundle) {
             let text = format!("could not trust the caBundle: {error}");
             return reply::text(StatusCode::INTERNAL_SERVER_ERROR, &text);
         }
+    }
+    settings.applied_at = at.max(settings.applied_at);
+    if let Some(env) = request.env_vars {
+        settings.env = env;
+    }
+    if trusts_more {
         trust::point_to(&mut settings.env);
     }
     settings.access_token = request.access_token.map(Into::into);
@@ -178,6 +187,7 @@ mod tests {
             json!({"envVars": 1}),
             json!({"volumeMounts": [{"path": "/x"}]}),
             json!({"caBundle": "x".repeat(LONGEST_BUNDLE + 1)}),
+            json!({"caBundle": "-----BEGIN CERTIFICATE-----"}),
         ] {
             assert_eq!(call(&mut settings, body.clone()), StatusCode::BAD_REQUEST, "{body}");
         }

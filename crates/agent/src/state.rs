@@ -30,6 +30,8 @@ pub struct Settings {
     pub internal_env: BTreeMap<String, String>,
     /// Set for every command; replaced as a whole by `/init`.
     pub env: BTreeMap<String, String>,
+    /// Whether `/` is that of a sandbox, whose certificates may be changed; of a machine's own never.
+    pub in_sandbox: bool,
     /// Of the last `/init` that was applied, in nanoseconds since 1970.
     pub applied_at: Option<i64>,
 }
@@ -51,6 +53,7 @@ impl From<AgentConfig> for Settings {
             default_workdir: config.default_workdir.filter(|dir| !dir.is_empty()),
             internal_env,
             env,
+            in_sandbox: true,
             applied_at: None,
         }
     }

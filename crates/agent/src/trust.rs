@@ -10,6 +10,7 @@ use std::{
 
 /// What OpenSSL, curl, git, apt and Debian's pip and Node read.
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 /// What was added to it.
 const ADDED: &str = "/etc/ssl/added-ca.pem";
 /// Where `update-ca-certificates` finds it when it makes the bundle anew.
@@ -28,6 +29,9 @@ pub fn install(pem: &str) -> io::Result<()> {
 }
 
 fn install_in(root: &Path, pem: &str) -> io::Result<()> {
+    if !pem.contains(BEGIN) {
+        return Err(io::Error::other("it holds no certificate in PEM"));
+    }
     let below = |path: &str| root.join(path.trim_start_matches('/'));
     let (bundle_file, added_file) = (below(BUNDLE), below(ADDED));
     let bundle = read(&bundle_file)?;
@@ -35,7 +39,8 @@ fn install_in(root: &Path, pem: &str) -> io::Result<()> {
     if before == pem && bundle.contains(pem) {
         return Ok(());
     }
-    let mut bundle = if before.is_empty() { bundle } else { bundle.replace(&before, "") };
+    // What is no certificate is not ours, and could be all over the bundle.
+    let mut bundle = if before.contains(BEGIN) { bundle.replace(&before, "") } else { bundle };
     if !bundle.is_empty() && !bundle.ends_with('\n') {
         bundle.push('\n');
     }
@@ -99,12 +104,14 @@ mod tests {
         let bundle = dir.path().join(BUNDLE.trim_start_matches('/'));
         fs::create_dir_all(bundle.parent().unwrap()).unwrap();
         fs::write(&bundle, "PUBLIC").unwrap();
-        for pem in ["ONE\n", "TWO\n", "TWO\n"] {
+        let [one, two] = ["ONE", "TWO"].map(|text| format!("{BEGIN}\n{text}\n"));
+        for pem in [&one, &two, &two] {
             install_in(dir.path(), pem).unwrap();
         }
-        assert_eq!(fs::read_to_string(&bundle).unwrap(), "PUBLIC\nTWO\n");
+        assert!(install_in(dir.path(), "x").is_err());
+        assert_eq!(fs::read_to_string(&bundle).unwrap(), format!("PUBLIC\n{two}"));
         let added = dir.path().join(ADDED.trim_start_matches('/'));
-        assert_eq!(fs::read_to_string(added).unwrap(), "TWO\n");
+        assert_eq!(fs::read_to_string(added).unwrap(), two);
     }
 
     #[test]
@@ -114,7 +121,7 @@ mod tests {
         fs::create_dir_all(bundle.parent().unwrap()).unwrap();
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mkfifoat(rustix::fs::CWD, &bundle, mode).unwrap();
-        assert!(install_in(dir.path(), "ONE").unwrap_err().to_string().contains("regular"));
+        assert!(install_in(dir.path(), BEGIN).unwrap_err().to_string().contains("regular"));
     }
 
     #[test]

@@ -6,14 +6,16 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::process::Command;
 
 use super::fetch::{Digest, fetch};
-use crate::{derived::Source, error::Result};
+use crate::{
+    derived::Source,
+    error::{Error, Result},
+};
 
-const DEFAULT: &str = "https://registry.npmjs.org";
-/// Later ones count only where earlier ones say nothing, as npm has it.
+/// Where npm takes the address of its registry from before it looks elsewhere.
 const VARIABLES: [&str; 2] = ["npm_config_registry", "NPM_CONFIG_REGISTRY"];
-const SYSTEM: [&str; 3] = ["/usr/etc/npmrc", "/usr/local/etc/npmrc", "/etc/npmrc"];
 
 /// One version of one package, as its registry's tarball. Names in it begin with `package/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl Source for Npm {
     async fn pack(&self, scratch: &Path, report: &(dyn Fn(String) + Sync)) -> Result<PathBuf> {
         let digest = Digest::integrity(self.integrity)?;
         let target = scratch.join("package.tgz");
-        fetch(&self.url(&registry()), &digest, &target, &self.label(), report).await?;
+        fetch(&self.url(&registry().await?), &digest, &target, &self.label(), report).await?;
         Ok(target)
     }
 }
@@ -53,26 +55,19 @@ impl Npm {
 }
 
 /// The registry that this machine's npm uses.
-fn registry() -> String {
+async fn registry() -> Result<String> {
     let variable = VARIABLES.iter().find_map(|name| env::var(name).ok());
-    let own = env::var_os("HOME").map(|home| PathBuf::from(home).join(".npmrc"));
-    let files = own.into_iter().chain(SYSTEM.map(PathBuf::from));
-    let text = |path: PathBuf| std::fs::read_to_string(path).ok();
-    variable
-        .filter(|value| !value.trim().is_empty())
-        .or_else(|| files.filter_map(text).find_map(|text| setting(&text)))
-        .unwrap_or_else(|| DEFAULT.to_owned())
+    if let Some(value) = variable.filter(|value| !value.trim().is_empty()) {
+        return Ok(value);
+    }
+    let asked = Command::new("npm").args(["config", "get", "registry"]).output().await;
+    let told = asked.ok().and_then(|output| address(&output.stdout));
+    told.ok_or(Error::ToolMissing { tool: "npm", package: "npm" })
 }
 
-/// `registry = …` of an npmrc; the last one counts.
-fn setting(npmrc: &str) -> Option<String> {
-    let pairs = npmrc.lines().filter_map(|line| line.split_once('='));
-    let mut named =
-        pairs.filter(|(name, _)| name.trim() == "registry").map(|(_, value)| value.trim());
-    let value = named.next_back()?.trim_matches(['"', '\'']);
-    // A variable of its own would be npm's to fill in.
-    let usable = !value.is_empty() && !value.contains("${");
-    usable.then(|| value.to_owned())
+fn address(output: &[u8]) -> Option<String> {
+    let text = str::from_utf8(output).ok()?.trim();
+    text.starts_with("http").then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -87,11 +82,9 @@ mod tests {
     }
 
     #[test]
-    fn the_last_registry_of_an_npmrc_counts() {
-        let text = "; comment\nregistry=http://one.example/\n@scope:registry=http://no.example/\n\
-                    registry = \"http://two.example/\"\n";
-        assert_eq!(setting(text).as_deref(), Some("http://two.example/"));
-        assert_eq!(setting("registry=${WHERE}\n"), None);
-        assert_eq!(setting("fund=false\n"), None);
+    fn what_is_no_address_is_not_taken() {
+        assert_eq!(address(b"https://r.example/\n").as_deref(), Some("https://r.example/"));
+        assert_eq!(address(b"undefined\n"), None);
+        assert_eq!(address(b""), None);
     }
 }
