@@ -13,6 +13,8 @@ mod carry;
 mod dial;
 mod dns;
 mod flow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod intercept;
 mod peek;

@@ -102,7 +102,12 @@ impl Templates {
     fn find_derived(&self) -> Result<()> {
         let dir = &self.inner.dir;
         for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
-            let path = entry.map_err(Error::io("list", dir))?.path();
+            let entry = entry.map_err(Error::io("list", dir))?;
+            // The lock lies there, too.
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let path = entry.path();
             let found = match template::load(&path) {
                 Ok(Some(found)) if found.team.is_some() => found,
                 Ok(_) => continue,

@@ -1,5 +1,22 @@
 //! Name service for sandboxes: questions are judged, asked anew by the host, and answered.
 
+/// What fuzz targets call.
+pub(crate) mod fuzzing {
+    use soulbox_model::network::Domain;
+
+    use super::message::{self, Question};
+
+    pub(crate) fn question(message: &[u8]) -> Option<(Domain, Vec<u8>)> {
+        let question = Question::parse(message).ok()?;
+        let asked = question.ask(1);
+        Some((question.name, asked))
+    }
+
+    pub(crate) fn addresses(message: &[u8]) -> usize {
+        message::addresses(message).len()
+    }
+}
+
 mod message;
 mod pins;
 mod serve;

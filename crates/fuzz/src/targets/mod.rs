@@ -3,6 +3,7 @@
 pub mod api;
 pub mod archive;
 pub mod boot;
+pub mod egress;
 pub mod files;
 pub mod gateway;
 pub mod messages;

@@ -1,0 +1,27 @@
+//! What fuzz targets call; no part of the interface.
+
+use soulbox_model::network::Domain;
+
+use crate::{
+    dns::fuzzing,
+    peek::{self, Spoken},
+};
+
+/// Whether more bytes are wanted, and the host that was found.
+pub fn spoken(bytes: &[u8]) -> (bool, Option<Domain>) {
+    match peek::spoken(bytes) {
+        Spoken::More => (true, None),
+        Spoken::Tls(host) | Spoken::Http(host) => (false, host),
+        Spoken::Other => (false, None),
+    }
+}
+
+/// What leaves the host for a question from inside: its name, and the message that asks for it.
+pub fn question(message: &[u8]) -> Option<(Domain, Vec<u8>)> {
+    fuzzing::question(message)
+}
+
+/// How many addresses an answer from outside holds.
+pub fn addresses(message: &[u8]) -> usize {
+    fuzzing::addresses(message)
+}
