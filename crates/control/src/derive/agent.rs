@@ -9,16 +9,14 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
-use hyper::{
-    body::{Frame, Incoming},
-    client::conn::http1,
-};
-use hyper_util::rt::TokioIo;
+use hyper::body::{Frame, Incoming};
 use serde::Deserialize;
 use serde_json::json;
 use soulbox_engine::{Engine, Target};
 use soulbox_model::{BoxError, SandboxId};
 use tokio_util::io::ReaderStream;
+
+use crate::agent;
 
 /// What is kept of a command's last words, in bytes.
 pub(super) const TAIL: usize = 4096;
@@ -151,17 +149,7 @@ impl Agent<'_> {
         read: impl AsyncFnOnce(http::Response<Incoming>) -> Result<T, BoxError>,
     ) -> Result<T, BoxError> {
         let stream = self.engine.connect(self.id, Target::Control).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let exchange = async { read(sender.send_request(request).await?).await };
-        // Both in this task: nothing of the connection outlives the call.
-        tokio::pin!(exchange);
-        tokio::select! {
-            answer = &mut exchange => answer,
-            ended = connection => {
-                ended?;
-                exchange.await
-            }
-        }
+        agent::exchange(stream, request, read).await
     }
 }
 
