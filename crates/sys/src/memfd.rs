@@ -1,8 +1,11 @@
 //! Programs and files that exist in memory only.
 
-use std::{ffi::CStr, io, io::Write, os::fd::OwnedFd};
+use std::{ffi::CStr, io, io::Write, os::fd::OwnedFd, thread, time::Duration};
 
-use rustix::fs::{MemfdFlags, Mode, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::{
+    fs::{MemfdFlags, Mode, SealFlags, fcntl_add_seals, memfd_create},
+    io::Errno,
+};
 
 /// An executable memory file with `content` that nobody can change any more.
 ///
@@ -19,8 +22,22 @@ pub fn sealed(name: &CStr, content: &[u8]) -> io::Result<OwnedFd> {
     // The seals suffice; with this mode it cannot even be opened for writing by who is not its owner.
     rustix::fs::fchmod(&file, Mode::from_raw_mode(0o555))?;
     let fd = OwnedFd::from(file);
-    fcntl_add_seals(&fd, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    seal(&fd)?;
     Ok(fd)
+}
+
+/// Forbids every change. The kernel refuses with `EBUSY` while anybody holds a page of the file, which on
+/// a busy machine another processor does for a while after the write: `memfd_wait_for_pins` in mm/memfd.c.
+fn seal(file: &OwnedFd) -> io::Result<()> {
+    const TRIES: u32 = 20;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    for _ in 1..TRIES {
+        match fcntl_add_seals(file, seals) {
+            Err(Errno::BUSY) => thread::sleep(Duration::from_millis(25)),
+            other => return Ok(other?),
+        }
+    }
+    Ok(fcntl_add_seals(file, seals)?)
 }
 
 #[cfg(test)]
