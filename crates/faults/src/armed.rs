@@ -15,6 +15,7 @@ const FILE: &str = "SOULBOX_FAULT_FILE";
 
 /// Ends the process here if a test says so.
 pub fn point(name: &'static str) {
+    crate::clock::note(name);
     static WHERE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let path = WHERE.get_or_init(|| std::env::var_os(FILE).map(PathBuf::from));
     let Some(order) = path.as_ref().and_then(|path| fs::read_to_string(path).ok()) else { return };

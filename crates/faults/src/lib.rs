@@ -6,6 +6,9 @@
 //! point, and after a colon, if it is not the first pass from now on that is meant, which one. There
 //! the process sends itself SIGKILL: no destructor runs, nothing is flushed.
 //!
+//! The same points say where the time goes: with `SOULBOX_POINT_TIMES` each pass adds a line to that
+//! file (`scripts/create-steps` makes a table of them).
+//!
 //! Not for errors that a step returns: those have tests of their own. Start at `tests/faults`, which
 //! has a scenario for every point.
 
@@ -19,3 +22,5 @@ pub use armed::point;
 
 #[cfg(feature = "armed")]
 mod armed;
+#[cfg(feature = "armed")]
+mod clock;
