@@ -71,7 +71,7 @@ def test_a_sandbox_whose_first_process_dies_is_swept(server):
     before = settled(server)
     sandbox = server.create()
     sandbox.commands.run("exec sleep 7654321", background=True, timeout=0)
-    [child] = [p for p in host.processes("sleep 7654321")]
+    child = host.process("sleep 7654321")
     init = first_process(child)
     os.kill(init, signal.SIGKILL)
     deadline = time.monotonic() + 10

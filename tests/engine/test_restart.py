@@ -83,7 +83,7 @@ def test_timers_go_on_after_a_restart(server):
 def test_a_sandbox_that_died_without_a_server_is_not_listed(server):
     sandbox = server.create()
     sandbox.commands.run("exec sleep 5554321", background=True, timeout=0)
-    [child] = host.processes("sleep 5554321")
+    child = host.process("sleep 5554321")
     server.stop(signal.SIGKILL)
     os.kill(first_process(child), signal.SIGKILL)
     time.sleep(0.5)

@@ -31,7 +31,7 @@ def test_a_killed_agent_ends_its_sandbox_alone(crashing):
         sandbox.commands.run(f"exec {mark}", background=True, timeout=0)
         victims.append((sandbox, mark))
     for _, mark in victims:
-        [pid] = host.processes(mark)
+        pid = host.process(mark)
         while host.status(pid)["NSpid"].split()[-1] != "1":
             pid = int(host.status(pid)["PPid"])
         os.kill(pid, signal.SIGKILL)

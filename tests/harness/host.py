@@ -1,6 +1,7 @@
 """The host's side of a sandbox: processes, namespaces, mounts and cgroups as `/proc` shows them."""
 
 import os
+import time
 from pathlib import Path
 
 
@@ -17,6 +18,17 @@ def processes(text):
         if text in line:
             found.append(int(entry.name))
     return sorted(found)
+
+
+def process(text, within=10):
+    """The one process whose command line holds `text`. Between two programs a process has none, so this waits."""
+    deadline = time.monotonic() + within
+    while True:
+        found = processes(text)
+        if len(found) == 1:
+            return found[0]
+        assert time.monotonic() < deadline, f"{len(found)} processes with {text!r}"
+        time.sleep(0.05)
 
 
 def namespaces(pid="self"):
