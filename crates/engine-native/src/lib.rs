@@ -7,6 +7,7 @@
 //!
 //! Read in the order of a sandbox's life: [`start`], [`live`], [`end`].
 
+mod aside;
 mod at;
 mod cgroup;
 pub mod doctor;
@@ -42,6 +43,7 @@ use soulbox_sys::{memfd, netns};
 use tokio::{net::UnixStream, sync::Semaphore};
 
 use crate::{
+    aside::Aside,
     cgroup::{Cgroups, Disk, Throttle},
     end::{Remains, Undertaker},
     fixtures::Fixtures,
@@ -90,6 +92,7 @@ pub(crate) struct Host {
     layers: Box<dyn Layers>,
     fixtures: Fixtures,
     undertaker: Undertaker,
+    aside: Aside,
     pool: Pool,
     agent: OwnedFd,
     null: OwnedFd,
@@ -142,6 +145,7 @@ impl Native {
             layers,
             fixtures: Fixtures::make(&data_dir).map_err(Error::stage("make /dev and /sys"))?,
             undertaker,
+            aside: Aside::start().map_err(Error::stage("start the closer"))?,
             pool: Pool::new(pool, resources),
             agent: memfd::sealed(c"soulbox-agent", agent)
                 .map_err(Error::stage("load the agent"))?,

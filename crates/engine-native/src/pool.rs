@@ -213,11 +213,11 @@ impl Pool {
         };
         let mut seat = blank.map_or_else(|| host.blank(self.resources), Ok)?;
         point("pool.blank");
-        if let Some(rootfs) = rootfs
-            && let Err(error) = host.furnish(&mut seat, &rootfs)
-        {
-            host.undertaker.bury(seat.remains.take());
-            return Err(error);
+        match rootfs {
+            Some(rootfs) => host
+                .furnish(&mut seat, &rootfs)
+                .inspect_err(|_| host.undertaker.bury(seat.remains.take()))?,
+            None => host.open_way_out(&seat),
         }
         self.state.lock().ready.push_back(seat);
         point("pool.added");

@@ -30,6 +30,8 @@ pub(crate) struct Assembled {
     pub(crate) root: OwnedFd,
     /// Absolute path inside, and what to mount there.
     pub(crate) mounts: Vec<(String, OwnedFd)>,
+    /// What the root was made from and does not need any more; slow to close, see [`crate::aside`].
+    pub(crate) spent: Vec<OwnedFd>,
 }
 
 /// Gives `layer` to the id range of `slot`, and has `write` put its first files there.
@@ -77,7 +79,7 @@ pub(crate) fn assemble(rootfs: &Rootfs, layer: &Layer, slot: &Slot) -> io::Resul
             mounts.push((path.to_owned(), scratch(slot.first_id, rootfs.without)?));
         }
     }
-    Ok(Assembled { root, mounts })
+    Ok(Assembled { root, mounts, spent: lower })
 }
 
 /// Of `/tmp` and `/run` in a sandbox that cannot write elsewhere; its memory limit holds first where

@@ -160,7 +160,7 @@ impl Host {
             rootfs: None,
             remains: remains.take(),
             slot,
-            ends: Ends::ahead(&self.home, &netns),
+            ends: Ends::default(),
             netns: Arc::new(netns),
             record,
             layer: Some(layer),
@@ -171,12 +171,14 @@ impl Host {
     /// Stage 2: the process is told to make `rootfs` and the seat's layer its root; it does so while
     /// nobody waits for it, and what goes wrong is heard at the start.
     pub(crate) fn furnish(&self, seat: &mut Seat, rootfs: &Rootfs) -> Result<(), Error> {
-        let assembled = seat
-            .layer
-            .take()
-            .ok_or_else(|| io::Error::other("it has a root already"))
-            .and_then(|layer| rootfs::assemble(rootfs, &layer, &seat.slot))
-            .map_err(Error::stage("assemble the root file system"))?;
+        let layer = seat.layer.take().ok_or_else(|| io::Error::other("it has a root already"));
+        let assembled = layer.and_then(|layer| {
+            let made = rootfs::assemble(rootfs, &layer, &seat.slot);
+            self.aside.close([layer.mount]);
+            made
+        });
+        let assembled = assembled.map_err(Error::stage("assemble the root file system"))?;
+        self.aside.close(assembled.spent);
         let (mounts, mut fds) = (assembled.mounts, vec![assembled.root]);
         let mut targets = Vec::new();
         for (target, mount) in mounts {
@@ -187,7 +189,14 @@ impl Host {
         tell(&seat.socket, &Message::Root { mounts: targets }, &fds)?;
         point("furnish.told");
         seat.rootfs = Some(rootfs.clone());
+        // Beside the process, which moves into its root.
+        self.open_way_out(seat);
         Ok(())
+    }
+
+    /// Part of stage 2, unless it was done before.
+    pub(crate) fn open_way_out(&self, seat: &Seat) {
+        seat.ends.make(&self.home, &seat.netns);
     }
 
     fn listen(&self, id: &SandboxId, side: Side) -> io::Result<OwnedFd> {

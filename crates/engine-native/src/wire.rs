@@ -14,14 +14,17 @@ use soulbox_sys::outward::{self, Outward};
 pub(crate) struct Ends(Mutex<Option<Outward>>);
 
 impl Ends {
-    /// Made ahead. A kernel that cannot is told of when the ends are asked for: a sandbox without
-    /// a way out is a safe one.
-    pub(crate) fn ahead(home: &OwnedFd, netns: &OwnedFd) -> Self {
-        let made = outward::open(home.as_fd(), netns.as_fd());
-        if let Err(error) = &made {
-            tracing::debug!(%error, "no way out of a sandbox could be made ahead");
+    /// Makes them, if they are not there. A kernel that cannot is told of when the ends are asked for: a
+    /// sandbox without a way out is a safe one.
+    pub(crate) fn make(&self, home: &OwnedFd, netns: &OwnedFd) {
+        let mut ends = self.0.lock();
+        if ends.is_some() {
+            return;
         }
-        Self(Mutex::new(made.ok()))
+        match outward::open(home.as_fd(), netns.as_fd()) {
+            Ok(made) => *ends = Some(made),
+            Err(error) => tracing::debug!(%error, "no way out of a sandbox could be made ahead"),
+        }
     }
 
     /// The ends, if they were made ahead and nobody took them.

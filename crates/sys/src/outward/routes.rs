@@ -1,4 +1,4 @@
-//! `lo` with an address of its own and local default routes, by one netlink message each.
+//! `lo` with an address of its own and local default routes, by netlink.
 
 use std::{
     io,
