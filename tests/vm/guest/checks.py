@@ -297,6 +297,58 @@ def ports(world):
     world.kill(sandbox)
 
 
+# Of the other end of a cable: what sandboxes may reach.
+SITE = "93.184.216.34"
+
+OUT = """
+import socket, sys, urllib.error, urllib.request
+def get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return f"{answer.status} {answer.read().decode().strip()}"
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.headers.get('x-soulbox')}"
+print(get("http://SITE/a"))
+print(get("http://10.1.2.3/a"))
+def datagram(port, content):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.settimeout(60)
+        one.connect(("SITE", port))
+        one.send(content)
+        try:
+            return one.recv(512)
+        except OSError as error:
+            return type(error).__name__.encode()
+print(datagram(9999, b"x").decode())
+question = b"\\x12\\x34\\x01\\x00\\x00\\x01" + bytes(6) + b"\\x03www\\x07example\\x03com\\x00\\x00\\x01\\x00\\x01"
+print(datagram(53, question)[:2].hex())
+""".replace("SITE", SITE)
+
+
+def way_out(world):
+    """What leaves a sandbox meets the server: allowed, refused in words, changed while it runs"""
+    serve = f"mkdir -p /tmp/site && echo outside > /tmp/site/a && ip link set lo up && ip addr add {SITE}/32 dev lo && read _ && ip addr add 45.83.0.2/24 dev world && ip link set world up && cd /tmp/site && exec python3 -m http.server 80"
+    site = subprocess.Popen(["unshare", "--net", "sh", "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        own = os.stat("/proc/self/ns/net").st_ino
+        until(lambda: os.stat(f"/proc/{site.pid}/ns/net").st_ino != own, 60, "no namespace for the other end")
+        for command in (f"link add cable type veth peer name world netns {site.pid}", "addr add 45.83.0.1/24 dev cable", "link set cable up", f"route add {SITE} via 45.83.0.2"):
+            subprocess.run(["ip", *command.split()], check=True)
+        site.stdin.write(b"\n")
+        site.stdin.flush()
+        until(lambda: subprocess.run(["python3", "-c", f"import socket; socket.create_connection(('{SITE}', 80), 5)"], capture_output=True).returncode == 0, 120, "the other end does not answer")
+        sandbox = world.create()
+        refused = ["403 egress", "ConnectionRefusedError", "1234"]
+        assert world.python(sandbox, OUT).splitlines() == ["200 outside", *refused]
+        status, said = world.ask("PUT", f"/sandboxes/{sandbox}/network", {"denyOut": [SITE]})
+        assert status == 204, (status, said)
+        assert world.python(sandbox, OUT).splitlines() == ["403 egress", *refused]
+        world.kill(sandbox)
+    finally:
+        site.kill()
+        site.wait()
+
+
 def files(world):
     """Files go in and come out"""
     sandbox = world.create()
@@ -430,6 +482,7 @@ FIRST = [
     kernel_surface,
     cgroup_is_out_of_reach,
     ports,
+    way_out,
     files,
     metrics,
     many,
