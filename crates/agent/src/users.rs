@@ -101,10 +101,11 @@ fn read_bounded(path: &str) -> io::Result<Vec<u8>> {
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits();
     let file: File =
         OpenOptions::new().read(true).custom_flags(nonblock.cast_signed()).open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(metadata.len().min(MAX_DATABASE) as usize + 1);
     file.take(MAX_DATABASE).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -22,13 +22,17 @@ impl Aside {
     /// Its thread ends with it.
     pub(crate) fn start() -> io::Result<Self> {
         let (give, take) = sync_channel(WAITING);
-        thread::Builder::new().name("closer".into()).spawn(move || take.into_iter().for_each(drop))?;
+        thread::Builder::new()
+            .name("closer".into())
+            .spawn(move || take.into_iter().for_each(drop))?;
         Ok(Self(give))
     }
 
     pub(crate) fn close(&self, fds: impl IntoIterator<Item = OwnedFd>) {
         for fd in fds {
-            if let Err(TrySendError::Full(fd) | TrySendError::Disconnected(fd)) = self.0.try_send(fd) {
+            if let Err(TrySendError::Full(fd) | TrySendError::Disconnected(fd)) =
+                self.0.try_send(fd)
+            {
                 drop(fd);
             }
         }

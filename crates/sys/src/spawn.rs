@@ -116,6 +116,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Child, Failed> {
         cwd: spawn.cwd.as_ptr(),
         stdio: spawn.stdio.map(|fd| fd.as_raw_fd()),
         terminal: spawn.terminal,
+        signals: child::handled(),
         user: spawn.user,
         oom_score_adj: spawn.oom_score_adj,
         unexecutable: spawn.unexecutable,

@@ -1,6 +1,6 @@
 //! The child, between clone and exec: plain system calls, nothing else.
 
-use std::{os::fd::RawFd, ptr};
+use std::{ops::RangeInclusive, os::fd::RawFd, ptr, sync::OnceLock};
 
 use super::{Credentials, Unexecutable};
 
@@ -14,6 +14,8 @@ pub(super) struct Shared<'a> {
     pub(super) cwd: *const libc::c_char,
     pub(super) stdio: [RawFd; 3],
     pub(super) terminal: bool,
+    /// Of [`handled`].
+    pub(super) signals: u64,
     pub(super) user: Option<Credentials<'a>>,
     pub(super) oom_score_adj: Option<i16>,
     pub(super) unexecutable: Unexecutable<'a>,
@@ -30,7 +32,7 @@ pub(super) extern "C" fn enter(shared: *mut libc::c_void) -> libc::c_int {
 
 impl Shared<'_> {
     fn run(&mut self) -> ! {
-        default_signals();
+        default_signals(self.signals);
         self.set_oom_score();
         // SAFETY: no memory is passed.
         self.must("setsid", unsafe { libc::syscall(libc::SYS_setsid) });
@@ -172,23 +174,36 @@ impl Shared<'_> {
     }
 }
 
+/// The signals that this process handles or ignores, a bit for each; looked up before the first child, so that
+/// none makes 64 calls for the two or three that matter.
+pub(super) fn handled() -> u64 {
+    static HANDLED: OnceLock<u64> = OnceLock::new();
+    *HANDLED.get_or_init(|| {
+        SIGNALS.fold(0, |mask, signal| {
+            let mut action = [0_u64; 4];
+            sigaction(signal, ptr::null(), &raw mut action);
+            if action[0] == 0 { mask } else { mask | 1 << (signal - 1) }
+        })
+    })
+}
+
+const SIGNALS: RangeInclusive<u32> = 1..=64;
+
 /// No handler may run before exec, where it would find the caller's memory; and what the caller
 /// ignores (a Rust program: `SIGPIPE`) the program must not.
-fn default_signals() {
-    // SAFETY: `sigaction` is plain data; zero is `SIG_DFL` with no flags and an empty mask. The
-    // raw call reaches the two signals that the C library keeps for itself, too.
-    unsafe {
-        let action = [0_u64; 4];
-        for signal in 1..=64 {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                action.as_ptr(),
-                ptr::null_mut::<u64>(),
-                size_of::<u64>(),
-            );
-        }
+fn default_signals(handled: u64) {
+    let action = [0_u64; 4];
+    for signal in SIGNALS.filter(|signal| handled & 1 << (signal - 1) != 0) {
+        sigaction(signal, &raw const action, ptr::null_mut());
     }
+}
+
+/// The raw call, which reaches the two signals that the C library keeps for itself, too; of the kernel's
+/// `sigaction`, the handler comes first, and all zeroes is `SIG_DFL` without flags and an empty mask.
+fn sigaction(signal: u32, new: *const [u64; 4], old: *mut [u64; 4]) {
+    let size = size_of::<u64>();
+    // SAFETY: both are null or as long as the kernel's structure, and live through the call.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, size) };
 }
 
 fn unblock_signals() {
