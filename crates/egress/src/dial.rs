@@ -2,17 +2,18 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use soulbox_model::network::{Domain, ProxyHost, UpstreamProxy};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_socks::{TargetAddr, tcp::Socks5Stream};
 
 use crate::{
     dns::{Resolver, Turns},
-    policy::{Policy, Reason, Verdict},
+    policy::{Passed, Policy, Reason, Verdict},
 };
 
 /// How long one address may take to answer.
@@ -33,57 +34,158 @@ impl From<io::Error> for Undialled {
     }
 }
 
-/// Connects to an address that the rules allow.
-pub(crate) async fn address(
-    resolver: &Resolver,
-    turns: &Turns,
-    policy: &Policy,
-    target: SocketAddr,
-) -> Result<TcpStream, Undialled> {
-    match &policy.egress().proxy {
-        None => direct(policy, target).await,
-        Some(proxy) => {
-            policy.reachable(target.ip()).map_err(Undialled::Refused)?;
-            through(resolver, turns, policy, proxy, TargetAddr::Ip(target)).await
-        }
-    }
+/// Connects in the place of one sandbox.
+///
+/// It goes by the policy of the moment at every step: resolving a name or reaching a proxy takes time,
+/// and what a change forbids meanwhile is not connected to.
+pub(crate) struct Dialler<'a> {
+    pub(crate) resolver: &'a Resolver,
+    pub(crate) turns: &'a Turns,
+    pub(crate) policy: &'a watch::Receiver<Arc<Policy>>,
+    /// Whether the requests of the flow are looked into.
+    pub(crate) opened: bool,
 }
 
-/// Resolves a name and connects to what is reachable of it: what the sandbox thinks the name's
-/// address is has no say. Unless the rules allow the name, they must allow the address.
-pub(crate) async fn name(
-    resolver: &Resolver,
-    turns: &Turns,
-    policy: &Policy,
-    name: &Domain,
-    port: u16,
-) -> Result<TcpStream, Undialled> {
-    // Our name servers must not hear of the names of a local network.
-    if let Err(reason @ Reason::LocalName) = policy.resolvable(name) {
-        return Err(Undialled::Refused(reason));
+impl Dialler<'_> {
+    /// Connects to an address that the rules allow.
+    pub(crate) async fn address(&self, target: SocketAddr) -> Result<TcpStream, Undialled> {
+        self.place(target, None).await
     }
-    let named = policy.name(name);
-    if let Some(proxy) = policy.egress().proxy.as_ref().filter(|_| named) {
-        let target = TargetAddr::Domain(name.as_str().into(), port);
-        return through(resolver, turns, policy, proxy, target).await;
+
+    /// Resolves a name and connects to what is reachable of it: what the sandbox thinks the name's
+    /// address is has no say. Unless the rules allow the name, they must allow the address.
+    pub(crate) async fn name(&self, name: &Domain, port: u16) -> Result<TcpStream, Undialled> {
+        let policy = self.now();
+        // Our name servers must not hear of the names of a local network.
+        if let Err(reason @ Reason::LocalName) = policy.resolvable(name) {
+            return Err(Undialled::Refused(reason));
+        }
+        if let Some(proxy) = policy.egress().proxy.as_ref().filter(|_| policy.name(name)) {
+            let target = TargetAddr::Domain(name.as_str().into(), port);
+            let passed = self.passed(Ipv4Addr::UNSPECIFIED.into(), Some(name), Some(proxy));
+            return self.unless_cut(&passed, self.through(&policy, proxy, target)).await;
+        }
+        let mut last = Undialled::Failed(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{name} has no address"),
+        ));
+        for ip in self.resolve(name).await?.into_iter().take(ATTEMPTS) {
+            let target = SocketAddr::new(ip.to_canonical(), port);
+            match self.place(target, Some(name)).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
-    let mut last = Undialled::Failed(io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("{name} has no address"),
-    ));
-    for ip in resolver.addresses(policy, turns, name).await?.into_iter().take(ATTEMPTS) {
-        let target = SocketAddr::new(ip.to_canonical(), port);
-        let connected = match policy.address(target.ip()) {
-            Verdict::Denied(reason) if !named => Err(Undialled::Refused(reason)),
-            Verdict::ByName if !named => Err(Undialled::Refused(Reason::Name(name.clone()))),
-            _ => address(resolver, turns, policy, target).await,
-        };
-        match connected {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+
+    /// The addresses of a name, unless a change forbids asking for it before it was asked.
+    async fn resolve(&self, name: &Domain) -> Result<Vec<IpAddr>, Undialled> {
+        let (mut changed, policy) = (self.policy.clone(), self.now());
+        tokio::select! {
+            biased;
+            _ = changed.wait_for(|policy| policy.resolvable(name).is_err()) => {
+                Err(Undialled::Refused(Reason::Name(name.clone())))
+            }
+            found = self.resolver.addresses(&policy, self.turns, name) => Ok(found?),
         }
     }
-    Err(last)
+
+    /// Connects to an address, if the policy lets this flow go there now and as long as it takes.
+    async fn place(
+        &self,
+        target: SocketAddr,
+        name: Option<&Domain>,
+    ) -> Result<TcpStream, Undialled> {
+        let policy = self.now();
+        if !name.is_some_and(|name| policy.name(name)) {
+            let refused = match (policy.address(target.ip()), name) {
+                (Verdict::Allowed, _) => None,
+                (Verdict::Denied(reason), _) => Some(reason),
+                (Verdict::ByName, Some(name)) => Some(Reason::Name(name.clone())),
+                (Verdict::ByName, None) => Some(Reason::NotAllowed),
+            };
+            if let Some(reason) = refused {
+                return Err(Undialled::Refused(reason));
+            }
+        }
+        let passed = self.passed(target.ip(), name, policy.egress().proxy.as_ref());
+        match &policy.egress().proxy {
+            None => self.unless_cut(&passed, direct(&policy, target)).await,
+            Some(proxy) => {
+                policy.reachable(target.ip()).map_err(Undialled::Refused)?;
+                let work = self.through(&policy, proxy, TargetAddr::Ip(target));
+                self.unless_cut(&passed, work).await
+            }
+        }
+    }
+
+    /// Connects by a SOCKS5 server, which itself must be reachable; there is no other way then.
+    async fn through(
+        &self,
+        policy: &Policy,
+        proxy: &UpstreamProxy,
+        target: TargetAddr<'_>,
+    ) -> Result<TcpStream, Undialled> {
+        let port = proxy.address.port.get();
+        let ip = match &proxy.address.host {
+            ProxyHost::Address(ip) => *ip,
+            ProxyHost::Name(name) => {
+                // The owner's choice, which the lists of names have no say in.
+                let found = self.resolver.addresses(policy, self.turns, name).await?;
+                let missing =
+                    || io::Error::other(format!("the egress proxy {name} has no address"));
+                found.into_iter().next().ok_or_else(missing)?
+            }
+        };
+        let socket = direct(policy, SocketAddr::new(ip.to_canonical(), port)).await?;
+        let handshake = async {
+            match proxy.credentials() {
+                None => Socks5Stream::connect_with_socket(socket, target).await,
+                Some((user, password)) => {
+                    Socks5Stream::connect_with_password_and_socket(socket, target, user, password)
+                        .await
+                }
+            }
+        };
+        let connected = timeout(PATIENCE, handshake)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the egress proxy is silent"))?;
+        // Its errors hold no credentials.
+        let stream =
+            connected.map_err(|error| io::Error::other(format!("the egress proxy: {error}")))?;
+        Ok(stream.into_inner())
+    }
+
+    /// `work`, until a change of policy forbids where it leads. The policy is looked at before every
+    /// step of it, the first one included.
+    async fn unless_cut(
+        &self,
+        passed: &Passed,
+        work: impl Future<Output = Result<TcpStream, Undialled>>,
+    ) -> Result<TcpStream, Undialled> {
+        let mut policy = self.policy.clone();
+        tokio::select! {
+            biased;
+            _ = policy.wait_for(|policy| !policy.keeps(passed)) => {
+                Err(Undialled::Refused(Reason::NotAllowed))
+            }
+            done = work => done,
+        }
+    }
+
+    fn passed(
+        &self,
+        reached: IpAddr,
+        name: Option<&Domain>,
+        proxy: Option<&UpstreamProxy>,
+    ) -> Passed {
+        Passed { reached, name: name.cloned(), opened: self.opened, proxy: proxy.cloned() }
+    }
+
+    fn now(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
+    }
 }
 
 async fn direct(policy: &Policy, target: SocketAddr) -> Result<TcpStream, Undialled> {
@@ -98,41 +200,6 @@ async fn direct(policy: &Policy, target: SocketAddr) -> Result<TcpStream, Undial
     Ok(stream)
 }
 
-/// Connects by a SOCKS5 server, which itself must be reachable; there is no other way then.
-async fn through(
-    resolver: &Resolver,
-    turns: &Turns,
-    policy: &Policy,
-    proxy: &UpstreamProxy,
-    target: TargetAddr<'_>,
-) -> Result<TcpStream, Undialled> {
-    let port = proxy.address.port.get();
-    let ip = match &proxy.address.host {
-        ProxyHost::Address(ip) => *ip,
-        ProxyHost::Name(name) => {
-            let found = resolver.addresses(policy, turns, name).await?.into_iter().next();
-            let missing = || io::Error::other(format!("the egress proxy {name} has no address"));
-            found.ok_or_else(missing)?
-        }
-    };
-    let socket = direct(policy, SocketAddr::new(ip.to_canonical(), port)).await?;
-    let handshake = async {
-        match proxy.credentials() {
-            None => Socks5Stream::connect_with_socket(socket, target).await,
-            Some((user, password)) => {
-                Socks5Stream::connect_with_password_and_socket(socket, target, user, password).await
-            }
-        }
-    };
-    let connected = timeout(PATIENCE, handshake)
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the egress proxy is silent"))?;
-    // Its errors hold no credentials.
-    let stream =
-        connected.map_err(|error| io::Error::other(format!("the egress proxy: {error}")))?;
-    Ok(stream.into_inner())
-}
-
 /// Whether an address is this machine's, secondary ones and whole local ranges too.
 ///
 /// # Errors
@@ -144,21 +211,88 @@ pub(crate) fn is_own(address: IpAddr) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use soulbox_model::network::Egress;
+    use tokio::{
+        net::{TcpListener, UdpSocket},
+        sync::{Notify, oneshot},
+    };
 
     use super::*;
+    use crate::dns::answered;
+
+    fn loopback(egress: Egress) -> Arc<Policy> {
+        Arc::new(Policy::new(egress, &["127.0.0.0/8".parse().unwrap()]))
+    }
 
     #[tokio::test]
     async fn this_machine_is_not_reached_unless_the_operator_says_so() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap();
         assert!(is_own(target.ip()).unwrap());
-        let resolver = Resolver::new(Vec::new());
-        let closed = Policy::new(Egress::default(), &[]);
-        assert!(matches!(
-            address(&resolver, &Turns::default(), &closed, target).await,
-            Err(Undialled::Refused(_))
-        ));
-        let opened = Policy::new(Egress::default(), &["127.0.0.0/8".parse().unwrap()]);
-        assert!(address(&resolver, &Turns::default(), &opened, target).await.is_ok());
+        let (resolver, turns) = (Resolver::new(Vec::new()), Turns::default());
+        let dial = async |policy| {
+            let (_sender, policy) = watch::channel(policy);
+            let dialler =
+                Dialler { resolver: &resolver, turns: &turns, policy: &policy, opened: false };
+            dialler.address(target).await
+        };
+        let closed = Arc::new(Policy::new(Egress::default(), &[]));
+        assert!(matches!(dial(closed).await, Err(Undialled::Refused(_))));
+        assert!(dial(loopback(Egress::default())).await.is_ok());
+    }
+
+    /// A name server that gives every name this machine's address, once it is told to.
+    async fn slow_names(asked: oneshot::Sender<()>, go_on: Arc<Notify>) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut buffer, mut asked) = ([0; 512], Some(asked));
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                if let Some(asked) = asked.take() {
+                    asked.send(()).unwrap();
+                    go_on.notified().await;
+                }
+                let reply = answered(&buffer[..length], [127, 0, 0, 1].into());
+                socket.send_to(&reply, from).await.unwrap();
+            }
+        });
+        address
+    }
+
+    /// What comes of dialling a name if the rules are changed while it is resolved.
+    async fn changed_meanwhile(before: Egress, after: Egress) -> (Result<(), Undialled>, bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (heard, asked) = oneshot::channel();
+        let go_on = Arc::new(Notify::new());
+        let resolver = Resolver::new(vec![slow_names(heard, Arc::clone(&go_on)).await]);
+        let (sender, policy) = watch::channel(loopback(before));
+        let dialled = tokio::spawn(async move {
+            let turns = Turns::default();
+            let dialler =
+                Dialler { resolver: &resolver, turns: &turns, policy: &policy, opened: false };
+            dialler.name(&"slow.example.com".parse().unwrap(), port).await.map(drop)
+        });
+        asked.await.unwrap();
+        sender.send_replace(loopback(after));
+        go_on.notify_one();
+        let done = dialled.await.unwrap();
+        let called = timeout(Duration::from_millis(50), listener.accept()).await.is_ok();
+        (done, called)
+    }
+
+    #[tokio::test]
+    async fn what_is_forbidden_while_a_name_is_resolved_is_not_connected_to() {
+        let allowing = |names: &[&str]| Egress {
+            allow: names.iter().map(|name| name.parse().unwrap()).collect(),
+            ..Egress::of_internet(false)
+        };
+        let named = allowing(&["slow.example.com"]);
+        let kept = changed_meanwhile(named.clone(), allowing(&["*.example.com"])).await;
+        assert!(matches!(kept, (Ok(()), true)), "{kept:?}");
+        for after in [allowing(&[]), allowing(&["other.example.com"])] {
+            let (done, called) = changed_meanwhile(named.clone(), after).await;
+            assert!(matches!(done, Err(Undialled::Refused(_))), "{done:?}");
+            assert!(!called, "the connection was made all the same");
+        }
     }
 }

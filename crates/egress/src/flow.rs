@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    answer, carry, dial,
+    answer, carry,
     dial::Undialled,
     gate::Shared,
     intercept::{self, Opening},
@@ -106,7 +106,7 @@ async fn by_address(
     head: Vec<u8>,
     target: SocketAddr,
 ) {
-    match dial::address(&shared.service.resolver, &shared.turns, policy, target).await {
+    match shared.dialler(false).address(target).await {
         Ok(upstream) => carry(shared, policy, stream, upstream, head, target, None).await,
         Err(undialled) => give_up(shared, stream, target.to_string(), undialled).await,
     }
@@ -197,7 +197,7 @@ async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: 
         return;
     };
     let place = format!("{name}:{}", target.port());
-    match dial::name(&shared.service.resolver, &shared.turns, policy, &name, target.port()).await {
+    match shared.dialler(false).name(&name, target.port()).await {
         Ok(upstream) => carry(shared, policy, stream, upstream, head, target, Some(name)).await,
         Err(Undialled::Refused(reason)) => {
             shared.denied("tcp", place.clone(), &reason);

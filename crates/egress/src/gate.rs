@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     Authority, Denial, Owner, Policy, Reason, Service, Wire,
     carry::Pipes,
+    dial::Dialler,
     dns::{self, Pins, Turns},
     flow,
     rates::Rates,
@@ -82,10 +83,28 @@ impl Shared {
         self.authority.lock().clone()
     }
 
+    pub(crate) fn dialler(&self, opened: bool) -> Dialler<'_> {
+        Dialler {
+            resolver: &self.service.resolver,
+            turns: &self.turns,
+            policy: &self.policy,
+            opened,
+        }
+    }
+
+    /// Of the policy at the time when the question leaves: it may wait for its turn.
     pub(crate) async fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
-        let policy = Arc::clone(&self.policy.borrow());
-        let (answer, refused) =
-            dns::answer(&self.service.resolver, &policy, &self.pins, &self.turns, query).await;
+        let mut changed = self.policy.clone();
+        let (answer, refused) = loop {
+            let policy = Arc::clone(&changed.borrow_and_update());
+            let asked =
+                dns::answer(&self.service.resolver, &policy, &self.pins, &self.turns, query);
+            tokio::select! {
+                biased;
+                more = changed.changed() => more.ok()?,
+                done = asked => break done,
+            }
+        };
         if let Some((name, reason)) = refused {
             self.denied("dns", name, &reason);
         }

@@ -22,6 +22,15 @@ mod pins;
 mod serve;
 mod upstream;
 
+/// An answer to a question that gives an address, for tests that stand in for a name server.
+#[cfg(test)]
+pub(crate) fn answered(question: &[u8], address: std::net::IpAddr) -> Vec<u8> {
+    let id = [question[0], question[1]];
+    let question = message::Question::parse(question).unwrap();
+    let address = Some(address).filter(|_| question.kind == message::A);
+    question.reply(id, message::Code::Fine, address)
+}
+
 pub(crate) use pins::Pins;
 pub(crate) use serve::{Turns, answer};
 pub(crate) use upstream::Resolver;

@@ -17,7 +17,7 @@ use tokio_rustls::{
 };
 
 use super::Failure;
-use crate::{Policy, dial, gate::Shared};
+use crate::{Policy, gate::Shared};
 
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// What one connection keeps in memory for a reader who is slow, in bytes.
@@ -130,10 +130,11 @@ impl Upstream {
                     let _turn = self.dialling.lock().await;
                     match self.idle(policy) {
                         Some(sender) => (sender, false),
-                        None => (self.connect(policy).await?, true),
+                        None => (self.connect().await?, true),
                     }
                 }
             };
+            self.still_judged_by(policy)?;
             match self.send_over(policy, sender, request).await {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message() {
@@ -142,6 +143,17 @@ impl Upstream {
                 },
             }
         }
+    }
+
+    /// A request that waited is not sent if the rules that it was judged by are no more.
+    fn still_judged_by(&self, policy: &Arc<Policy>) -> Result<(), Failure> {
+        let now = self.shared.policy.borrow();
+        if Arc::ptr_eq(&now, policy) || now.egress().asks_the_same(policy.egress()) {
+            return Ok(());
+        }
+        Err(Failure::Refused(
+            "the rules of this sandbox changed while the request waited; send it again".to_owned(),
+        ))
     }
 
     async fn send_over(
@@ -181,12 +193,11 @@ impl Upstream {
         Some(Sender::Http1(open.http1.swap_remove(ready)))
     }
 
-    async fn connect(&self, policy: &Policy) -> Result<Sender, Failure> {
+    async fn connect(&self) -> Result<Sender, Failure> {
         let place = Arc::clone(&self.shared.upstreams)
             .try_acquire_owned()
             .map_err(|_| Failure::Refused("too many requests are under way at once".to_owned()))?;
-        let Shared { service, turns, .. } = &*self.shared;
-        let stream = dial::name(&service.resolver, turns, policy, &self.host, self.port).await?;
+        let stream = self.shared.dialler(true).name(&self.host, self.port).await?;
         let Some(tls) = &self.tls else {
             return self.speak_http1(TokioIo::new(stream), place).await;
         };

@@ -126,6 +126,11 @@ impl Egress {
         Ok(())
     }
 
+    /// Whether a request that `other` let through is let through here, as it was left.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        self.requests == other.requests && self.transforms == other.transforms
+    }
+
     /// Whether requests to some host are looked into.
     pub fn opens_any(&self) -> bool {
         !(self.transforms.is_empty() && self.requests.is_empty() && self.rates.is_empty())
