@@ -29,13 +29,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, SubsecRound, Utc};
 pub use ingress::{Pass, PortAccess};
-pub use life::KEY_REUSED;
+pub use life::{KEY_REUSED, TrafficReader};
 pub use secrets::{SecretPage, Secrets};
+pub use soulbox_egress::{Counts, Decision, Event, Part};
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_image::{Template, Templates, derived::Plan};
 use soulbox_model::{
     Error, Port, Result, SandboxId, TeamId,
-    network::{Egress, RequestRate, RequestRule},
+    network::{Demands, Egress},
     resources::Usage,
 };
 pub use soulbox_store::{
@@ -158,24 +159,37 @@ impl Control {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::InvalidRequest`] for too many of them.
-    pub async fn set_requests(
-        &self,
-        team: TeamId,
-        id: &SandboxId,
-        requests: Vec<RequestRule>,
-        rates: Vec<RequestRate>,
-    ) -> Result<()> {
-        self.core.set_requests(team, id, requests, rates).await
+    pub async fn set_requests(&self, team: TeamId, id: &SandboxId, demands: Demands) -> Result<()> {
+        self.core.set_requests(team, id, demands).await
     }
 
     /// # Errors
     /// [`Error::NotFound`].
-    pub fn requests(
+    pub fn requests(&self, team: TeamId, id: &SandboxId) -> Result<Demands> {
+        self.core.requests(team, id)
+    }
+
+    /// What went out of a sandbox, from event number `since` on, with `follow` what is to come too; also of
+    /// one that ended lately.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::ResourceLimit`] if too many read already.
+    pub fn traffic(
         &self,
         team: TeamId,
         id: &SandboxId,
-    ) -> Result<(Vec<RequestRule>, Vec<RequestRate>)> {
-        self.core.requests(team, id)
+        since: u64,
+        follow: bool,
+    ) -> Result<TrafficReader> {
+        self.core.traffic(team, id, since, follow)
+    }
+
+    /// How much went out of a running sandbox, and came back.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn traffic_counts(&self, team: TeamId, id: &SandboxId) -> Result<Counts> {
+        Ok(self.core.running(team, id)?.traffic.counts())
     }
 
     /// What a client needs to use a running sandbox; keeps it alive for at least `timeout` from now.

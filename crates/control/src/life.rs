@@ -7,5 +7,6 @@ mod repeat;
 mod timeouts;
 
 pub(crate) use end::Cause;
+pub use network::TrafficReader;
 pub use repeat::KEY_REUSED;
 pub(crate) use repeat::Requests;

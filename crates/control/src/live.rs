@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
-use soulbox_egress::{Authority, Gate};
+use soulbox_egress::{Authority, Gate, Traffic};
 use soulbox_model::{
     Error, Resources, Result, SandboxId, TeamId, TemplateId,
     network::{Egress, Network},
@@ -47,6 +47,8 @@ pub(crate) struct Live {
     /// Its way out; `None` while it has none.
     gate: Mutex<Option<Gate>>,
     authority: Mutex<Option<Arc<Authority>>>,
+    /// What went through every gate that it had.
+    pub(crate) traffic: Arc<Traffic>,
     /// Held while a policy is written, so that the last one set is the last one written.
     pub(crate) saving_network: tokio::sync::Mutex<()>,
     status: Mutex<Status>,
@@ -112,6 +114,7 @@ impl Live {
             saving_network: tokio::sync::Mutex::default(),
             gate: Mutex::default(),
             authority: Mutex::new(authority),
+            traffic: Arc::default(),
             status: Mutex::new(Status {
                 running: true,
                 end_at: row.end_at,

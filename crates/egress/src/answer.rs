@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::peek::Spoken;
+use crate::{Reason, peek::Spoken};
 
 /// Tells our answers from a server's.
 pub(crate) const MARK: (HeaderName, HeaderValue) =
@@ -13,9 +13,13 @@ pub(crate) const MARK: (HeaderName, HeaderValue) =
 const TLS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
 /// Says why and closes.
-pub(crate) async fn refuse(mut stream: TcpStream, spoken: &Spoken, text: &str) {
+pub(crate) async fn refuse(mut stream: TcpStream, spoken: &Spoken, reason: &Reason, text: &str) {
+    let status = match reason {
+        Reason::UsedUp(_) => "429 Too Many Requests",
+        _ => "403 Forbidden",
+    };
     let said = match spoken {
-        Spoken::Http(_) => stream.write_all(http("403 Forbidden", text).as_bytes()).await,
+        Spoken::Http(_) => stream.write_all(http(status, text).as_bytes()).await,
         Spoken::Tls(_) => stream.write_all(&TLS_DENIED).await,
         Spoken::More | Spoken::Other => return reset(&stream),
     };

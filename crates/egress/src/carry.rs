@@ -5,6 +5,7 @@
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
+use bytes::BufMut;
 use rustix::{
     net::Shutdown,
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
@@ -15,6 +16,8 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
+
+use crate::traffic::{Meter, Way};
 
 const BUFFER: usize = 16 * 1024;
 /// So many full buffers one after the other are a bulk transfer.
@@ -53,16 +56,33 @@ enum State {
 }
 
 /// Carries bytes both ways until both ends are done.
-pub(crate) async fn both_ways(a: &TcpStream, b: &TcpStream, pipes: [&Pipes; 2]) -> io::Result<()> {
-    tokio::try_join!(one_way(a, b, pipes), one_way(b, a, pipes)).map(drop)
+pub(crate) async fn both_ways(
+    inside: &TcpStream,
+    outside: &TcpStream,
+    pipes: [&Pipes; 2],
+    meter: &Meter,
+) -> io::Result<()> {
+    tokio::try_join!(
+        one_way(inside, outside, pipes, (meter, Way::Sent)),
+        one_way(outside, inside, pipes, (meter, Way::Received)),
+    )
+    .map(drop)
 }
 
-async fn one_way(from: &TcpStream, to: &TcpStream, pipes: [&Pipes; 2]) -> io::Result<()> {
+/// Where bytes of one direction are counted.
+type Count<'a> = (&'a Meter, Way);
+
+async fn one_way(
+    from: &TcpStream,
+    to: &TcpStream,
+    pipes: [&Pipes; 2],
+    count: Count<'_>,
+) -> io::Result<()> {
     loop {
         from.readable().await?;
-        let mut state = by_buffer(from, to).await?;
+        let mut state = by_buffer(from, to, count).await?;
         if let (State::Bulk, Some(pipe)) = (&state, Pipe::open(pipes)) {
-            state = pipe.carry(from, to).await?;
+            state = pipe.carry(from, to, count).await?;
         }
         if let State::Ended = state {
             break;
@@ -73,11 +93,12 @@ async fn one_way(from: &TcpStream, to: &TcpStream, pipes: [&Pipes; 2]) -> io::Re
     Ok(())
 }
 
-async fn by_buffer(from: &TcpStream, to: &TcpStream) -> io::Result<State> {
+async fn by_buffer(from: &TcpStream, to: &TcpStream, (meter, way): Count<'_>) -> io::Result<State> {
     let mut buffer = Vec::with_capacity(BUFFER);
     for full in 0.. {
         buffer.clear();
-        match from.try_read_buf(&mut buffer) {
+        let read = |most| from.try_read_buf(&mut (&mut buffer).limit(most));
+        match meter.read(way, BUFFER, read) {
             Ok(0) => return Ok(State::Ended),
             Ok(_) => send(to, &buffer).await?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(State::Quiet),
@@ -114,12 +135,18 @@ impl<'a> Pipe<'a> {
         Some(Self { into, out, _turns: turns })
     }
 
-    async fn carry(&self, from: &TcpStream, to: &TcpStream) -> io::Result<State> {
+    async fn carry(
+        &self,
+        from: &TcpStream,
+        to: &TcpStream,
+        (meter, way): Count<'_>,
+    ) -> io::Result<State> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         loop {
             // The pipe is empty here: what would block is the connection.
             let fill = from.async_io(Interest::READABLE, || {
-                Ok(splice(from, None, &self.into, None, PIPED, flags)?)
+                let fill = |most| Ok(splice(from, None, &self.into, None, most, flags)?);
+                meter.read(way, PIPED, fill)
             });
             let Ok(filled) = timeout(QUIET, fill).await else { return Ok(State::Quiet) };
             let mut left = filled?;
@@ -136,12 +163,20 @@ impl<'a> Pipe<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
     };
 
     use super::*;
+    use crate::{Target, traffic::Place};
+
+    fn meter() -> Meter {
+        let (target, place) = (Target::default(), Place::default());
+        Meter::begin(&Arc::default(), "tcp", target, place, "default".to_owned())
+    }
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -155,7 +190,8 @@ mod tests {
         let (outside, server) = pair().await;
         tokio::spawn(async move {
             let (few, many) = (Pipes::new(pipes), Pipes::new(pipes));
-            both_ways(&inside, &outside, [&few, &many]).await.unwrap();
+            let meter = meter();
+            both_ways(&inside, &outside, [&few, &many], &meter).await.unwrap();
             assert_eq!((few.0.available_permits(), many.0.available_permits()), (pipes, pipes));
         });
         let (mut back, mut forth) = server.into_split();
@@ -190,7 +226,7 @@ mod tests {
         client.set_zero_linger().unwrap();
         drop(client);
         let pipes = Pipes::new(1);
-        assert!(both_ways(&inside, &outside, [&pipes, &pipes]).await.is_err());
+        assert!(both_ways(&inside, &outside, [&pipes, &pipes], &meter()).await.is_err());
         drop((inside, outside));
         assert_eq!(server.read(&mut [0]).await.unwrap_or(0), 0);
     }

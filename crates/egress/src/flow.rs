@@ -16,6 +16,7 @@ use crate::{
     intercept::{self, Opening},
     peek::{self, Spoken, spoken},
     policy::{Passed, Policy, Reason, Verdict},
+    traffic::{self, Place, Target},
 };
 
 const DNS: u16 = 53;
@@ -55,6 +56,34 @@ impl Opened {
         }
     }
 
+    /// Who connects has not been listened to yet.
+    fn unheard(stream: TcpStream) -> Self {
+        Self { stream, head: Vec::new(), spoken: Spoken::More }
+    }
+
+    /// Says why not, in the protocol of the client.
+    async fn refuse(self, target: &str, reason: &Reason) {
+        let Ok(Self { stream, spoken, .. }) = self.heard().await else { return };
+        answer::refuse(stream, &spoken, reason, &denial(target, reason)).await;
+    }
+
+    async fn give_up(self, target: &str, undialled: Undialled) {
+        let error = match undialled {
+            Undialled::Refused(reason) => return self.refuse(target, &reason).await,
+            Undialled::Failed(error) => error,
+        };
+        let Ok(Self { stream, spoken, .. }) = self.heard().await else { return };
+        let text = format!("{target} cannot be reached: {error}");
+        answer::unreachable(stream, &spoken, &text).await;
+    }
+
+    async fn heard(self) -> io::Result<Self> {
+        match self.spoken {
+            Spoken::More => Self::hear(self.stream, FIRST_WORD).await,
+            _ => Ok(self),
+        }
+    }
+
     /// The host that it names itself.
     fn host(&self) -> Option<&Domain> {
         match &self.spoken {
@@ -79,8 +108,8 @@ pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
     };
     match verdict {
         // Only a connection that may have a rule is made to say where it goes before it goes there.
-        Verdict::Allowed if !policy.egress().opens_any() => {
-            by_address(shared, &policy, stream, Vec::new(), target).await;
+        Verdict::Allowed if !policy.egress().needs_names() => {
+            by_address(shared, &policy, Opened::unheard(stream), target).await;
         }
         Verdict::Allowed | Verdict::ByName => {
             let looked_into = shared.pins.name(target.ip(), |name| policy.egress().opens(name));
@@ -89,7 +118,10 @@ pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
             let Ok(opened) = Opened::hear(stream, first).await else { return };
             heard(shared, opened, target).await;
         }
-        Verdict::Denied(reason) => deny(shared, stream, target.to_string(), &reason).await,
+        Verdict::Denied(reason) => {
+            shared.denied("tcp", Target::address(target), &reason);
+            Opened::unheard(stream).refuse(&target.to_string(), &reason).await;
+        }
     }
 }
 
@@ -99,16 +131,24 @@ fn is_inside(target: SocketAddr) -> bool {
     ip.is_loopback() || ip == soulbox_sys::outward::OWN_V4 || ip == soulbox_sys::outward::OWN_V6
 }
 
-async fn by_address(
-    shared: &Shared,
-    policy: &Policy,
-    stream: TcpStream,
-    head: Vec<u8>,
-    target: SocketAddr,
-) {
-    match shared.dialler(false).address(target).await {
-        Ok(upstream) => carry(shared, policy, stream, upstream, head, target, None).await,
-        Err(undialled) => give_up(shared, stream, target.to_string(), undialled).await,
+async fn by_address(shared: &Shared, policy: &Policy, opened: Opened, target: SocketAddr) {
+    let mut names = shared.pins.names(target.ip());
+    names.extend(opened.host().cloned());
+    let place = Place { names, address: Some(target.ip()) };
+    let dialled = match shared.traffic.limits().used_up(&place) {
+        Some(used_up) => Err(Undialled::Refused(Reason::UsedUp(used_up))),
+        None => shared.dialler(false).address(target).await,
+    };
+    let to = Target { name: opened.host().cloned(), ..Target::address(target) };
+    match dialled {
+        Ok(upstream) => {
+            let way = Way { target, name: None, names: place.names };
+            carry(shared, policy, opened, upstream, way).await;
+        }
+        Err(undialled) => {
+            shared.undialled(to, &undialled);
+            opened.give_up(&target.to_string(), undialled).await;
+        }
     }
 }
 
@@ -116,7 +156,8 @@ async fn by_address(
 async fn open(shared: &Arc<Shared>, opened: Opened, host: Domain, target: SocketAddr) {
     let sealed = matches!(opened.spoken, Spoken::Tls(_));
     let Opened { stream, head, .. } = opened;
-    let place = format!("{host}:{}", target.port());
+    let to = Target::named(&host, target);
+    let place = to.to_string();
     let Some(_place) = shared.take_opened() else {
         tracing::debug!(place, "too many connections are opened for one sandbox");
         return;
@@ -132,7 +173,7 @@ async fn open(shared: &Arc<Shared>, opened: Opened, host: Domain, target: Socket
     let opening = Opening { stream, head, sealed, host, port: target.port() };
     let served = tokio::select! {
         biased;
-        _ = cut => return shared.denied("tcp", place, &Reason::NotAllowed),
+        _ = cut => return shared.denied("tcp", to, &Reason::NotAllowed),
         served = intercept::serve(Arc::clone(shared), opening) => served,
     };
     if let Err(error) = served {
@@ -153,7 +194,7 @@ async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
             let unsaid = opened.host().is_none();
             let pinned = shared.pins.name(target.ip(), |name| policy.egress().opens(name));
             match pinned.filter(|_| unsaid) {
-                None => by_address(shared, &policy, opened.stream, opened.head, target).await,
+                None => by_address(shared, &policy, opened, target).await,
                 Some(name) => refuse(shared, opened, target, &Reason::OnlyHttp(name)).await,
             }
         }
@@ -163,9 +204,8 @@ async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
 }
 
 async fn refuse(shared: &Shared, opened: Opened, target: SocketAddr, reason: &Reason) {
-    let place = target.to_string();
-    shared.denied("tcp", place.clone(), reason);
-    answer::refuse(opened.stream, &opened.spoken, &denial(&place, reason)).await;
+    shared.denied("tcp", Target::address(target), reason);
+    opened.refuse(&target.to_string(), reason).await;
 }
 
 async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: SocketAddr) {
@@ -190,22 +230,22 @@ async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: 
         }
         name => (name, reason),
     };
-    let Opened { stream, head, spoken } = opened;
-    let Some(name) = name else {
-        shared.denied("tcp", target.to_string(), &reason);
-        answer::refuse(stream, &spoken, &denial(&target.to_string(), &reason)).await;
-        return;
+    let Some(name) = name else { return refuse(shared, opened, target, &reason).await };
+    let place = Place { names: vec![name.clone()], address: None };
+    let dialled = match shared.traffic.limits().used_up(&place) {
+        Some(used_up) => Err(Undialled::Refused(Reason::UsedUp(used_up))),
+        None => shared.dialler(false).name(&name, target.port()).await,
     };
-    let place = format!("{name}:{}", target.port());
-    match shared.dialler(false).name(&name, target.port()).await {
-        Ok(upstream) => carry(shared, policy, stream, upstream, head, target, Some(name)).await,
-        Err(Undialled::Refused(reason)) => {
-            shared.denied("tcp", place.clone(), &reason);
-            answer::refuse(stream, &spoken, &denial(&place, &reason)).await;
+    match dialled {
+        Ok(upstream) => {
+            let way = Way { target, name: Some(name), names: place.names };
+            carry(shared, policy, opened, upstream, way).await;
         }
-        Err(Undialled::Failed(error)) => {
-            answer::unreachable(stream, &spoken, &format!("{place} cannot be reached: {error}"))
-                .await;
+        Err(undialled) => {
+            let to = Target { address: None, ..Target::named(&name, target) };
+            let place = to.to_string();
+            shared.undialled(to, &undialled);
+            opened.give_up(&place, undialled).await;
         }
     }
 }
@@ -214,58 +254,59 @@ fn denial(target: &str, reason: &Reason) -> String {
     format!("SoulBox refused a connection of this sandbox to {target}: {reason}.")
 }
 
-async fn deny(shared: &Shared, stream: TcpStream, target: String, reason: &Reason) {
-    shared.denied("tcp", target.clone(), reason);
-    let Ok(opened) = Opened::hear(stream, FIRST_WORD).await else { return };
-    answer::refuse(opened.stream, &opened.spoken, &denial(&target, reason)).await;
+/// Where a flow goes.
+struct Way {
+    /// As the sandbox sees it.
+    target: SocketAddr,
+    /// The name that was dialled.
+    name: Option<Domain>,
+    /// What it counts under.
+    names: Vec<Domain>,
 }
 
-async fn give_up(shared: &Shared, stream: TcpStream, target: String, undialled: Undialled) {
-    match undialled {
-        Undialled::Refused(reason) => deny(shared, stream, target, &reason).await,
-        Undialled::Failed(error) => {
-            let Ok(opened) = Opened::hear(stream, FIRST_WORD).await else { return };
-            let text = format!("{target} cannot be reached: {error}");
-            answer::unreachable(opened.stream, &opened.spoken, &text).await;
-        }
-    }
-}
-
-/// Carries bytes both ways until both ends are done, or the policy changes against it.
+/// Carries bytes both ways until both ends are done, the policy changes against it, or it had all that
+/// it may have.
 async fn carry(
     shared: &Shared,
     dialled: &Policy,
-    inside: TcpStream,
+    opened: Opened,
     mut outside: TcpStream,
-    head: Vec<u8>,
-    target: SocketAddr,
-    name: Option<Domain>,
+    Way { target, name, names }: Way,
 ) {
+    let said = name.clone().or_else(|| opened.host().cloned());
+    let Opened { stream: inside, head, .. } = opened;
     let proxy = dialled.egress().proxy.clone();
     let reached = match (&proxy, outside.peer_addr()) {
         (None, Ok(peer)) => peer.ip().to_canonical(),
         _ => target.ip(),
     };
-    let passed = Passed { reached, name: name.clone(), opened: false, proxy };
+    let to = Target { name: said, ..Target::address(SocketAddr::new(reached, target.port())) };
+    let meter = shared.begin(to, names);
+    let passed = Passed { reached, name, opened: false, proxy };
     let mut policy = shared.policy.clone();
     let cut = policy.wait_for(|policy| !policy.keeps(&passed));
     let work = async {
         inside.set_nodelay(true)?;
-        outside.write_all(&head).await?;
-        drop(head);
-        carry::both_ways(&inside, &outside, [&shared.pipes, &shared.service.pipes]).await
+        let mut head = head.as_slice();
+        while !head.is_empty() {
+            let length = meter.write(traffic::Way::Sent, head.len(), Ok)?;
+            let (now, later) = head.split_at(length);
+            outside.write_all(now).await?;
+            head = later;
+        }
+        let pipes = [&shared.pipes, &shared.service.pipes];
+        carry::both_ways(&inside, &outside, pipes, &meter).await
     };
     // The policy first: what it no longer allows must not send one byte.
     let was_cut = tokio::select! {
         biased;
-        _ = cut => true,
-        _ = work => false,
+        _ = cut => Some(Reason::NotAllowed),
+        _ = work => meter.was_cut(),
     };
-    if was_cut {
+    if let Some(reason) = was_cut {
         let _ = inside.set_zero_linger();
         let _ = outside.set_zero_linger();
-        let place = name.map_or(target.to_string(), |name| format!("{name}:{}", target.port()));
-        shared.denied("tcp", place, &Reason::NotAllowed);
+        shared.cut(&meter, &reason);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{io, net::IpAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use soulbox_model::network::Egress;
+use soulbox_model::network::{Domain, Egress};
 use tokio::{
     io::Interest,
     net::{TcpListener, UdpSocket},
@@ -13,12 +13,13 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Authority, Denial, Owner, Policy, Reason, Service, Wire,
+    Authority, Decision, Denial, Event, Owner, Policy, Reason, Service, Target, Traffic, Wire,
     carry::Pipes,
-    dial::Dialler,
+    dial::{Dialler, Undialled},
     dns::{self, Pins, Turns},
     flow,
     rates::Rates,
+    traffic::{Meter, Place},
 };
 
 /// Connections of one sandbox at a time; further ones wait to be accepted.
@@ -43,6 +44,7 @@ pub struct Gate {
     policy: watch::Sender<Arc<Policy>>,
     authority: Arc<Mutex<Option<Arc<Authority>>>>,
     rates: Arc<Rates>,
+    traffic: Arc<Traffic>,
     _serving: DropGuard,
 }
 
@@ -53,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) pins: Pins,
     pub(crate) turns: Turns,
     pub(crate) rates: Arc<Rates>,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) upstreams: Arc<Semaphore>,
     opened: Arc<Semaphore>,
     authority: Arc<Mutex<Option<Arc<Authority>>>>,
@@ -61,12 +64,47 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn denied(&self, protocol: &'static str, target: String, reason: &Reason) {
-        self.refused(protocol, target, &reason.to_string());
+    pub(crate) fn denied(&self, protocol: &'static str, target: Target, reason: &Reason) {
+        self.refused(protocol, target, reason.rule(), reason.to_string());
     }
 
-    pub(crate) fn refused(&self, protocol: &'static str, target: String, reason: &str) {
-        self.owner.denied(Denial { protocol, target, reason: reason.to_owned() });
+    pub(crate) fn refused(
+        &self,
+        protocol: &'static str,
+        target: Target,
+        rule: String,
+        reason: String,
+    ) {
+        self.told(protocol, &target, reason.clone());
+        let denied = Event::new(Decision::Denied, protocol, target, rule);
+        self.traffic.note(Event { reason: Some(reason), ..denied });
+    }
+
+    /// A flow that was allowed is cut; its end tells of it as an event.
+    pub(crate) fn cut(&self, meter: &Meter, reason: &Reason) {
+        meter.cut(reason);
+        self.told("tcp", meter.target(), reason.to_string());
+    }
+
+    fn told(&self, protocol: &'static str, target: &Target, reason: String) {
+        self.owner.denied(Denial { protocol, target: target.to_string(), reason });
+    }
+
+    /// Tells why there is no connection.
+    pub(crate) fn undialled(&self, target: Target, undialled: &Undialled) {
+        let error = match undialled {
+            Undialled::Refused(reason) => return self.denied("tcp", target, reason),
+            Undialled::Failed(error) => error.to_string(),
+        };
+        let failed = Event::new(Decision::Failed, "tcp", target, "unreachable".to_owned());
+        self.traffic.note(Event { reason: Some(error), ..failed });
+    }
+
+    /// A flow that begins now, to an address under a name if it has one.
+    pub(crate) fn begin(&self, target: Target, names: Vec<Domain>) -> Meter {
+        let rule = self.policy.borrow().allowing(target.address, target.name.as_ref());
+        let place = Place { names, address: target.address };
+        Meter::begin(&self.traffic, "tcp", target, place, rule)
     }
 
     /// A place for one more connection that is opened, if there is one.
@@ -106,7 +144,11 @@ impl Shared {
             }
         };
         if let Some((name, reason)) = refused {
-            self.denied("dns", name, &reason);
+            self.denied("dns", Target::name(&name), &reason);
+        } else if let Some(name) = dns::asked(query).filter(|_| answer.is_some()) {
+            let rule = self.policy.borrow().allowing(None, Some(&name));
+            let target = Target::name(&name);
+            self.traffic.note(Event::new(Decision::Allowed, "dns", target, rule));
         }
         answer
     }
@@ -118,8 +160,10 @@ impl Gate {
         wire: Wire,
         egress: Egress,
         authority: Option<Arc<Authority>>,
+        traffic: Arc<Traffic>,
         owner: Arc<dyn Owner>,
     ) -> io::Result<Self> {
+        traffic.limits().set(&egress.bytes);
         let listener = TcpListener::from_std(wire.tcp.into())?;
         let questions = UdpSocket::from_std(wire.udp.into())?;
         let (policy, watched) = watch::channel(Arc::new(service.policy(egress)));
@@ -131,6 +175,7 @@ impl Gate {
             pins: Pins::default(),
             turns: Turns::default(),
             rates: Arc::clone(&rates),
+            traffic: Arc::clone(&traffic),
             upstreams: Arc::new(Semaphore::new(UPSTREAMS)),
             opened: Arc::new(Semaphore::new(OPENED)),
             authority: Arc::clone(&authority),
@@ -145,7 +190,7 @@ impl Gate {
             accepting.await;
         }));
         tokio::spawn(stop.clone().run_until_cancelled_owned(resolve(questions, shared)));
-        Ok(Self { service, policy, authority, rates, _serving: stop.drop_guard() })
+        Ok(Self { service, policy, authority, rates, traffic, _serving: stop.drop_guard() })
     }
 
     /// The sandbox trusts this authority from now on.
@@ -157,6 +202,7 @@ impl Gate {
     /// those that are no longer allowed are cut.
     pub fn set(&self, egress: Egress) {
         self.rates.keep(&egress.rates);
+        self.traffic.limits().set(&egress.bytes);
         self.policy.send_replace(Arc::new(self.service.policy(egress)));
     }
 }

@@ -21,6 +21,7 @@ mod peek;
 pub mod policy;
 mod rates;
 mod special;
+mod traffic;
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
@@ -35,6 +36,9 @@ pub use authority::Authority;
 pub use gate::Gate;
 pub use policy::{Policy, Reason};
 pub use special::Special;
+pub use traffic::{
+    Carried, Counts, Decision, Event, Part, READERS, Reader, Target, Traffic, UsedUp,
+};
 
 /// The host's ends of one sandbox's network path.
 #[derive(Debug)]
@@ -109,9 +113,10 @@ impl Service {
         wire: Wire,
         egress: Egress,
         authority: Option<Arc<Authority>>,
+        traffic: Arc<Traffic>,
         owner: Arc<dyn Owner>,
     ) -> io::Result<Gate> {
-        Gate::open(Arc::clone(self), wire, egress, authority, owner)
+        Gate::open(Arc::clone(self), wire, egress, authority, traffic, owner)
     }
 
     fn roots(&self) -> io::Result<intercept::Roots> {

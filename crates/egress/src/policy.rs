@@ -4,7 +4,10 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use soulbox_model::network::{Cidr, Destination, Domain, Egress, UpstreamProxy};
 
-use crate::special::{Special, special};
+use crate::{
+    special::{Special, special},
+    traffic::UsedUp,
+};
 
 /// Ranges that the operator opened, beside the rules of a sandbox.
 #[derive(Debug, Clone)]
@@ -56,6 +59,26 @@ pub enum Reason {
     LocalName,
     /// The rules turn name service off.
     NoNames,
+    /// It had all the bytes that it may have.
+    UsedUp(UsedUp),
+}
+
+impl Reason {
+    /// What decided, in a word or two: a rule of the sandbox, or what holds for all of them.
+    pub fn rule(&self) -> String {
+        let word = match self {
+            Self::Special(_) => "special ranges",
+            Self::Own => "own machine",
+            Self::Inside => "inside",
+            Self::NotAllowed | Self::Name(_) | Self::Nameless => "default deny",
+            Self::Listed(range) => return format!("denyOut {range}"),
+            Self::OnlyHttp(_) => "requests",
+            Self::LocalName => "local names",
+            Self::NoNames => "dnsServers",
+            Self::UsedUp(limit) => return format!("bytes {}", limit.destination),
+        };
+        word.to_owned()
+    }
 }
 
 impl fmt::Display for Reason {
@@ -95,6 +118,7 @@ impl fmt::Display for Reason {
             ),
             Self::LocalName => f.write_str("it is a name of a local network, not of the internet"),
             Self::NoNames => f.write_str("name service is off for this sandbox (dnsServers)"),
+            Self::UsedUp(limit) => limit.fmt(f),
         }
     }
 }
@@ -152,6 +176,16 @@ impl Policy {
             Destination::Net(_) => false,
             Destination::Name(pattern) => pattern.matches(name),
         })
+    }
+
+    /// The rule by which something is allowed.
+    pub fn allowing(&self, address: Option<IpAddr>, name: Option<&Domain>) -> String {
+        let allows = |entry: &&Destination| match entry {
+            Destination::Net(range) => address.is_some_and(|address| range.contains(address)),
+            Destination::Name(pattern) => name.is_some_and(|name| pattern.matches(name)),
+        };
+        let rule = self.egress.allow.iter().find(allows);
+        rule.map_or_else(|| "default".to_owned(), |entry| format!("allowOut {entry}"))
     }
 
     /// Whether a name may be asked for outside.

@@ -14,6 +14,7 @@ pub(crate) mod sandboxes;
 mod secrets;
 mod soulbox;
 mod templates;
+mod traffic;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -29,6 +30,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(observe::routes())
         .merge(passes::routes())
         .merge(requests::routes())
+        .merge(traffic::routes())
         .merge(templates::routes())
         .merge(keys::routes())
         .merge(secrets::routes())

@@ -1,9 +1,9 @@
-//! Which requests a sandbox may send to which hosts.
+//! Which requests a sandbox may send to which hosts, and how much.
 
 use axum::{Json, extract::State};
 use http::StatusCode;
-use soulbox_model::network::{RequestRate, RequestRule};
-use soulbox_wire::rest::RequestRules;
+use soulbox_model::network::{ByteLimit, Demands, RequestRate, RequestRule};
+use soulbox_wire::rest::{self, RequestRules};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -32,10 +32,15 @@ async fn get_requests(
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
 ) -> Result<Json<RequestRules>> {
-    let (requests, rates) = app.control.requests(holder.caller.team, &id)?;
+    let Demands { requests, rates, bytes } = app.control.requests(holder.caller.team, &id)?;
+    let limit = |limit: ByteLimit| {
+        let ByteLimit { destination, sent, received } = limit;
+        (destination.to_string(), rest::ByteLimit { sent, received })
+    };
     Ok(Json(RequestRules {
         allow: requests.iter().map(ToString::to_string).collect(),
         per_minute: rates.iter().map(|rate| (rate.host.to_string(), rate.per_minute)).collect(),
+        bytes: bytes.into_iter().map(limit).collect(),
     }))
 }
 
@@ -54,8 +59,13 @@ async fn put_requests(
     holder: TokenHolder,
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
-    Body(RequestRules { allow, per_minute }): Body<RequestRules>,
+    Body(rules): Body<RequestRules>,
 ) -> Result<StatusCode> {
+    app.control.set_requests(holder.caller.team, &id, demands(rules)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn demands(RequestRules { allow, per_minute, bytes }: RequestRules) -> Result<Demands> {
     let requests = allow
         .iter()
         .map(|text| text.parse::<RequestRule>().map_err(|why| Problem::invalid("allow", why)))
@@ -67,6 +77,13 @@ async fn put_requests(
             RequestRate::new(host.parse().map_err(bad)?, *n).map_err(bad)
         })
         .collect::<Result<_>>()?;
-    app.control.set_requests(holder.caller.team, &id, requests, rates).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let bytes = bytes
+        .iter()
+        .map(|(destination, rest::ByteLimit { sent, received })| {
+            let bad = |why: String| Problem::invalid("bytes", why);
+            let destination = destination.parse().map_err(bad)?;
+            ByteLimit::new(destination, *sent, *received).map_err(bad)
+        })
+        .collect::<Result<_>>()?;
+    Ok(Demands { requests, rates, bytes })
 }

@@ -5,7 +5,9 @@ use http::StatusCode;
 use soulbox_control::{ListFilter, Page};
 use soulbox_image::{TemplateState as Build, TemplateStatus};
 use soulbox_model::{Error, TeamId};
-use soulbox_wire::rest::{SandboxUsage, ServerStatus, TemplateProgress, TemplateState};
+use soulbox_wire::rest::{
+    NetworkUsage, SandboxUsage, ServerStatus, TemplateProgress, TemplateState,
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::templates::{find, visible};
@@ -61,6 +63,7 @@ async fn sandbox_usage(
     State(app): State<App>,
 ) -> Result<Json<SandboxUsage>> {
     let usage = app.control.usage(holder.caller.team, &id).await?;
+    let network = app.control.traffic_counts(holder.caller.team, &id)?;
     Ok(Json(SandboxUsage {
         cpu_micros: usage.cpu_nanos / 1000,
         memory_bytes: usage.memory_bytes,
@@ -68,6 +71,12 @@ async fn sandbox_usage(
         disk_bytes: usage.disk_bytes,
         pids: usage.pids,
         oom_kills: usage.oom_kills,
+        network: Some(NetworkUsage {
+            sent_bytes: network.sent,
+            received_bytes: network.received,
+            allowed: network.allowed,
+            denied: network.denied,
+        }),
     }))
 }
 

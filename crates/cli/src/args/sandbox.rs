@@ -24,6 +24,8 @@ pub enum Sandbox {
     Cp(Cp),
     /// Show what happened in a sandbox.
     Logs(Logs),
+    /// Show what it sent out: each decision, and what was carried.
+    Net(Net),
     /// Print the address of a port, with a pass if the ports are private.
     Url(Url),
     /// Show what a sandbox used.
@@ -223,6 +225,17 @@ pub struct Logs {
     /// Only lines that hold this text.
     #[arg(long, value_name = "TEXT")]
     pub search: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  soulbox sandbox net -f $id\n  soulbox sandbox net $id --json | jq '.[] | select(.decision == \"denied\")'"
+)]
+pub struct Net {
+    pub id: SandboxId,
+    /// Go on until the sandbox ends or Ctrl-C.
+    #[arg(short, long)]
+    pub follow: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
+use http_body_util::BodyExt;
 use serde::{Serialize, de::DeserializeOwned};
 use soulbox_model::{Port, RetryPolicy, SandboxId};
 use soulbox_wire::rest::{
-    DerivedTemplate, ListedSandbox, Metric, NewPortPass, NewSandboxV2, PortPass, PruneTemplates,
-    PrunedTemplate, Sandbox, SandboxDetail, SandboxLogsV2, SandboxUsage, TemplateProgress,
+    DerivedTemplate, ListedSandbox, Metric, NetworkEvent, NewPortPass, NewSandboxV2, PortPass,
+    PruneTemplates, PrunedTemplate, Sandbox, SandboxDetail, SandboxLogsV2, SandboxUsage,
+    TemplateProgress,
 };
 
 use super::{
@@ -18,6 +20,9 @@ use crate::failure::{Failure, Result};
 
 /// How often the list asks for another page before it takes the server for broken.
 const MAX_PAGES: usize = 10_000;
+
+/// Bytes of one network event, or of an error in its place.
+const LONGEST_EVENT: usize = 64 * 1024;
 
 /// Whoever is told to come back later than that learns it at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -250,6 +255,42 @@ impl Server {
     /// The agent of a sandbox whose token is known.
     pub fn remote_with(&self, id: &SandboxId, token: Option<String>) -> Remote {
         Remote::new(Arc::clone(&self.sandboxes), id.clone(), token)
+    }
+
+    /// What a sandbox sent out, event by event as they come: the kept ones, and with `follow` all until
+    /// its end.
+    ///
+    /// # Errors
+    /// What the server says, or what `each` says.
+    pub async fn network_events(
+        &self,
+        id: &SandboxId,
+        follow: bool,
+        mut each: impl FnMut(NetworkEvent) -> Result<()>,
+    ) -> Result<()> {
+        let path = format!("/soulbox/v1/sandboxes/{id}/network/events?follow={follow}");
+        let request = self.http.request(Method::GET, &path).header("x-api-key", &self.key);
+        let request =
+            request.body(empty()).map_err(|error| Failure::usage(format!("request: {error}")))?;
+        let (_connection, response) = self.http.send(request).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        let mut unread = bytes::BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.http.unreachable(error))?;
+            unread.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while status.is_success()
+                && let Some(end) = unread.iter().position(|byte| *byte == b'\n')
+            {
+                let line = unread.split_to(end + 1);
+                let event = serde_json::from_slice(&line);
+                each(event.map_err(|error| Failure::Protocol(error.to_string()))?)?;
+            }
+            if unread.len() > LONGEST_EVENT {
+                return Err(Failure::Protocol("a line that does not end".into()));
+            }
+        }
+        if status.is_success() { Ok(()) } else { Err(Failure::answer(status.as_u16(), &unread)) }
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

@@ -8,16 +8,21 @@ use std::{
 use async_trait::async_trait;
 use http::{Request, header};
 use serde_json::json;
-use soulbox_egress::{Authority, Denial, Owner, Wire};
+use soulbox_egress::{Authority, Denial, Owner, Part, READERS, Reader, Wire};
 use soulbox_engine::{Error as EngineError, Target};
 use soulbox_model::{
     BoxError, Error, Result, SandboxId, SecretValue, TeamId,
-    network::{Domain, Egress, Network, RequestRate, RequestRule, SecretName},
+    network::{Demands, Domain, Egress, Network, SecretName},
 };
 use soulbox_store::Store;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
-use crate::{agent, core::Core, live::Live, secrets::Secrets};
+use crate::{
+    agent,
+    core::Core,
+    live::{Ending, Live},
+    secrets::Secrets,
+};
 
 /// How long an agent may take to trust another authority.
 const TRUSTS_WITHIN: Duration = Duration::from_secs(5);
@@ -28,15 +33,14 @@ impl Core {
         &self,
         team: TeamId,
         id: &SandboxId,
-        mut egress: Egress,
+        egress: Egress,
         allow_internet: Option<bool>,
     ) -> Result<()> {
         egress.check()?;
         self.secrets().check_egress(team, &egress).await?;
         let live = self.running(team, id)?;
         let _turn = live.saving_network.lock().await;
-        let before = live.network().egress;
-        (egress.requests, egress.rates) = (before.requests, before.rates);
+        let egress = egress.with(live.network().egress.demands());
         self.change_egress(&live, egress, allow_internet).await
     }
 
@@ -45,24 +49,36 @@ impl Core {
         &self,
         team: TeamId,
         id: &SandboxId,
-        requests: Vec<RequestRule>,
-        rates: Vec<RequestRate>,
+        demands: Demands,
     ) -> Result<()> {
         let live = self.running(team, id)?;
         let _turn = live.saving_network.lock().await;
-        let egress = Egress { requests, rates, ..live.network().egress };
+        let egress = live.network().egress.with(demands);
         egress.check()?;
         self.change_egress(&live, egress, None).await
     }
 
     /// Which requests hosts get.
-    pub(crate) fn requests(
+    pub(crate) fn requests(&self, team: TeamId, id: &SandboxId) -> Result<Demands> {
+        Ok(self.running(team, id)?.network().egress.demands())
+    }
+
+    /// What went out of a sandbox, from event number `since` on; of one that has ended for a while, too.
+    pub(crate) fn traffic(
         &self,
         team: TeamId,
         id: &SandboxId,
-    ) -> Result<(Vec<RequestRule>, Vec<RequestRate>)> {
-        let egress = self.running(team, id)?.network().egress;
-        Ok((egress.requests, egress.rates))
+        since: u64,
+        follow: bool,
+    ) -> Result<TrafficReader> {
+        let live = self.registry.of_team(team, id).or_else(|| self.archive.of_team(team, id));
+        let live = live.ok_or_else(|| Error::not_found("sandbox", id))?;
+        let events = live.traffic.read(since, follow).ok_or_else(|| Error::ResourceLimit {
+            resource: "readers of a sandbox's network events".into(),
+            current: READERS,
+            limit: READERS,
+        })?;
+        Ok(TrafficReader { events, ending: live.ending.subscribe() })
     }
 
     /// To be called with the sandbox's turn to save.
@@ -130,7 +146,13 @@ impl Core {
             let wire = Wire { tcp: wire.tcp, udp: wire.udp, steering: wire.steering };
             let owner = OwnerOf { live: Arc::downgrade(live), store: self.store.clone() };
             self.egress
-                .open(wire, live.network().egress, live.authority(), Arc::new(owner))
+                .open(
+                    wire,
+                    live.network().egress,
+                    live.authority(),
+                    Arc::clone(&live.traffic),
+                    Arc::new(owner),
+                )
                 .map_err(|error| error.to_string())
         };
         match opened.await {
@@ -145,6 +167,29 @@ impl Core {
                 let fields = [("event", "network"), ("reason", reason.as_str())];
                 live.journal.note(crate::types::Level::Error, text, &fields);
             }
+        }
+    }
+}
+
+/// Reads what goes out of a sandbox, until its end.
+#[derive(Debug)]
+pub struct TrafficReader {
+    events: Reader,
+    ending: watch::Receiver<Ending>,
+}
+
+impl TrafficReader {
+    /// At most `most` events that are there already.
+    pub fn part(&mut self, most: usize) -> Part {
+        self.events.part(most)
+    }
+
+    /// Waits until there is more; `false` if the sandbox has ended, after which one more look finds
+    /// all that there is.
+    pub async fn more(&mut self) -> bool {
+        tokio::select! {
+            _ = self.ending.wait_for(|ending| *ending == Ending::Done) => false,
+            () = self.events.more() => true,
         }
     }
 }

@@ -32,5 +32,5 @@ pub(crate) fn answered(question: &[u8], address: std::net::IpAddr) -> Vec<u8> {
 }
 
 pub(crate) use pins::Pins;
-pub(crate) use serve::{Turns, answer};
+pub(crate) use serve::{Turns, answer, asked};
 pub(crate) use upstream::Resolver;

@@ -39,6 +39,14 @@ impl Pins {
         }
     }
 
+    /// All names of `address`.
+    pub(crate) fn names(&self, address: IpAddr) -> Vec<Domain> {
+        let pins = self.0.lock();
+        let names = pins.get(&address.to_canonical()).map_or(&[][..], Vec::as_slice);
+        let fresh = names.iter().filter(|(_, since)| since.elapsed() < KEPT);
+        fresh.map(|(name, _)| name.clone()).collect()
+    }
+
     /// The newest name of `address` that `wanted` takes.
     pub(crate) fn name(&self, address: IpAddr, wanted: impl Fn(&Domain) -> bool) -> Option<Domain> {
         let pins = self.0.lock();

@@ -14,6 +14,7 @@ use super::{
     message::{self, A, AAAA, Code, Malformed, Question},
 };
 use crate::policy::{Policy, Reason};
+use soulbox_model::network::Domain;
 
 const SVCB: u16 = 64;
 const HTTPS: u16 = 65;
@@ -60,6 +61,11 @@ impl Turns {
     }
 }
 
+/// The name that a message asks for.
+pub(crate) fn asked(query: &[u8]) -> Option<Domain> {
+    Question::parse(query).ok().map(|question| question.name)
+}
+
 /// The answer to a message, if it deserves one, and what was refused.
 pub(crate) async fn answer(
     resolver: &Resolver,
@@ -67,7 +73,7 @@ pub(crate) async fn answer(
     pins: &Pins,
     turns: &Turns,
     query: &[u8],
-) -> (Option<Vec<u8>>, Option<(String, Reason)>) {
+) -> (Option<Vec<u8>>, Option<(Domain, Reason)>) {
     let question = match Question::parse(query) {
         Ok(question) => question,
         Err(Malformed::Noise) => return (None, None),
@@ -88,8 +94,7 @@ pub(crate) async fn answer(
         return (ours(Code::Refused), None);
     }
     if let Err(reason) = policy.resolvable(&question.name) {
-        let name = question.name.to_string();
-        return (ours(Code::NoSuchName), Some((name, reason)));
+        return (ours(Code::NoSuchName), Some((question.name, reason)));
     }
     if !KINDS.contains(&question.kind) {
         return (ours(Code::Refused), None);

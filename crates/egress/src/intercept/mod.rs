@@ -33,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) use self::upstream::Roots;
 use self::{body::Body, scrub::Scrub, upstream::Upstream};
-use crate::{answer, dial::Undialled, gate::Shared};
+use crate::{Decision, Event, Reason, Target, answer, dial::Undialled, gate::Shared};
 
 /// How long a client may take to finish its TLS handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -141,12 +141,15 @@ pub(crate) enum Failure {
     Refused(String),
     /// After so many seconds it may be tried again.
     TooMany(u64),
+    /// The host had all the bytes that it may have.
+    UsedUp(Reason),
     Unreachable(String),
 }
 
 impl From<Undialled> for Failure {
     fn from(undialled: Undialled) -> Self {
         match undialled {
+            Undialled::Refused(reason @ Reason::UsedUp(_)) => Self::UsedUp(reason),
             Undialled::Refused(reason) => Self::Refused(reason.to_string()),
             Undialled::Failed(error) => Self::Unreachable(error.to_string()),
         }
@@ -177,7 +180,7 @@ impl Exchange {
                 (StatusCode::METHOD_NOT_ALLOWED, "CONNECT has no place here".to_owned())
             }
             Failure::Refused(why) => {
-                self.shared.refused("http", host.to_string(), &why);
+                self.shared.refused("http", Target::name(host), "requests".to_owned(), why.clone());
                 (
                     StatusCode::FORBIDDEN,
                     format!("SoulBox refused a request of this sandbox to {host}: {why}."),
@@ -187,6 +190,13 @@ impl Exchange {
                 StatusCode::TOO_MANY_REQUESTS,
                 format!("SoulBox lets this sandbox ask {host} no more often: its rules limit that"),
             ),
+            Failure::UsedUp(reason) => {
+                self.shared.denied("http", Target::name(host), &reason);
+                (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    format!("SoulBox refused a request of this sandbox to {host}: {reason}."),
+                )
+            }
             Failure::Unreachable(why) => {
                 (StatusCode::BAD_GATEWAY, format!("{host} cannot be reached: {why}"))
             }
@@ -271,10 +281,19 @@ impl Exchange {
             let shown: String = path.chars().take(128).collect();
             return Err(Failure::Refused(format!("no request rule allows {method} {shown}")));
         }
-        match egress.rate(host) {
-            Some(rate) => self.shared.rates.take(rate).map_err(Failure::TooMany),
-            None => Ok(()),
+        if let Some(rate) = egress.rate(host) {
+            self.shared.rates.take(rate).map_err(|seconds| {
+                let rule = format!("perMinute {}", rate.host);
+                let target = Target::name(host);
+                self.shared.traffic.note(Event::new(Decision::Denied, "http", target, rule));
+                Failure::TooMany(seconds)
+            })?;
         }
+        let rule = egress.permitting(method.as_str(), host, path);
+        let rule = rule.map_or_else(|| "rules".to_owned(), |rule| format!("requests {rule}"));
+        let allowed = Event::new(Decision::Allowed, "http", Target::name(host), rule);
+        self.shared.traffic.note(allowed);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The way to the host itself.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
 use hyper::{
@@ -17,7 +17,11 @@ use tokio_rustls::{
 };
 
 use super::Failure;
-use crate::{Policy, gate::Shared};
+use crate::{
+    Policy, Reason, Target,
+    gate::Shared,
+    traffic::{Metered, Place},
+};
 
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// What one connection keeps in memory for a reader who is slow, in bytes.
@@ -124,6 +128,7 @@ impl Upstream {
         mut request: Request<Incoming>,
     ) -> Result<Response<Incoming>, Failure> {
         loop {
+            self.has_bytes_left()?;
             let (sender, fresh) = match self.idle(policy) {
                 Some(sender) => (sender, false),
                 None => {
@@ -139,10 +144,21 @@ impl Upstream {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if !fresh => request = unsent,
-                    _ => return Err(unreachable(error.into_error())),
+                    _ => {
+                        self.has_bytes_left()?;
+                        return Err(unreachable(error.into_error()));
+                    }
                 },
             }
         }
+    }
+
+    /// # Errors
+    /// If a limit of bytes is used up.
+    fn has_bytes_left(&self) -> Result<(), Failure> {
+        let place = Place { names: vec![self.host.clone()], address: None };
+        let used_up = self.shared.traffic.limits().used_up(&place);
+        used_up.map_or(Ok(()), |used_up| Err(Failure::UsedUp(Reason::UsedUp(used_up))))
     }
 
     /// A request that waited is not sent if the rules that it was judged by are no more.
@@ -198,6 +214,10 @@ impl Upstream {
             .try_acquire_owned()
             .map_err(|_| Failure::Refused("too many requests are under way at once".to_owned()))?;
         let stream = self.shared.dialler(true).name(&self.host, self.port).await?;
+        let address = stream.peer_addr().map_err(unreachable)?;
+        let to = Target::named(&self.host, SocketAddr::new(address.ip().to_canonical(), self.port));
+        let meter = Arc::new(self.shared.begin(to, vec![self.host.clone()]));
+        let stream = Metered::new(stream, meter);
         let Some(tls) = &self.tls else {
             return self.speak_http1(TokioIo::new(stream), place).await;
         };

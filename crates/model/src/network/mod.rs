@@ -3,6 +3,7 @@
 //! Every type here holds only what the network path can carry out. They are stored as JSON with
 //! the sandbox and go through the same checks when they are read again. Start with [`Egress`].
 
+mod bytes;
 mod cidr;
 mod domain;
 mod header;
@@ -14,6 +15,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
+pub use bytes::ByteLimit;
 pub use cidr::Cidr;
 pub use domain::{Domain, Pattern};
 pub use header::{HeaderName, Piece, Placeholder, SecretName, Template, Transform};
@@ -25,6 +27,8 @@ use crate::{Error, Port, Result};
 
 /// Entries of one list, at most.
 pub const MAX_ENTRIES: usize = 1000;
+/// Destinations whose bytes are limited, at most.
+pub const MAX_BYTE_LIMITS: usize = 100;
 /// Domains with transforms, at most.
 pub const MAX_TRANSFORMS: usize = 10;
 /// Name servers that a sandbox may name.
@@ -59,12 +63,24 @@ pub struct Egress {
     pub requests: Vec<RequestRule>,
     #[serde(default)]
     pub rates: Vec<RequestRate>,
+    /// How many bytes destinations may get and give.
+    #[serde(default)]
+    pub bytes: Vec<ByteLimit>,
     /// `None`: directly.
     #[serde(default)]
     pub proxy: Option<UpstreamProxy>,
     /// As asked for; an empty list turns name service off while a domain is allowed.
     #[serde(default)]
     pub dns_servers: Option<Vec<Ipv4Addr>>,
+}
+
+/// Which requests hosts get, how many of them, and how many bytes: rules of SoulBox's own, which are
+/// replaced together and outlive changes of the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Demands {
+    pub requests: Vec<RequestRule>,
+    pub rates: Vec<RequestRate>,
+    pub bytes: Vec<ByteLimit>,
 }
 
 impl Default for Egress {
@@ -83,9 +99,21 @@ impl Egress {
             transforms: BTreeMap::new(),
             requests: Vec::new(),
             rates: Vec::new(),
+            bytes: Vec::new(),
             proxy: None,
             dns_servers: None,
         }
+    }
+
+    /// What of the rules is about requests and amounts.
+    pub fn demands(&self) -> Demands {
+        let Self { requests, rates, bytes, .. } = self.clone();
+        Demands { requests, rates, bytes }
+    }
+
+    /// These rules, with others about requests and amounts.
+    pub fn with(self, Demands { requests, rates, bytes }: Demands) -> Self {
+        Self { requests, rates, bytes, ..self }
     }
 
     /// Whether everything is denied that no entry allows.
@@ -115,6 +143,7 @@ impl Egress {
         bounded("rules", self.transforms.len(), MAX_TRANSFORMS)?;
         bounded("allow", self.requests.len(), MAX_ENTRIES)?;
         bounded("perMinute", self.rates.len(), MAX_ENTRIES)?;
+        bounded("bytes", self.bytes.len(), MAX_BYTE_LIMITS)?;
         bounded("dnsServers", self.dns_servers.as_ref().map_or(0, Vec::len), MAX_DNS_SERVERS)?;
         if self.allows_names() && !self.denies_all() {
             return Err(Error::invalid(
@@ -129,6 +158,14 @@ impl Egress {
     /// Whether a request that `other` let through is let through here, as it was left.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         self.requests == other.requests && self.transforms == other.transforms
+    }
+
+    /// Whether it matters which name an allowed address is called by.
+    pub fn needs_names(&self) -> bool {
+        let named = |limit: &ByteLimit| {
+            matches!(limit.destination, Destination::Name(Pattern::Exact(_) | Pattern::Below(_)))
+        };
+        self.opens_any() || self.bytes.iter().any(named)
     }
 
     /// Whether requests to some host are looked into.
@@ -146,8 +183,13 @@ impl Egress {
     /// Whether a host may get a request; `path` is without the query.
     pub fn permits(&self, method: &str, host: &Domain, path: &str) -> bool {
         let mut rules = self.requests.iter().filter(|rule| rule.is_for(host)).peekable();
-        rules.peek().is_none()
-            || (is_plain_path(path) && rules.any(|rule| rule.allows(method, path)))
+        rules.peek().is_none() || self.permitting(method, host, path).is_some()
+    }
+
+    /// The rule by which a host may get a request.
+    pub fn permitting(&self, method: &str, host: &Domain, path: &str) -> Option<&RequestRule> {
+        let allows = |rule: &&RequestRule| rule.is_for(host) && rule.allows(method, path);
+        self.requests.iter().find(allows).filter(|_| is_plain_path(path))
     }
 
     /// How many requests a host may get: as its own name says, else the longest suffix.

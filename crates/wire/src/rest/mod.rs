@@ -29,8 +29,9 @@ pub use sandbox::{
 };
 pub use secret::{BoundSecret, NewSecret, PutSecret, Secret, SecretUpdate};
 pub use soulbox::{
-    DerivedFile, DerivedStep, DerivedTemplate, NewPortPass, PortPass, PruneTemplates,
-    PrunedTemplate, RequestRules, SandboxUsage, ServerStatus, TemplateProgress, TemplateState,
+    ByteLimit, DerivedFile, DerivedStep, DerivedTemplate, NetworkDecision, NetworkEvent,
+    NetworkUsage, NewPortPass, PortPass, PruneTemplates, PrunedTemplate, RequestRules,
+    SandboxUsage, ServerStatus, TemplateProgress, TemplateState,
 };
 pub use template::{BuildStatus, Template, TemplateAlias, TemplateUser};
 

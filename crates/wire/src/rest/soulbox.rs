@@ -56,6 +56,89 @@ pub struct RequestRules {
     /// Host or `*.domain` → requests a minute, 1 to 1,000,000.
     #[serde(default)]
     pub per_minute: BTreeMap<String, u32>,
+    /// Address, range, host, `*.domain` or `*` → bytes over the life of the sandbox. A connection counts
+    /// against each entry that its destination is in, and is cut when one is used up.
+    #[serde(default)]
+    pub bytes: BTreeMap<String, ByteLimit>,
+}
+
+/// How many bytes a destination may get and give; one of both at least.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ByteLimit {
+    /// Out of the sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub sent: Option<u64>,
+    /// Into the sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub received: Option<u64>,
+}
+
+/// One line of what goes out of a sandbox: a decision, or the end of what it let through. It holds no
+/// path, no query and no header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkEvent {
+    /// Its number; they count up from 0.
+    pub number: u64,
+    pub decision: NetworkDecision,
+    /// With `lost`: so many events from this number on were forgotten before they were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<DateTime<Utc>>,
+    /// `tcp`, `udp`, `http` or `dns`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What decided: a rule of the sandbox, or `default`, `default deny`, `special ranges` and their like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Why it was denied, failed, or ended before its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same number in the begin and the end of one flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<u64>,
+    /// Bytes out of the sandbox until the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkDecision {
+    Allowed,
+    Denied,
+    /// It was allowed, and its destination could not be reached.
+    Failed,
+    /// What was allowed is over.
+    Ended,
+    /// No event: the reader was too slow.
+    Lost,
+}
+
+/// What a sandbox exchanged with the world since the server began to serve it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkUsage {
+    /// Bytes out of the sandbox.
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    /// Connections, requests and questions that were let through.
+    pub allowed: u64,
+    pub denied: u64,
 }
 
 /// A template of this server and how far its build is.
@@ -185,4 +268,7 @@ pub struct SandboxUsage {
     pub pids: u64,
     /// Processes that the kernel killed for lack of memory.
     pub oom_kills: u64,
+    /// Absent from servers that do not count it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkUsage>,
 }

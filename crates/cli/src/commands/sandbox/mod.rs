@@ -4,6 +4,7 @@ pub(crate) mod archive;
 mod cp;
 mod exec;
 pub(super) mod lifecycle;
+mod net;
 mod observe;
 pub(super) mod session;
 mod terminal;
@@ -23,6 +24,7 @@ pub(super) async fn run(settings: &Settings, command: Sandbox) -> Result<()> {
         Sandbox::Shell(args) => exec::shell(&server, output, args).await,
         Sandbox::Cp(args) => cp::run(&server, output, args).await,
         Sandbox::Logs(args) => observe::logs(&server, output, args).await,
+        Sandbox::Net(args) => net::run(&server, output, args).await,
         Sandbox::Url(args) => url::run(&server, output, args).await,
         Sandbox::Metrics { id } => observe::metrics(&server, output, &id).await,
     }
