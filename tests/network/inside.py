@@ -61,9 +61,9 @@ def listen(address, port=25):
     return {"said": dial(address, port).recv(100).decode()}
 
 
-def udp(address, port):
+def udp(address, port, patience=3):
     stream = socket.socket(family(address), socket.SOCK_DGRAM)
-    stream.settimeout(3)
+    stream.settimeout(float(patience))
     stream.connect((address, int(port)))
     stream.send(b"hello")
     return {"said": stream.recv(100).decode("latin-1")}

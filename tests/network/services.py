@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from names import Names
-from world import WORLD, WORLD6, leave_the_machine
+from world import OTHER, OTHER6, WORLD, WORLD6, leave_the_machine
 
 ETHERTYPES = {0x0800: 4, 0x86DD: 6}
 IPV6_TRANSPARENT = 75
@@ -51,8 +51,26 @@ class World:
             (1080, self.socks, None),
         ):
             await self.listen(port, serve, tls)
+        for port in (7, 123):
+            self.datagrams(loop, port)
         print("ready", flush=True)
         await asyncio.Event().wait()
+
+    def datagrams(self, loop, port):
+        """Sends back what comes; of `forge…`, forged answers from elsewhere first."""
+        listener, forger = datagram_socket(port), datagram_socket(port + 1000)
+
+        def receive():
+            data, control, _, client = listener.recvmsg(65536, 1024)
+            [to] = [value for _, kind, value in control if kind == socket.IPV6_PKTINFO]
+            self.note("datagram", to=plain(to[:16]), port=port, length=len(data), by=client[1])
+            if data.startswith(b"forge"):
+                elsewhere = mapped(OTHER6 if ":" in plain(to[:16]) else OTHER)
+                for sender, source in ((listener, elsewhere), (forger, to[:16])):
+                    sender.sendmsg([b"forged"], [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, source + bytes(4))], 0, client)
+            listener.sendmsg([data], [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, to[:16] + bytes(4))], 0, client)
+
+        loop.add_reader(listener, receive)
 
     async def listen(self, port, serve, tls):
         async def accepted(reader, writer):
@@ -191,6 +209,23 @@ class World:
             left -= len(block)
         writer.write_eof()
         await reader.read()
+
+
+def datagram_socket(port):
+    listener = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listener.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    listener.bind(("::", port))
+    return listener
+
+
+def mapped(address):
+    return socket.inet_pton(socket.AF_INET6, address if ":" in address else f"::ffff:{address}")
+
+
+def plain(address):
+    return socket.inet_ntop(socket.AF_INET6, address).removeprefix("::ffff:")
 
 
 def plug_in():

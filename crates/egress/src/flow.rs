@@ -126,7 +126,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
 }
 
 /// Only who connects to the listener itself gets here with such a destination.
-fn is_inside(target: SocketAddr) -> bool {
+pub(crate) fn is_inside(target: SocketAddr) -> bool {
     let ip = target.ip();
     ip.is_loopback() || ip == soulbox_sys::outward::OWN_V4 || ip == soulbox_sys::outward::OWN_V6
 }
@@ -306,7 +306,7 @@ async fn carry(
     if let Some(reason) = was_cut {
         let _ = inside.set_zero_linger();
         let _ = outside.set_zero_linger();
-        shared.cut(&meter, &reason);
+        shared.cut("tcp", &meter, &reason);
     }
 }
 

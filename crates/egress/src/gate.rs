@@ -19,6 +19,7 @@ use crate::{
     dns::{self, Pins, Turns},
     flow,
     rates::Rates,
+    relay::{self, Doors},
     traffic::{Meter, Place},
 };
 
@@ -45,6 +46,8 @@ pub struct Gate {
     authority: Arc<Mutex<Option<Arc<Authority>>>>,
     rates: Arc<Rates>,
     traffic: Arc<Traffic>,
+    doors: Arc<Doors>,
+    pins: Arc<Pins>,
     _serving: DropGuard,
 }
 
@@ -52,7 +55,8 @@ pub struct Gate {
 pub(crate) struct Shared {
     pub(crate) service: Arc<Service>,
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
-    pub(crate) pins: Pins,
+    pub(crate) pins: Arc<Pins>,
+    doors: Arc<Doors>,
     pub(crate) turns: Turns,
     pub(crate) rates: Arc<Rates>,
     pub(crate) traffic: Arc<Traffic>,
@@ -81,9 +85,9 @@ impl Shared {
     }
 
     /// A flow that was allowed is cut; its end tells of it as an event.
-    pub(crate) fn cut(&self, meter: &Meter, reason: &Reason) {
+    pub(crate) fn cut(&self, protocol: &'static str, meter: &Meter, reason: &Reason) {
         meter.cut(reason);
-        self.told("tcp", meter.target(), reason.to_string());
+        self.told(protocol, meter.target(), reason.to_string());
     }
 
     fn told(&self, protocol: &'static str, target: &Target, reason: String) {
@@ -146,7 +150,12 @@ impl Shared {
         if let Some((name, reason)) = refused {
             self.denied("dns", Target::name(&name), &reason);
         } else if let Some(name) = dns::asked(query).filter(|_| answer.is_some()) {
-            let rule = self.policy.borrow().allowing(None, Some(&name));
+            let now = || Arc::clone(&self.policy.borrow());
+            let policy = now();
+            if policy.egress().udp.iter().any(|rule| rule.destination.names(&name)) {
+                self.doors.set(now, &self.pins);
+            }
+            let rule = policy.allowing(None, Some(&name));
             let target = Target::name(&name);
             self.traffic.note(Event::new(Decision::Allowed, "dns", target, rule));
         }
@@ -166,13 +175,18 @@ impl Gate {
         traffic.limits().set(&egress.bytes);
         let listener = TcpListener::from_std(wire.tcp.into())?;
         let questions = UdpSocket::from_std(wire.udp.into())?;
+        let datagrams = UdpSocket::from_std(wire.relay.socket.into())?;
+        let datagrams = relay::Ends { socket: datagrams, answers: wire.relay.answers };
+        let doors = Arc::new(Doors::new(wire.relay.doors));
+        let pins = Arc::<Pins>::default();
         let (policy, watched) = watch::channel(Arc::new(service.policy(egress)));
         let authority = Arc::new(Mutex::new(authority));
         let rates = Arc::<Rates>::default();
         let shared = Arc::new(Shared {
             service: Arc::clone(&service),
             policy: watched,
-            pins: Pins::default(),
+            pins: Arc::clone(&pins),
+            doors: Arc::clone(&doors),
             turns: Turns::default(),
             rates: Arc::clone(&rates),
             traffic: Arc::clone(&traffic),
@@ -189,8 +203,13 @@ impl Gate {
             let _steering = steering;
             accepting.await;
         }));
+        let relaying = relay::serve(datagrams, Arc::clone(&shared));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(relaying));
         tokio::spawn(stop.clone().run_until_cancelled_owned(resolve(questions, shared)));
-        Ok(Self { service, policy, authority, rates, traffic, _serving: stop.drop_guard() })
+        let _serving = stop.drop_guard();
+        let gate = Self { service, policy, authority, rates, traffic, doors, pins, _serving };
+        gate.open_doors();
+        Ok(gate)
     }
 
     /// The sandbox trusts this authority from now on.
@@ -204,6 +223,11 @@ impl Gate {
         self.rates.keep(&egress.rates);
         self.traffic.limits().set(&egress.bytes);
         self.policy.send_replace(Arc::new(self.service.policy(egress)));
+        self.open_doors();
+    }
+
+    fn open_doors(&self) {
+        self.doors.set(|| Arc::clone(&self.policy.borrow()), &self.pins);
     }
 }
 
@@ -252,7 +276,7 @@ async fn resolve(socket: UdpSocket, shared: Arc<Shared>) {
         let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
         questions.spawn(async move {
             let Some(answer) = shared.answer(&query).await else { return };
-            let from: IpAddr = datagram.to;
+            let from: IpAddr = datagram.to.ip();
             // A full buffer inside loses the answer, as any network may.
             let _ = soulbox_sys::outward::send(socket.as_fd(), &answer, from, datagram.from);
         });

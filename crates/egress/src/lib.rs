@@ -20,6 +20,7 @@ mod intercept;
 mod peek;
 pub mod policy;
 mod rates;
+mod relay;
 mod special;
 mod traffic;
 
@@ -47,8 +48,17 @@ pub struct Wire {
     pub tcp: OwnedFd,
     /// Non-blocking datagram socket at port 53.
     pub udp: OwnedFd,
+    pub relay: Relay,
     /// Keeps the path in place while it is open.
     pub steering: OwnedFd,
+}
+
+/// The host's ends of what carries datagrams to other ports; see [`soulbox_sys::outward::Relay`].
+#[derive(Debug)]
+pub struct Relay {
+    pub socket: OwnedFd,
+    pub answers: [OwnedFd; 2],
+    pub doors: OwnedFd,
 }
 
 /// How this server lets sandboxes out.

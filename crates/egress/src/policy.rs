@@ -1,8 +1,12 @@
 //! The rules of one sandbox, and what they say of a destination.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use soulbox_model::network::{Cidr, Destination, Domain, Egress, UpstreamProxy};
+use soulbox_model::network::{Cidr, Destination, Domain, Egress, Pattern, UdpRule, UpstreamProxy};
 
 use crate::{
     special::{Special, special},
@@ -61,6 +65,12 @@ pub enum Reason {
     NoNames,
     /// It had all the bytes that it may have.
     UsedUp(UsedUp),
+    /// Datagrams that no rule lets out.
+    NoUdp,
+    /// Datagrams where all goes through a proxy.
+    ProxiedUdp,
+    /// More flows of datagrams than fit.
+    ManyFlows,
 }
 
 impl Reason {
@@ -76,6 +86,9 @@ impl Reason {
             Self::LocalName => "local names",
             Self::NoNames => "dnsServers",
             Self::UsedUp(limit) => return format!("bytes {}", limit.destination),
+            Self::NoUdp => "udp",
+            Self::ProxiedUdp => "egressProxy",
+            Self::ManyFlows => "udp flows",
         };
         word.to_owned()
     }
@@ -119,6 +132,16 @@ impl fmt::Display for Reason {
             Self::LocalName => f.write_str("it is a name of a local network, not of the internet"),
             Self::NoNames => f.write_str("name service is off for this sandbox (dnsServers)"),
             Self::UsedUp(limit) => limit.fmt(f),
+            Self::NoUdp => {
+                f.write_str("no rule of this sandbox lets datagrams go there (requests: udp)")
+            }
+            Self::ProxiedUdp => {
+                f.write_str("this sandbox sends all through its egressProxy, which takes no datagrams")
+            }
+            Self::ManyFlows => f.write_str(
+                "this sandbox has as many flows of datagrams as fit; one ends a minute after its last \
+                 datagram",
+            ),
         }
     }
 }
@@ -176,6 +199,26 @@ impl Policy {
             Destination::Net(_) => false,
             Destination::Name(pattern) => pattern.matches(name),
         })
+    }
+
+    /// The rule by which datagrams may go to an address, which our resolver gave for `names`.
+    ///
+    /// # Errors
+    /// Why they may not.
+    pub fn udp(&self, to: SocketAddr, names: &[Domain]) -> Result<&UdpRule, Reason> {
+        self.reachable(to.ip())?;
+        if self.egress.proxy.is_some() {
+            return Err(Reason::ProxiedUdp);
+        }
+        let allows = |rule: &&UdpRule| {
+            rule.port.get() == to.port()
+                && match &rule.destination {
+                    Destination::Net(range) => range.contains(to.ip()),
+                    Destination::Name(Pattern::Any) => true,
+                    Destination::Name(pattern) => names.iter().any(|name| pattern.matches(name)),
+                }
+        };
+        self.egress.udp.iter().find(allows).ok_or(Reason::NoUdp)
     }
 
     /// The rule by which something is allowed.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use soulbox_engine::Wire;
+use soulbox_engine::{Relay, Wire};
 use soulbox_sys::outward::{self, Outward};
 
 /// The host's ends until somebody takes them.
@@ -29,8 +29,7 @@ impl Ends {
 
     /// The ends, if they were made ahead and nobody took them.
     pub(crate) fn ready(&self) -> Option<Wire> {
-        let Outward { tcp, udp, steering } = self.0.lock().take()?;
-        Some(Wire { tcp, udp, steering })
+        self.0.lock().take().map(wire)
     }
 
     /// The ends, which are made now if there are none: after a restart, or where it failed before.
@@ -38,7 +37,11 @@ impl Ends {
         if let Some(wire) = self.ready() {
             return Ok(wire);
         }
-        let Outward { tcp, udp, steering } = outward::open(home.as_fd(), netns.as_fd())?;
-        Ok(Wire { tcp, udp, steering })
+        outward::open(home.as_fd(), netns.as_fd()).map(wire)
     }
+}
+
+fn wire(Outward { tcp, udp, relay, steering }: Outward) -> Wire {
+    let outward::Relay { socket, answers, doors } = relay;
+    Wire { tcp, udp, relay: Relay { socket, answers, doors }, steering }
 }

@@ -71,8 +71,21 @@ pub struct Wire {
     pub tcp: OwnedFd,
     /// Non-blocking datagram socket, which gets what is sent to port 53 of anywhere.
     pub udp: OwnedFd,
+    /// What datagrams to other ports go through.
+    pub relay: Relay,
     /// Keeps the way in place while it is open.
     pub steering: OwnedFd,
+}
+
+/// The host's ends of what carries datagrams to ports that are opened.
+#[derive(Debug)]
+pub struct Relay {
+    /// Non-blocking datagram socket.
+    pub socket: OwnedFd,
+    /// Raw sockets for answers, over IPv4 and IPv6.
+    pub answers: [OwnedFd; 2],
+    /// The table of open ports in the kernel.
+    pub doors: OwnedFd,
 }
 
 /// What [`Engine::freeze`] kept.

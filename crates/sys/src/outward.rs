@@ -3,11 +3,14 @@
 //! Local default routes make every address an address of `lo`, and a BPF program at the socket
 //! look-up hands what arrives to two sockets that the caller owns: TCP to a listener, which learns
 //! the destination from `getsockname(2)`, and UDP to port 53 to a datagram socket. Loopback and the
-//! namespace's own addresses stay inside; other UDP is refused at once. There is no packet filter,
+//! namespace's own addresses stay inside. Other UDP goes to a third socket where a door was opened for
+//! its destination, and is refused at once everywhere else. There is no packet filter,
 //! no address translation and no second interface.
 
 mod bpf;
 mod datagram;
+mod doors;
+mod packet;
 mod routes;
 
 use std::{
@@ -17,6 +20,8 @@ use std::{
 };
 
 pub use datagram::{Datagram, receive, send};
+pub use doors::{Door, close as close_door, open as open_door};
+pub use packet::answer;
 pub use routes::is_local;
 
 use crate::{check, netns::visit};
@@ -25,7 +30,7 @@ use crate::{check, netns::visit};
 pub const OWN_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 pub const OWN_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x15);
 
-/// Where the listener is bound. Nothing needs to connect there.
+/// Where the listener and the relay are bound. Nothing needs to go there.
 const LISTEN_PORT: u16 = 15001;
 const DNS_PORT: u16 = 53;
 /// Connections that wait to be accepted.
@@ -38,8 +43,21 @@ pub struct Outward {
     pub tcp: OwnedFd,
     /// Non-blocking; for [`receive`] and [`send`].
     pub udp: OwnedFd,
+    /// What UDP to other ports goes through.
+    pub relay: Relay,
     /// Keeps the steering in place while it is open.
     pub steering: OwnedFd,
+}
+
+/// The caller's ends of UDP to opened doors.
+#[derive(Debug)]
+pub struct Relay {
+    /// Non-blocking; for [`receive`].
+    pub socket: OwnedFd,
+    /// For [`answer`], over IPv4 and IPv6.
+    pub answers: [OwnedFd; 2],
+    /// For [`open_door`] and [`close_door`]. None is open at first.
+    pub doors: OwnedFd,
 }
 
 /// Makes the way out of `netns`. Doing it again after the ends were closed is fine.
@@ -48,14 +66,16 @@ pub struct Outward {
 /// What the kernel reports; needs `CAP_NET_ADMIN` and `CAP_BPF`. What was made goes with the
 /// namespace.
 pub fn open(home: BorrowedFd<'_>, netns: BorrowedFd<'_>) -> io::Result<Outward> {
-    let (tcp, udp) = visit(home, netns, || {
+    let (tcp, udp, socket, answers) = visit(home, netns, || {
         routes::install(OWN_V4, OWN_V6)?;
-        Ok((listener()?, resolver()?))
+        let answers = [packet::socket(libc::AF_INET)?, packet::socket(libc::AF_INET6)?];
+        Ok((listener()?, datagrams(DNS_PORT)?, datagrams(LISTEN_PORT)?, answers))
     })?;
-    let map = bpf::socket_map(&[tcp.as_fd(), udp.as_fd()])?;
-    let program = bpf::steering(map.as_fd(), OWN_V4, OWN_V6)?;
+    let map = bpf::socket_map(&[tcp.as_fd(), udp.as_fd(), socket.as_fd()])?;
+    let doors = doors::map()?;
+    let program = bpf::steering(map.as_fd(), doors.as_fd(), OWN_V4, OWN_V6)?;
     let steering = bpf::attach(program.as_fd(), netns)?;
-    Ok(Outward { tcp, udp, steering })
+    Ok(Outward { tcp, udp, relay: Relay { socket, answers, doors }, steering })
 }
 
 fn socket(kind: libc::c_int, port: u16) -> io::Result<OwnedFd> {
@@ -85,9 +105,10 @@ fn listener() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn resolver() -> io::Result<OwnedFd> {
-    let socket = socket(libc::SOCK_DGRAM, DNS_PORT)?;
-    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+fn datagrams(port: u16) -> io::Result<OwnedFd> {
+    let socket = socket(libc::SOCK_DGRAM, port)?;
+    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVORIGDSTADDR, 1)?;
+    set(&socket, libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR, 1)?;
     // Answers come from the address that was asked, which is no address of this namespace.
     set(&socket, libc::IPPROTO_IPV6, IPV6_FREEBIND, 1)?;
     set(&socket, libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;

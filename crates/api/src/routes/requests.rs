@@ -32,7 +32,7 @@ async fn get_requests(
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
 ) -> Result<Json<RequestRules>> {
-    let Demands { requests, rates, bytes } = app.control.requests(holder.caller.team, &id)?;
+    let Demands { requests, rates, bytes, udp } = app.control.requests(holder.caller.team, &id)?;
     let limit = |limit: ByteLimit| {
         let ByteLimit { destination, sent, received } = limit;
         (destination.to_string(), rest::ByteLimit { sent, received })
@@ -41,6 +41,7 @@ async fn get_requests(
         allow: requests.iter().map(ToString::to_string).collect(),
         per_minute: rates.iter().map(|rate| (rate.host.to_string(), rate.per_minute)).collect(),
         bytes: bytes.into_iter().map(limit).collect(),
+        udp: udp.iter().map(ToString::to_string).collect(),
     }))
 }
 
@@ -65,7 +66,7 @@ async fn put_requests(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn demands(RequestRules { allow, per_minute, bytes }: RequestRules) -> Result<Demands> {
+fn demands(RequestRules { allow, per_minute, bytes, udp }: RequestRules) -> Result<Demands> {
     let requests = allow
         .iter()
         .map(|text| text.parse::<RequestRule>().map_err(|why| Problem::invalid("allow", why)))
@@ -85,5 +86,9 @@ fn demands(RequestRules { allow, per_minute, bytes }: RequestRules) -> Result<De
             ByteLimit::new(destination, *sent, *received).map_err(bad)
         })
         .collect::<Result<_>>()?;
-    Ok(Demands { requests, rates, bytes })
+    let udp = udp
+        .iter()
+        .map(|text| text.parse().map_err(|why| Problem::invalid("udp", why)))
+        .collect::<Result<_>>()?;
+    Ok(Demands { requests, rates, bytes, udp })
 }

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use http::{Request, header};
 use serde_json::json;
-use soulbox_egress::{Authority, Denial, Owner, Part, READERS, Reader, Wire};
+use soulbox_egress::{Authority, Denial, Owner, Part, READERS, Reader, Relay, Wire};
 use soulbox_engine::{Error as EngineError, Target};
 use soulbox_model::{
     BoxError, Error, Result, SandboxId, SecretValue, TeamId,
@@ -143,7 +143,9 @@ impl Core {
         }
         let opened = async {
             let wire = wire.map_err(|error| error.to_string())?;
-            let wire = Wire { tcp: wire.tcp, udp: wire.udp, steering: wire.steering };
+            let relay = wire.relay;
+            let relay = Relay { socket: relay.socket, answers: relay.answers, doors: relay.doors };
+            let wire = Wire { tcp: wire.tcp, udp: wire.udp, relay, steering: wire.steering };
             let owner = OwnerOf { live: Arc::downgrade(live), store: self.store.clone() };
             self.egress
                 .open(

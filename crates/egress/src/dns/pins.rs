@@ -39,6 +39,15 @@ impl Pins {
         }
     }
 
+    /// Addresses that have a name that `wanted` takes.
+    pub(crate) fn addresses(&self, wanted: impl Fn(&Domain) -> bool) -> Vec<IpAddr> {
+        let pins = self.0.lock();
+        let known = |names: &[(Domain, Instant)]| {
+            names.iter().any(|(name, since)| since.elapsed() < KEPT && wanted(name))
+        };
+        pins.iter().filter(|(_, names)| known(names)).map(|(address, _)| *address).collect()
+    }
+
     /// All names of `address`.
     pub(crate) fn names(&self, address: IpAddr) -> Vec<Domain> {
         let pins = self.0.lock();

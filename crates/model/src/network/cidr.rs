@@ -41,6 +41,16 @@ impl Cidr {
         self.prefix == 0
     }
 
+    /// The first one in it.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Bits of the address that all have in common.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         if self.is_everything() {
             return true;

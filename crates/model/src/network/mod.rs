@@ -10,6 +10,7 @@ mod header;
 mod mask;
 mod proxy;
 mod request;
+mod udp;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -22,6 +23,7 @@ pub use header::{HeaderName, Piece, Placeholder, SecretName, Template, Transform
 pub use mask::HostMask;
 pub use proxy::{Password, ProxyAddress, ProxyHost, ProxyTls, UpstreamProxy};
 pub use request::{RequestRate, RequestRule, is_plain_path};
+pub use udp::UdpRule;
 
 use crate::{Error, Port, Result};
 
@@ -29,6 +31,8 @@ use crate::{Error, Port, Result};
 pub const MAX_ENTRIES: usize = 1000;
 /// Destinations whose bytes are limited, at most.
 pub const MAX_BYTE_LIMITS: usize = 100;
+/// Rules for datagrams, at most.
+pub const MAX_UDP_RULES: usize = 100;
 /// Domains with transforms, at most.
 pub const MAX_TRANSFORMS: usize = 10;
 /// Name servers that a sandbox may name.
@@ -66,6 +70,9 @@ pub struct Egress {
     /// How many bytes destinations may get and give.
     #[serde(default)]
     pub bytes: Vec<ByteLimit>,
+    /// Where datagrams may go; nowhere else.
+    #[serde(default)]
+    pub udp: Vec<UdpRule>,
     /// `None`: directly.
     #[serde(default)]
     pub proxy: Option<UpstreamProxy>,
@@ -74,13 +81,14 @@ pub struct Egress {
     pub dns_servers: Option<Vec<Ipv4Addr>>,
 }
 
-/// Which requests hosts get, how many of them, and how many bytes: rules of SoulBox's own, which are
+/// Which requests hosts get, how many of them, how many bytes, and where datagrams go: rules of SoulBox's own, which are
 /// replaced together and outlive changes of the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Demands {
     pub requests: Vec<RequestRule>,
     pub rates: Vec<RequestRate>,
     pub bytes: Vec<ByteLimit>,
+    pub udp: Vec<UdpRule>,
 }
 
 impl Default for Egress {
@@ -100,6 +108,7 @@ impl Egress {
             requests: Vec::new(),
             rates: Vec::new(),
             bytes: Vec::new(),
+            udp: Vec::new(),
             proxy: None,
             dns_servers: None,
         }
@@ -107,13 +116,13 @@ impl Egress {
 
     /// What of the rules is about requests and amounts.
     pub fn demands(&self) -> Demands {
-        let Self { requests, rates, bytes, .. } = self.clone();
-        Demands { requests, rates, bytes }
+        let Self { requests, rates, bytes, udp, .. } = self.clone();
+        Demands { requests, rates, bytes, udp }
     }
 
     /// These rules, with others about requests and amounts.
-    pub fn with(self, Demands { requests, rates, bytes }: Demands) -> Self {
-        Self { requests, rates, bytes, ..self }
+    pub fn with(self, Demands { requests, rates, bytes, udp }: Demands) -> Self {
+        Self { requests, rates, bytes, udp, ..self }
     }
 
     /// Whether everything is denied that no entry allows.
@@ -144,6 +153,7 @@ impl Egress {
         bounded("allow", self.requests.len(), MAX_ENTRIES)?;
         bounded("perMinute", self.rates.len(), MAX_ENTRIES)?;
         bounded("bytes", self.bytes.len(), MAX_BYTE_LIMITS)?;
+        bounded("udp", self.udp.len(), MAX_UDP_RULES)?;
         bounded("dnsServers", self.dns_servers.as_ref().map_or(0, Vec::len), MAX_DNS_SERVERS)?;
         if self.allows_names() && !self.denies_all() {
             return Err(Error::invalid(
@@ -229,6 +239,13 @@ impl std::str::FromStr for Destination {
             (Err(why), true) => Err(why),
             (Err(_), false) => text.parse().map(Self::Name),
         }
+    }
+}
+
+impl Destination {
+    /// Whether it is one by name, and this name.
+    pub fn names(&self, name: &Domain) -> bool {
+        matches!(self, Self::Name(pattern) if pattern.matches(name))
     }
 }
 

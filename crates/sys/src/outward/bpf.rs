@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr},
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use crate::check;
@@ -11,9 +11,12 @@ use crate::check;
 // From `linux/bpf.h`.
 const MAP_CREATE: libc::c_long = 0;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
+const MAP_DELETE_ELEM: libc::c_long = 3;
 const PROG_LOAD: libc::c_long = 5;
 const LINK_CREATE: libc::c_long = 28;
+const MAP_TYPE_LPM_TRIE: u32 = 11;
 const MAP_TYPE_SOCKMAP: u32 = 15;
+const NO_PREALLOC: u32 = 1;
 const PROG_TYPE_SK_LOOKUP: u32 = 30;
 const ATTACH_SK_LOOKUP: u32 = 36;
 const CALL_MAP_LOOKUP_ELEM: i32 = 1;
@@ -68,21 +71,42 @@ pub(super) fn socket_map(sockets: &[BorrowedFd<'_>]) -> io::Result<OwnedFd> {
         Attributes::default().word(MAP_TYPE_SOCKMAP).word(4).word(4).word(sockets.len() as u32);
     let map = open(MAP_CREATE, &attributes.word(0).0)?;
     for (key, socket) in sockets.iter().enumerate() {
-        let (key, value) = (key as u32, socket.as_raw_fd() as u32);
-        let attributes = Attributes::default()
-            .word(map.as_raw_fd() as u32)
-            .word(0)
-            .long(&raw const key as u64)
-            .long(&raw const value as u64)
-            .long(0);
-        bpf(MAP_UPDATE_ELEM, &attributes.0)?;
+        update(map.as_fd(), &(key as u32).to_ne_bytes(), socket.as_raw_fd() as u32)?;
     }
     Ok(map)
 }
 
+/// A map that finds the longest of its prefixes that a key begins with.
+pub(super) fn prefix_map(key: u32, most: u32) -> io::Result<OwnedFd> {
+    let attributes = Attributes::default().word(MAP_TYPE_LPM_TRIE).word(key).word(4).word(most);
+    open(MAP_CREATE, &attributes.word(NO_PREALLOC).0)
+}
+
+/// `key` is as long as the keys of the map.
+pub(super) fn update(map: BorrowedFd<'_>, key: &[u8], value: u32) -> io::Result<()> {
+    let attributes = Attributes::default()
+        .fd(map)
+        .word(0)
+        .long(key.as_ptr() as u64)
+        .long(&raw const value as u64)
+        .long(0);
+    bpf(MAP_UPDATE_ELEM, &attributes.0).map(drop)
+}
+
+/// `key` is as long as the keys of the map.
+pub(super) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    let attributes = Attributes::default().fd(map).word(0).long(key.as_ptr() as u64);
+    bpf(MAP_DELETE_ELEM, &attributes.0).map(drop)
+}
+
 /// Loads the program for a namespace with these addresses.
-pub(super) fn steering(map: BorrowedFd<'_>, v4: Ipv4Addr, v6: Ipv6Addr) -> io::Result<OwnedFd> {
-    let program = assemble(map, v4, v6)?;
+pub(super) fn steering(
+    sockets: BorrowedFd<'_>,
+    doors: BorrowedFd<'_>,
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+) -> io::Result<OwnedFd> {
+    let program = assemble([sockets, doors], v4, v6)?;
     let license = c"GPL";
     let attributes = Attributes::default()
         .word(PROG_TYPE_SK_LOOKUP)
@@ -112,6 +136,9 @@ enum Label {
     V4,
     Steer,
     Udp,
+    Dns,
+    DoorV4,
+    Door,
     Assign,
     Pass,
     Drop,
@@ -164,6 +191,22 @@ impl Assembler {
         self.emit(0x05, 0, 0, 0, 0);
     }
 
+    /// `*(u32 *)(r10 + offset) = src`
+    fn store(&mut self, src: u8, offset: i16) {
+        self.emit(0x63, 10, src, offset, 0);
+    }
+
+    /// `r0` = what `map` has under the key that `r2` points to; drops if there is nothing.
+    fn find(&mut self, map: BorrowedFd<'_>) {
+        // r1 = the map: a 64-bit immediate in two parts, marked as a descriptor.
+        self.emit(0x18, 1, 1, 0, map.as_raw_fd());
+        self.emit(0, 0, 0, 0, 0);
+        self.call(CALL_MAP_LOOKUP_ELEM);
+        // if (r0 == 0) goto drop, in 64 bits: it is a pointer.
+        self.jumps.push((self.code.len(), Label::Drop));
+        self.emit(0x15, 0, 0, 0, 0);
+    }
+
     fn call(&mut self, function: i32) {
         self.emit(0x85, 0, 0, 0, function);
     }
@@ -199,7 +242,41 @@ fn words<const N: usize>(octets: &[u8]) -> [i32; N] {
     words
 }
 
-fn assemble(map: BorrowedFd<'_>, v4: Ipv4Addr, v6: Ipv6Addr) -> io::Result<Vec<u8>> {
+/// Drops what there is no door for; the port is in `r2`, the context in `r6`.
+fn door(a: &mut Assembler, doors: BorrowedFd<'_>) {
+    // The key, see `doors`: from here on the stack, the address in its last 16 bytes.
+    const KEY: i16 = -8 - super::doors::KEY as i16;
+    a.store(2, KEY + 4);
+    a.set(2, (super::doors::KEY as i32 - 4) * 8);
+    a.store(2, KEY);
+    a.load(2, 6, FAMILY);
+    a.equal(2, libc::AF_INET, Label::DoorV4);
+    for word in 0..4_i16 {
+        a.load(2, 6, LOCAL_IP6 + 4 * word);
+        a.store(2, KEY + 8 + 4 * word);
+    }
+    a.goto(Label::Door);
+
+    a.label(Label::DoorV4);
+    let mapped: [i32; 4] = words(&Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets());
+    for (word, value) in (0..3_i16).zip(mapped) {
+        a.set(2, value);
+        a.store(2, KEY + 8 + 4 * word);
+    }
+    a.load(2, 6, LOCAL_IP4);
+    a.store(2, KEY + 20);
+
+    a.label(Label::Door);
+    a.copy(2, 10);
+    a.emit(0x07, 2, 0, 0, i32::from(KEY));
+    a.find(doors);
+}
+
+fn assemble(
+    [sockets, doors]: [BorrowedFd<'_>; 2],
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+) -> io::Result<Vec<u8>> {
     let mut a = Assembler::default();
     a.copy(6, 1);
     a.load(2, 6, FAMILY);
@@ -238,21 +315,19 @@ fn assemble(map: BorrowedFd<'_>, v4: Ipv4Addr, v6: Ipv6Addr) -> io::Result<Vec<u
 
     a.label(Label::Udp);
     a.load(2, 6, LOCAL_PORT);
-    a.different(2, i32::from(super::DNS_PORT), Label::Drop);
+    a.equal(2, i32::from(super::DNS_PORT), Label::Dns);
+    door(&mut a, doors);
+    a.set(7, 2);
+    a.goto(Label::Assign);
+
+    a.label(Label::Dns);
     a.set(7, 1);
 
     a.label(Label::Assign);
-    // *(u32 *)(r10 - 4) = r7
-    a.emit(0x63, 10, 7, -4, 0);
+    a.store(7, -4);
     a.copy(2, 10);
     a.emit(0x07, 2, 0, 0, -4);
-    // r1 = the map: a 64-bit immediate in two parts, marked as a descriptor.
-    a.emit(0x18, 1, 1, 0, map.as_raw_fd());
-    a.emit(0, 0, 0, 0, 0);
-    a.call(CALL_MAP_LOOKUP_ELEM);
-    // if (r0 == 0) goto drop, in 64 bits: it is a pointer.
-    a.jumps.push((a.code.len(), Label::Drop));
-    a.emit(0x15, 0, 0, 0, 0);
+    a.find(sockets);
     a.copy(7, 0);
     a.copy(1, 6);
     a.copy(2, 7);

@@ -3,7 +3,7 @@
 use std::{
     io,
     mem::MaybeUninit,
-    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
 };
@@ -17,10 +17,10 @@ pub struct Datagram {
     pub length: usize,
     pub from: SocketAddr,
     /// Where its sender sent it to.
-    pub to: IpAddr,
+    pub to: SocketAddr,
 }
 
-/// Room for one `in6_pktinfo`, aligned as control messages are.
+/// Room for one address or `in6_pktinfo`, aligned as control messages are.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
@@ -45,26 +45,35 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram
     let length = check(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) } as _)?;
     // SAFETY: zeroed before, and the kernel wrote a `sockaddr_in6`, as for every AF_INET6 socket.
     let name = unsafe { name.assume_init() };
-    // SAFETY: the kernel filled the control buffer up to the length that it wrote back.
+    // SAFETY: the kernel filled the control buffer up to the length that it wrote back, and each kind of
+    // message with the address of its family.
     let to = unsafe {
         let mut at = libc::CMSG_FIRSTHDR(&raw const message);
         loop {
             if at.is_null() {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            if (*at).cmsg_level == libc::IPPROTO_IPV6 && (*at).cmsg_type == libc::IPV6_PKTINFO {
-                let info: libc::in6_pktinfo = ptr::read_unaligned(libc::CMSG_DATA(at).cast());
-                break Ipv6Addr::from(info.ipi6_addr.s6_addr);
+            match ((*at).cmsg_level, (*at).cmsg_type) {
+                (libc::IPPROTO_IPV6, libc::IPV6_ORIGDSTADDR) => {
+                    let to: libc::sockaddr_in6 = ptr::read_unaligned(libc::CMSG_DATA(at).cast());
+                    break plain(&to);
+                }
+                (libc::IPPROTO_IP, libc::IP_ORIGDSTADDR) => {
+                    let to: libc::sockaddr_in = ptr::read_unaligned(libc::CMSG_DATA(at).cast());
+                    let ip = Ipv4Addr::from_bits(u32::from_be(to.sin_addr.s_addr));
+                    break SocketAddr::new(ip.into(), u16::from_be(to.sin_port));
+                }
+                _ => at = libc::CMSG_NXTHDR(&raw const message, at),
             }
-            at = libc::CMSG_NXTHDR(&raw const message, at);
         }
     };
-    let from = Ipv6Addr::from(name.sin6_addr.s6_addr).to_canonical();
-    Ok(Datagram {
-        length: length as usize,
-        from: SocketAddr::new(from, u16::from_be(name.sin6_port)),
-        to: to.to_canonical(),
-    })
+    Ok(Datagram { length: length as usize, from: plain(&name), to })
+}
+
+/// Without the form of IPv6 that stands for IPv4.
+fn plain(name: &libc::sockaddr_in6) -> SocketAddr {
+    let ip = Ipv6Addr::from(name.sin6_addr.s6_addr).to_canonical();
+    SocketAddr::new(ip, u16::from_be(name.sin6_port))
 }
 
 /// Sends a datagram to `to` as if from the address `from`.

@@ -83,8 +83,8 @@ fn questions_are_answered_from_the_address_that_was_asked() {
             let mut buffer = [0; 512];
             let got = receive(outward.udp.as_fd(), &mut buffer).unwrap();
             assert_eq!(&buffer[..got.length], b"question");
-            assert_eq!(SocketAddrOf(got.to, 53).to_string(), server);
-            send(outward.udp.as_fd(), b"answer", got.to, got.from).unwrap();
+            assert_eq!(got.to.to_string(), server);
+            send(outward.udp.as_fd(), b"answer", got.to.ip(), got.from).unwrap();
             let length = client.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], b"answer");
         }
@@ -98,6 +98,55 @@ fn questions_are_answered_from_the_address_that_was_asked() {
     if ran.is_none() {
         eprintln!("skipped: no network namespace for tests without root");
     }
+}
+
+#[test]
+fn datagrams_go_through_open_doors_alone_and_come_back_from_where_they_went() {
+    let ran = in_namespace(|outward| {
+        let relay = outward.relay;
+        let door =
+            |prefix, address: &str, port| Door { port, address: address.parse().unwrap(), prefix };
+        let open = |door| open_door(relay.doors.as_fd(), door).unwrap();
+        open(door(24, "93.184.216.0", 123));
+        open(door(128, "2606:4700::1111", 443));
+        for (server, bind) in
+            [("93.184.216.34:123", "0.0.0.0:0"), ("[2606:4700::1111]:443", "[::]:0")]
+        {
+            let client = to(server, bind);
+            for payload in [b"".as_slice(), b"odd", &[7; 60_000]] {
+                client.send(payload).unwrap();
+                let mut buffer = vec![0; 65_536];
+                let got = receive(relay.socket.as_fd(), &mut buffer).unwrap();
+                assert_eq!((&buffer[..got.length], got.to), (payload, server.parse().unwrap()));
+                answer(&relay.answers, payload, got.to, got.from).unwrap();
+                let length = client.recv(&mut buffer).unwrap();
+                assert_eq!(&buffer[..length], payload, "{server}");
+            }
+        }
+        let refused = |server, bind| {
+            let client = to(server, bind);
+            client.send(b"x").unwrap();
+            client.recv(&mut [0; 8]).unwrap_err().kind() == io::ErrorKind::ConnectionRefused
+        };
+        assert!(refused("93.184.217.34:123", "0.0.0.0:0"), "another network");
+        assert!(refused("93.184.216.34:124", "0.0.0.0:0"), "another port");
+        assert!(refused("[2606:4700::1112]:443", "[::]:0"), "another host");
+        assert!(refused("[::ffff:93.184.216.34]:443", "[::]:0"), "the other family");
+        close_door(relay.doors.as_fd(), door(24, "93.184.216.0", 123)).unwrap();
+        assert!(refused("93.184.216.34:123", "0.0.0.0:0"), "closed");
+        open(door(0, "0.0.0.0", 123));
+        assert!(!refused("[2606:4700::1112]:123", "[::]:0"), "every address of both families");
+    });
+    if ran.is_none() {
+        eprintln!("skipped: no network namespace for tests without root");
+    }
+}
+
+fn to(server: &str, bind: &str) -> UdpSocket {
+    let client = UdpSocket::bind(bind).unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    client.connect(server).unwrap();
+    client
 }
 
 /// Shown as one writes it.

@@ -60,6 +60,10 @@ pub struct RequestRules {
     /// against each entry that its destination is in, and is cut when one is used up.
     #[serde(default)]
     pub bytes: BTreeMap<String, ByteLimit>,
+    /// `destination:port`, as in `192.0.2.1:123`, `[2001:db8::/32]:123` or `*.example.com:443`: where
+    /// datagrams may go. All others are refused.
+    #[serde(default)]
+    pub udp: Vec<String>,
 }
 
 /// How many bytes a destination may get and give; one of both at least.

@@ -1,0 +1,283 @@
+//! Datagrams that a rule lets out: one socket of the host's for each flow, connected to where the
+//! sandbox sends, so that nobody else's answers come back.
+//!
+//! A datagram in makes one datagram out and never more. The kernel refuses what no door is open for
+//! before it gets here; the rules decide here once more.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rustix::net::SendFlags;
+use soulbox_model::network::{Cidr, Destination, Domain, Pattern};
+use soulbox_sys::outward::{self, Datagram, Door};
+use tokio::{
+    io::Interest,
+    net::UdpSocket,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    Policy, Reason, Target,
+    dial::is_own,
+    dns::Pins,
+    flow::is_inside,
+    gate::Shared,
+    traffic::{Meter, Place, Way},
+};
+
+/// Flows of one sandbox at a time.
+const FLOWS: usize = 256;
+/// A flow into which nothing was sent for so long is forgotten.
+const IDLE: Duration = Duration::from_secs(60);
+/// Datagrams out of one sandbox: so many a second, and so many at once.
+const RATE: f64 = 5000.0;
+/// What one datagram may hold, in bytes.
+const LONGEST: usize = 65_535;
+/// Datagrams that are taken before others have their turn.
+const AT_ONCE: usize = 64;
+/// Doors of one sandbox, of all that its rules and its names lead to.
+const DOORS: usize = 4096;
+
+/// The doors of a sandbox that are open in the kernel.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    table: OwnedFd,
+    open: Mutex<HashSet<Door>>,
+}
+
+impl Doors {
+    pub(crate) fn new(table: OwnedFd) -> Self {
+        Self { table, open: Mutex::default() }
+    }
+
+    /// Opens what the rules lead to, with names as far as addresses are known for them, and closes the
+    /// rest.
+    pub(crate) fn set(&self, now: impl FnOnce() -> Arc<Policy>, pins: &Pins) {
+        // One after the other, so that the last policy has the last word.
+        let mut open = self.open.lock();
+        let wanted: HashSet<Door> = wanted(&now(), pins).take(DOORS).collect();
+        for door in open.difference(&wanted) {
+            let _ = outward::close_door(self.table.as_fd(), *door);
+        }
+        for door in wanted.difference(&open) {
+            if let Err(error) = outward::open_door(self.table.as_fd(), *door) {
+                tracing::warn!(%error, ?door, "a door for UDP could not be opened");
+            }
+        }
+        *open = wanted;
+    }
+}
+
+fn wanted<'a>(policy: &'a Policy, pins: &'a Pins) -> impl Iterator<Item = Door> + 'a {
+    let rules = if policy.egress().proxy.is_some() { &[] } else { policy.egress().udp.as_slice() };
+    rules.iter().flat_map(|rule| {
+        let ranges = match &rule.destination {
+            Destination::Net(range) => vec![*range],
+            Destination::Name(Pattern::Any) => {
+                Cidr::new(IpAddr::from([0; 4]), 0).into_iter().collect()
+            }
+            Destination::Name(pattern) => {
+                pins.addresses(|name| pattern.matches(name)).into_iter().map(Cidr::one).collect()
+            }
+        };
+        let port = rule.port.get();
+        ranges.into_iter().map(move |range| {
+            let (address, prefix) = (range.address(), range.prefix());
+            Door { port, address, prefix }
+        })
+    })
+}
+
+/// The host's ends of the relay.
+pub(crate) struct Ends {
+    pub(crate) socket: UdpSocket,
+    pub(crate) answers: [OwnedFd; 2],
+}
+
+/// Who sends, and where to.
+type Key = (SocketAddr, SocketAddr);
+
+#[derive(Default)]
+struct Table(Mutex<HashMap<Key, Arc<Flow>>>);
+
+struct Flow {
+    socket: UdpSocket,
+    meter: Meter,
+    names: Vec<Domain>,
+    used: Mutex<Instant>,
+}
+
+/// So many datagrams more may go.
+struct Allowance {
+    left: f64,
+    since: Instant,
+}
+
+impl Allowance {
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        self.left = (self.left + (now - self.since).as_secs_f64() * RATE).min(RATE);
+        self.since = now;
+        let granted = self.left >= 1.0;
+        self.left -= if granted { 1.0 } else { 0.0 };
+        granted
+    }
+}
+
+/// Serves datagrams until it is dropped, and all flows with it.
+pub(crate) async fn serve(ends: Ends, shared: Arc<Shared>) {
+    let ends = Arc::new(ends);
+    let table = Arc::<Table>::default();
+    let mut allowance = Allowance { left: RATE, since: Instant::now() };
+    let mut flows = JoinSet::new();
+    while ends.socket.readable().await.is_ok() {
+        // Only while something comes, which in most sandboxes is never.
+        let mut buffer = vec![0; LONGEST];
+        for _ in 0..AT_ONCE {
+            while flows.try_join_next().is_some() {}
+            let Ok(datagram) = receive(&ends.socket, &mut buffer) else { break };
+            let payload = buffer.get(..datagram.length).unwrap_or_default();
+            if is_inside(datagram.to) || !allowance.take() {
+                continue;
+            }
+            let key = (datagram.from, datagram.to);
+            let known = table.0.lock().get(&key).cloned();
+            let flow = match known {
+                Some(flow) => flow,
+                None => match begin(&shared, &table, key).await {
+                    Some(flow) => {
+                        table.0.lock().insert(key, Arc::clone(&flow));
+                        let (ends, table) = (Arc::clone(&ends), Arc::clone(&table));
+                        flows.spawn(follow(
+                            Arc::clone(&shared),
+                            ends,
+                            table,
+                            key,
+                            Arc::clone(&flow),
+                        ));
+                        flow
+                    }
+                    None => continue,
+                },
+            };
+            *flow.used.lock() = Instant::now();
+            // A full buffer or an unreachable host loses it, as any network may.
+            let _ = flow.meter.write(Way::Sent, payload.len(), |most| {
+                whole(most, payload.len())?;
+                // Not by the runtime, which does not know of a new socket yet that it takes something.
+                Ok(rustix::net::send(&flow.socket, payload, SendFlags::DONTWAIT)?)
+            });
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Datagram> {
+    socket.try_io(Interest::READABLE, || outward::receive(socket.as_fd(), buffer))
+}
+
+/// A part of a datagram is none.
+fn whole(most: usize, length: usize) -> io::Result<()> {
+    if most < length { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(()) }
+}
+
+async fn begin(shared: &Shared, table: &Table, (_, to): Key) -> Option<Arc<Flow>> {
+    let target = Target::address(to);
+    if table.0.lock().len() >= FLOWS {
+        shared.denied("udp", target, &Reason::ManyFlows);
+        return None;
+    }
+    match open(shared, to).await {
+        Ok(Ok(flow)) => Some(Arc::new(flow)),
+        Ok(Err(reason)) => {
+            shared.denied("udp", target, &reason);
+            None
+        }
+        Err(error) => {
+            tracing::debug!(%error, %to, "no socket for a flow of datagrams");
+            None
+        }
+    }
+}
+
+async fn open(shared: &Shared, to: SocketAddr) -> io::Result<Result<Flow, Reason>> {
+    let names = shared.pins.names(to.ip());
+    let place = Place { names: names.clone(), address: Some(to.ip()) };
+    if let Some(used_up) = shared.traffic.limits().used_up(&place) {
+        return Ok(Err(Reason::UsedUp(used_up)));
+    }
+    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    let policy = Arc::clone(&shared.policy.borrow());
+    let rule = match policy.udp(to, &names) {
+        Ok(rule) => format!("udp {rule}"),
+        Err(reason) => return Ok(Err(reason)),
+    };
+    if !policy.opened(to.ip()) && is_own(to.ip())? {
+        return Ok(Err(Reason::Own));
+    }
+    socket.connect(to).await?;
+    let target = Target { name: names.last().cloned(), ..Target::address(to) };
+    let meter = Meter::begin(&shared.traffic, "udp", target, place, rule);
+    Ok(Ok(Flow { socket, meter, names, used: Mutex::new(Instant::now()) }))
+}
+
+/// Carries answers back until the flow is idle, forbidden or used up.
+async fn follow(
+    shared: Arc<Shared>,
+    ends: Arc<Ends>,
+    table: Arc<Table>,
+    key: Key,
+    flow: Arc<Flow>,
+) {
+    let (from, to) = key;
+    let mut policy = shared.policy.clone();
+    let cut = policy.wait_for(|policy| policy.udp(to, &flow.names).is_err());
+    let was_cut = tokio::select! {
+        biased;
+        _ = cut => Some(Reason::NoUdp),
+        () = idle(&flow) => None,
+        () = answers(&ends, &flow, from, to) => flow.meter.was_cut(),
+    };
+    table.0.lock().remove(&key);
+    if let Some(reason) = was_cut.or_else(|| flow.meter.was_cut()) {
+        shared.cut("udp", &flow.meter, &reason);
+    }
+}
+
+async fn idle(flow: &Flow) {
+    loop {
+        let until = *flow.used.lock() + IDLE;
+        if until <= Instant::now() {
+            return;
+        }
+        sleep_until(until).await;
+    }
+}
+
+async fn answers(ends: &Ends, flow: &Flow, from: SocketAddr, to: SocketAddr) {
+    while flow.meter.was_cut().is_none() && flow.socket.readable().await.is_ok() {
+        let mut buffer = vec![0; LONGEST];
+        for _ in 0..AT_ONCE {
+            let length = match flow.socket.try_recv(&mut buffer) {
+                Ok(length) => length,
+                // Unreachable for now, as the network says; or nothing more.
+                Err(_) => break,
+            };
+            let payload = buffer.get(..length).unwrap_or_default();
+            let _ = flow.meter.write(Way::Received, length, |most| {
+                whole(most, length)?;
+                outward::answer(&ends.answers, payload, to, from).map(|()| length)
+            });
+        }
+        tokio::task::yield_now().await;
+    }
+}
