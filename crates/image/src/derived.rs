@@ -64,8 +64,14 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// In a few words, for people who wait.
     fn label(&self) -> String;
 
-    /// Makes a tar file, gzipped or not, in the empty directory `scratch`.
-    async fn pack(&self, scratch: &Path, report: &(dyn Fn(String) + Sync)) -> Result<PathBuf>;
+    /// Makes a tar file, gzipped or not, in the empty directory `scratch`. It will be unpacked on top
+    /// of `parent`.
+    async fn pack(
+        &self,
+        parent: &Template,
+        scratch: &Path,
+        report: &(dyn Fn(String) + Sync),
+    ) -> Result<PathBuf>;
 }
 
 /// A command that is run inside.
@@ -188,7 +194,7 @@ impl Recipe for Derived {
             let scratch = workshop.dir.join(format!("input-{at}"));
             tokio::fs::create_dir(&scratch).await.map_err(Error::io("create", &scratch))?;
             let say = |step| workshop.report.report(percent, step);
-            let file = input.source.pack(&scratch, &say).await?;
+            let file = input.source.pack(parent, &scratch, &say).await?;
             archives.push(Archive { file, target: input.target.clone(), strip: input.strip });
         }
         let job = Job {
@@ -238,7 +244,12 @@ impl Source for Files {
         format!("{} files", self.0.len())
     }
 
-    async fn pack(&self, scratch: &Path, _: &(dyn Fn(String) + Sync)) -> Result<PathBuf> {
+    async fn pack(
+        &self,
+        _: &Template,
+        scratch: &Path,
+        _: &(dyn Fn(String) + Sync),
+    ) -> Result<PathBuf> {
         let (files, path) = (self.0.clone(), scratch.join("files.tar"));
         let target = path.clone();
         let packed = spawn_blocking(move || pack(&files, &target)).await;

@@ -238,7 +238,7 @@ async fn templates_do_not_stand_on_each_other_without_end() {
 async fn files_are_packed_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let file = File { path: "a/b".into(), mode: 0o7755, content: b"x".into() };
-    let packed = Files(vec![file]).pack(dir.path(), &|_| ()).await.unwrap();
+    let packed = Files(vec![file]).pack(&Template::of(&[]), dir.path(), &|_| ()).await.unwrap();
     let mut archive = tar::Archive::new(fs::File::open(packed).unwrap());
     let entry = archive.entries().unwrap().next().unwrap().unwrap();
     assert_eq!(entry.path().unwrap(), Path::new("a/b"));

@@ -51,6 +51,26 @@ pub struct Template {
 }
 
 impl Template {
+    /// With these layers and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of(layers: &[&Path]) -> Self {
+        Self {
+            id: TemplateId::random(),
+            name: "t".into(),
+            layers: layers.iter().map(|layer| layer.to_path_buf()).collect(),
+            binds: Vec::new(),
+            default_user: "user".into(),
+            workdir: None,
+            env: BTreeMap::new(),
+            created_at: Utc::now(),
+            size_bytes: 0,
+            team: None,
+            parent: None,
+            home: String::new(),
+            parent_home: None,
+        }
+    }
+
     /// Whether a caller of `team` may use it.
     pub fn is_for(&self, team: TeamId) -> bool {
         self.team.is_none_or(|owner| owner == team)

@@ -4,7 +4,7 @@
 //! appears on this machine, and its end, whatever the cause, leaves neither process nor mount.
 
 mod progress;
-mod sources;
+pub(crate) mod sources;
 
 use std::{
     collections::VecDeque,
@@ -83,7 +83,7 @@ const DPKG_OPTIONS: [&str; 6] = [
     "path-exclude=/usr/share/locale/*",
 ];
 
-const APT_OPTIONS: [&str; 3] =
+pub(crate) const APT_OPTIONS: [&str; 3] =
     ["Acquire::Retries \"3\"", "Acquire::http::Timeout \"30\"", "Acquire::https::Timeout \"30\""];
 
 /// Passed on from the environment of the server.
@@ -98,7 +98,7 @@ const PROXY_VARIABLES: [&str; 8] = [
     "NO_PROXY",
 ];
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Left empty: a sandbox mounts its own there.
 const MOUNT_POINTS: [&str; 4] = ["dev", "proc", "sys", "run"];
@@ -116,11 +116,7 @@ pub(crate) struct Base {
 impl Base {
     /// With the proxies that this process was started with.
     pub fn from_environment() -> Self {
-        let proxies = PROXY_VARIABLES.iter();
-        let environment = proxies
-            .filter_map(|name| std::env::var_os(name).map(|value| ((*name).to_owned(), value)))
-            .collect();
-        Self { environment }
+        Self { environment: proxies() }
     }
 
     fn command(&self, sources: &Sources, workshop: &Workshop) -> Result<Command> {
@@ -143,6 +139,12 @@ impl Base {
         command.kill_on_drop(true);
         Ok(command)
     }
+}
+
+/// The proxies that this process was started with.
+pub(crate) fn proxies() -> Vec<(String, OsString)> {
+    let set = |name: &&str| std::env::var_os(name).map(|value| ((*name).to_owned(), value));
+    PROXY_VARIABLES.iter().filter_map(set).collect()
 }
 
 #[async_trait]
@@ -324,13 +326,17 @@ const ADVICE: [(&[&str], &str); 5] = [
 
 fn failure(status: ExitStatus, log: Log) -> Error {
     let lines = log.lines();
+    let advice = advice(&lines);
+    let advice =
+        advice.unwrap_or_else(|| format!("mmdebstrap ended with {status}; its last words follow"));
+    Error::Build { name: BASE.into(), advice, log: lines.join("\n") }
+}
+
+/// What to do about a failure of apt that said this.
+pub(crate) fn advice(lines: &[String]) -> Option<String> {
     let says = |word: &&str| lines.iter().any(|line| line.contains(word));
     let known = ADVICE.iter().find(|(words, _)| words.iter().any(says));
-    let advice = match known {
-        Some((_, advice)) => (*advice).to_owned(),
-        None => format!("mmdebstrap ended with {status}; its last words follow"),
-    };
-    Error::Build { name: BASE.into(), advice, log: lines.join("\n") }
+    known.map(|(_, advice)| (*advice).to_owned())
 }
 
 #[cfg(test)]

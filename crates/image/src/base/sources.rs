@@ -13,6 +13,10 @@ use crate::{
     tree,
 };
 
+/// Where a machine names no mirror of Debian's.
+const DEFAULT_MIRRORS: [(&str, &str); 2] =
+    [("http://deb.debian.org/debian", ""), ("http://deb.debian.org/debian-security", "-security")];
+
 /// Used where the machine itself is not Debian.
 const DEFAULT_SUITE: &str = "bookworm";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -34,7 +38,7 @@ struct Mirror {
 }
 
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     suite: String,
     mirrors: Vec<Mirror>,
     settings: BTreeMap<String, String>,
@@ -63,6 +67,13 @@ impl Sources {
     /// mmdebstrap's mirror arguments.
     pub fn entries(&self) -> impl Iterator<Item = String> {
         self.mirrors.iter().map(|mirror| entry(&mirror.uri, &mirror.suite))
+    }
+
+    /// Lines of a `sources.list`, which name mirrors in any case.
+    pub fn list(&self) -> String {
+        let defaults = DEFAULT_MIRRORS.iter().filter(|_| self.mirrors.is_empty());
+        let defaults = defaults.map(|(uri, pocket)| entry(uri, &format!("{}{pocket}", self.suite)));
+        self.entries().chain(defaults).map(|line| line + "\n").collect()
     }
 
     pub fn apt_options(&self) -> impl Iterator<Item = &'static str> {

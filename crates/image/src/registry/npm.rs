@@ -12,6 +12,7 @@ use super::fetch::{Digest, fetch};
 use crate::{
     derived::Source,
     error::{Error, Result},
+    template::Template,
 };
 
 /// Where npm takes the address of its registry from before it looks elsewhere.
@@ -38,7 +39,12 @@ impl Source for Npm {
         format!("{} {}", self.name, self.version)
     }
 
-    async fn pack(&self, scratch: &Path, report: &(dyn Fn(String) + Sync)) -> Result<PathBuf> {
+    async fn pack(
+        &self,
+        _: &Template,
+        scratch: &Path,
+        report: &(dyn Fn(String) + Sync),
+    ) -> Result<PathBuf> {
         let digest = Digest::integrity(self.integrity)?;
         let target = scratch.join("package.tgz");
         fetch(&self.url(&registry().await?), &digest, &target, &self.label(), report).await?;
