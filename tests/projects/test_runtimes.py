@@ -121,3 +121,79 @@ def test_edge_functions_have_no_files_and_fail_as_they_should(soulbox, runtime):
     refused = code.replace("200", "503")
     assert soulbox("exec", "-r", runtime, "-e", refused, code=22).stdout == "undefined" * 3
     soulbox("exec", "-r", runtime, "--request", "no path", "-e", code, code=2)
+
+
+def artifacts(soulbox, program, *flags, **more):
+    result = soulbox.json("exec", "-r", "python", *flags, "-e", program, **more)
+    return {a["name"]: a for a in result["artifacts"]}, result["artifacts_left_out"]
+
+
+def test_artifacts_are_listed_and_brought_out(soulbox, tmp_path):
+    code = "import os; os.makedirs('plots/deep'); [open(n, 'wb').write(b'x' * s) for n, s in " \
+        "[('plots/a.png', 3), ('plots/b.csv', 4), ('plots/deep/c.json', 5), ('.hidden', 1), ('top.txt', 2)]]; raise SystemExit(3)"
+    found, left_out = artifacts(soulbox, code, "--artifact", "plots/*.png", "--artifact", "*.txt", code=3)
+    assert found == {
+        "plots/a.png": {"name": "plots/a.png", "size": 3, "media_type": "image/png", "truncated": False},
+        "top.txt": {"name": "top.txt", "size": 2, "media_type": "text/plain", "truncated": False},
+    }
+    assert left_out == 0
+    out = tmp_path / "out"
+    found, _ = artifacts(soulbox, code, "--artifact", "plots", "--artifacts-to", out, code=3)
+    assert set(found) == {"plots/a.png", "plots/b.csv", "plots/deep/c.json"}
+    files = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert files == {"plots/a.png": b"xxx", "plots/b.csv": b"xxxx", "plots/deep/c.json": b"xxxxx"}
+    assert artifacts(soulbox, code, "--artifact", "*", code=3)[0].keys() >= {"top.txt"} and ".hidden" not in found
+    for bad in ("/etc/passwd", "../x", ""):
+        soulbox("exec", "-r", "python", "--artifact", bad, "-e", "1", code=2)
+
+
+HOSTILE = r"""
+import os
+os.mkdir('out'); os.chdir('out')
+open('good', 'w').write('good')
+os.symlink('/etc/passwd', 'link'); os.symlink('/', 'root'); os.symlink('..', 'up')
+os.mkfifo('pipe')
+for name in ('line\nbreak', 'escape\x1b[2J', '\u202egnp.exe', 'back\\slash'):
+    open(name, 'w').write('bad')
+open(b'\xff\xfe', 'w').write('bad')
+os.truncate(os.open('huge', os.O_CREAT | os.O_WRONLY), 1 << 33)
+deep = 'd'
+for _ in range(40):
+    os.mkdir(deep); os.chdir(deep)
+open('bottom', 'w').write('bad')
+"""
+
+
+def test_artifacts_of_an_attacker_stay_in_their_directory(soulbox, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "good").write_text("mine")
+    out = tmp_path / "kept"
+    out.mkdir()
+    # What the user has there may be links: they are not followed.
+    (out / "out").symlink_to(outside)
+    found, left_out = artifacts(soulbox, HOSTILE, "--artifact", "out", "--artifacts-to", out)
+    assert found == {} and left_out >= 8
+    assert [path.name for path in outside.iterdir()] == ["good"] and (outside / "good").read_text() == "mine"
+    (out / "out").unlink()
+    found, left_out = artifacts(soulbox, HOSTILE, "--artifact", "out", "--artifacts-to", out)
+    assert set(found) == {"out/good", "out/huge"} and left_out >= 8
+    assert found["out/huge"]["truncated"] and (out / "out/huge").stat().st_size == 64 << 20
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*")) == ["out", "out/good", "out/huge"]
+
+
+def test_artifacts_without_number_or_end_are_bounded(soulbox, tmp_path):
+    code = "import os; os.mkdir('many'); [open(f'many/{n}', 'w').close() for n in range(3000)]"
+    found, left_out = artifacts(soulbox, code, "--artifact", "many/*", "--artifacts-to", tmp_path / "out")
+    assert len(found) == 256 == len(list((tmp_path / "out/many").iterdir())) and left_out == 3000 - 256
+    # A file that is another one whenever it is looked at.
+    code = """if os.fork() == 0:
+    os.setsid(); os.close(0); os.close(1); os.close(2)
+    while True:
+        for make in (lambda: os.symlink('/dev/zero', 'new'), lambda: open('new', 'w').close(), lambda: os.mkfifo('new')):
+            make(); os.rename('new', 'moving')
+import time; time.sleep(0.3)"""
+    began = time.monotonic()
+    done = soulbox("exec", "-r", "python", "--artifact", "moving", "--artifacts-to", tmp_path / "moving", "-e", f"import os\n{code}", code=None)
+    assert time.monotonic() - began < 75, done.stderr
+    assert sum(path.stat().st_size for path in (tmp_path / "moving").rglob("*") if path.is_file()) <= 64 << 20

@@ -6,9 +6,9 @@ use clap::{
     Args,
     builder::{PossibleValue, PossibleValuesParser},
 };
-use soulbox_runtime::adapters::{self, Grant, Jsc, Options, Permissions};
+use soulbox_runtime::adapters::{self, Grant, Jsc, Options, Page, Permissions};
 
-use super::{duration, key_value};
+use super::{artifact::Pattern, duration, key_value, size};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -17,12 +17,15 @@ Examples:
   soulbox exec --runtime deno --allow-net=example.org main.ts -- --verbose
   echo 'console.log(process.version)' | soulbox exec --runtime node -
   soulbox exec --runtime cloudflare-workers --request '/hello?name=you' worker.mjs
+  soulbox exec --runtime browser --screenshot page.png --dom page.html
+  soulbox exec --runtime python --artifact 'plots/*.png' --artifacts-to out plot.py
   soulbox exec -- ls -la                in the project that is up in this directory
   soulbox exec --runtime bun --json -e 'console.log(Bun.version)' | jq .duration_ms
 
 The first use of a runtime builds its template, which takes a download; later ones find it.
 With --json it prints one object: runtime, exit_code, status (exited, timeout, oom or killed), stdout, stderr,
-stdout_truncated, stderr_truncated, duration_ms, cpu_ms and peak_memory_bytes of the whole sandbox, diagnosis.
+stdout_truncated, stderr_truncated, duration_ms, cpu_ms and peak_memory_bytes of the whole sandbox, diagnosis,
+artifacts (each with name, size, media_type and truncated), artifacts_left_out, dom and dom_truncated.
 
 Exit codes: the program's own; 124 after --timeout; 137 when it ran out of memory; 2 for an option that the
 runtime does not take; others as for every command.")]
@@ -51,6 +54,13 @@ PossibleValue::new(adapter.name()).aliases(adapters::alias(*adapter))
     /// Variable of the program; may be repeated.
     #[arg(long, value_parser = key_value, value_name = "KEY=VALUE")]
     pub env: Vec<(String, String)>,
+    /// File that the program makes, directory with all below it, or pattern with * and ? in names; relative
+    /// to where it runs. May be repeated.
+    #[arg(long = "artifact", value_name = "PATH", value_parser = Pattern::parse, requires = "runtime")]
+    pub artifacts: Vec<Pattern>,
+    /// Directory that copies of the artifacts are put into.
+    #[arg(long, value_name = "DIR", requires = "artifacts")]
+    pub artifacts_to: Option<PathBuf>,
     /// Path that an edge function is asked for.
     #[arg(long, value_name = "PATH", help_heading = "Edge functions")]
     pub request: Option<String>,
@@ -58,13 +68,32 @@ PossibleValue::new(adapter.name()).aliases(adapters::alias(*adapter))
     pub deno: Deno,
     #[command(flatten)]
     pub bun: Bun,
+    #[command(flatten)]
+    pub browser: Browser,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Browser")]
+pub struct Browser {
+    /// Print the page's HTML as it is at the end.
+    #[arg(long)]
+    pub dom: bool,
+    /// File that a PNG of the page is written to.
+    #[arg(long, value_name = "FILE")]
+    pub screenshot: Option<PathBuf>,
+    /// Size of the page in pixels, as 1280x720.
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
+    pub size: Option<(u32, u32)>,
+    /// Expression that must be true before the page is at its end.
+    #[arg(long, value_name = "EXPRESSION")]
+    pub until: Option<String>,
 }
 
 /// Without a value: all of that kind.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Deno")]
 pub struct Deno {
-    /// Hosts that may be reached, as a,b:443; all without a list.
+    /// Hosts that may be reached, as a,b:443; all without a list. For pages without ports.
     #[arg(long, value_name = "HOSTS", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "", value_parser = Grant::parse)]
     pub allow_net: Option<Grant>,
@@ -125,6 +154,12 @@ impl Exec {
             },
             small: self.bun.smol,
             request: self.request.clone(),
+            page: Page {
+                dom: self.browser.dom,
+                screenshot: self.browser.screenshot.is_some(),
+                size: self.browser.size,
+                until: self.browser.until.clone(),
+            },
         }
     }
 }

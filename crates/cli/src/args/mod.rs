@@ -1,5 +1,6 @@
 //! The command line: what may be typed, and what it is turned into.
 
+pub mod artifact;
 pub mod exec;
 pub mod project;
 pub mod run;
@@ -16,7 +17,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use soulbox_model::{DiskRate, network::Cidr, resources::MIB};
-pub use values::{duration, key_value, name_server, runtime_id};
+pub use values::{duration, key_value, name_server, runtime_id, size};
 
 /// Where the server keeps everything unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/soulbox";
@@ -115,7 +116,7 @@ pub enum Command {
     /// Run a project's tests in a sandbox of their own.
     Test(run::Test),
     /// Run code in a runtime, or a command in a project that is up.
-    Exec(exec::Exec),
+    Exec(Box<exec::Exec>),
     /// Begin a project: find its runtime and write a soulbox.toml.
     Init(project::Init),
     /// Check, show and change a project file.

@@ -28,6 +28,17 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(expected)
 }
 
+/// `1280x720`.
+///
+/// # Errors
+/// What was expected instead.
+pub fn size(text: &str) -> Result<(u32, u32), String> {
+    let sides = text.split_once('x').and_then(|(width, height)| {
+        Some((width.parse::<u32>().ok()?, height.parse::<u32>().ok()?))
+    });
+    sides.ok_or_else(|| format!("`{text}` is no size: expected two numbers, as 1280x720"))
+}
+
 /// A runtime by its name.
 ///
 /// # Errors

@@ -10,7 +10,13 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
 };
 
-use super::{Remote, remote::refused, server::quote};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Remote,
+    remote::{Kind, refused},
+    server::quote,
+};
 use crate::{
     failure::{Failure, Result},
     progress::Step,
@@ -72,6 +78,26 @@ impl Remote {
         }
     }
 
+    /// What the directory at `path` has, without what is below that.
+    ///
+    /// # Errors
+    /// What the agent says; or more than an answer may have.
+    pub async fn list_dir(&self, path: &str) -> Result<Vec<Listed>> {
+        #[derive(Serialize)]
+        struct ListDir<'a> {
+            path: &'a str,
+            depth: u32,
+        }
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            entries: Vec<Listed>,
+        }
+        let message = ListDir { path, depth: 1 };
+        let answer: Answer = self.unary("/filesystem.Filesystem/ListDir", None, &message).await?;
+        Ok(answer.entries)
+    }
+
     /// Copies the file at `path` into `into`.
     ///
     /// # Errors
@@ -107,6 +133,49 @@ impl Remote {
         into.flush().await.map_err(Failure::io("writing"))?;
         self.http.keep(connection).await;
         Ok(())
+    }
+}
+
+/// What a directory of a sandbox has, as the sandbox says.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    pub name: String,
+    #[serde(default = "other")]
+    pub r#type: Kind,
+    /// Bytes. The agent's JSON has 64-bit numbers as texts.
+    #[serde(default)]
+    size: Option<Size>,
+    #[serde(default)]
+    is_symlink: bool,
+    symlink_target: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Number(u64),
+    Text(String),
+}
+
+fn other() -> Kind {
+    Kind::Other
+}
+
+impl Listed {
+    /// What it is, where it is no link.
+    pub fn kind(&self) -> Kind {
+        let link = self.is_symlink || self.symlink_target.is_some();
+        if link { Kind::Other } else { self.r#type }
+    }
+
+    /// Bytes; 0 for what is no number.
+    pub fn size(&self) -> u64 {
+        match &self.size {
+            Some(Size::Number(size)) => *size,
+            Some(Size::Text(size)) => size.parse().unwrap_or_default(),
+            None => 0,
+        }
     }
 }
 

@@ -192,7 +192,7 @@ impl Remote {
         }
     }
 
-    async fn unary<T: DeserializeOwned>(
+    pub(super) async fn unary<T: DeserializeOwned>(
         &self,
         path: &str,
         user: Option<&str>,

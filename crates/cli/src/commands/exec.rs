@@ -1,5 +1,8 @@
 //! `soulbox exec`: code in a runtime, in a sandbox that lives as long as it runs.
 
+mod artifacts;
+mod page;
+
 use std::{
     io::Read as _,
     path::Path,
@@ -8,10 +11,11 @@ use std::{
 
 use serde::Serialize;
 use soulbox_model::SandboxId;
-use soulbox_runtime::adapters::{self, Adapter, DIRECTORY, Diagnosis, Invocation};
-use soulbox_wire::rest::NewSandboxV2;
+use soulbox_runtime::adapters::{self, Adapter, DIRECTORY, Diagnosis, Grant, Invocation, Options};
+use soulbox_wire::rest::{Network, NewSandboxV2, SandboxShape};
 use tokio::io::AsyncWriteExt as _;
 
+use self::artifacts::{Artifact, Collected};
 use super::sandbox::{
     lifecycle,
     session::{self, Input},
@@ -61,23 +65,48 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
     invocation.env.extend(args.env.iter().cloned());
 
     let server = locate(settings)?;
-    let new = NewSandboxV2 {
-        template_id: adapter.template().to_owned(),
-        timeout: Some(lifecycle::seconds(args.timeout + GRACE)?),
-        ..NewSandboxV2::default()
-    };
-    let made = lifecycle::make(&server, output, &new, false).await?;
+    let results = std::mem::take(&mut invocation.results);
+    let made = lifecycle::make(&server, output, &sandbox(&args, adapter, &options)?, false).await?;
     let id: SandboxId =
         made.sandbox_id.parse().map_err(|_| Failure::Protocol("a sandbox without an id".into()))?;
     let remote = server.remote_with(&id, made.envd_access_token);
     let takes_input = args.file.as_deref() != Some("-");
-    let outcome =
-        execute(&server, &remote, &id, invocation, args.timeout, takes_input, output).await;
+    let outcome = async {
+        let mut outcome =
+            execute(&server, &remote, &id, invocation, args.timeout, takes_input, output).await?;
+        if outcome.alive {
+            let wanted = (&*args.artifacts, args.artifacts_to.as_deref());
+            outcome.collected = artifacts::collect(&remote, DIRECTORY, wanted, output).await?;
+            let screenshot = args.browser.screenshot.as_deref();
+            outcome.page = page::results(&remote, &results, screenshot, output).await?;
+        }
+        Ok::<_, Failure>(outcome)
+    };
+    let outcome = outcome.await;
     // Whatever came of it; a sandbox that stays ends by itself soon.
     if let Err(failure) = server.kill(&id).await {
         tracing::debug!(%failure, "the sandbox ends by itself");
     }
     finish(outcome?, adapter, output)
+}
+
+/// What the code's sandbox must be.
+fn sandbox(args: &Exec, adapter: &dyn Adapter, options: &Options) -> Result<NewSandboxV2> {
+    let (internet, hosts) = match adapter.reach(options) {
+        None => (None, None),
+        Some(Grant::None) => (Some(false), None),
+        Some(Grant::All) => (Some(true), None),
+        Some(Grant::Only(hosts)) => (Some(false), Some(hosts)),
+    };
+    let shape = |memory| SandboxShape { memory_bytes: Some(memory), ..SandboxShape::default() };
+    Ok(NewSandboxV2 {
+        template_id: adapter.template().to_owned(),
+        timeout: Some(lifecycle::seconds(args.timeout + GRACE)?),
+        allow_internet_access: internet,
+        network: hosts.map(|hosts| Network { allow_out: Some(hosts), ..Network::default() }),
+        soulbox: adapter.memory_bytes().map(shape),
+        ..NewSandboxV2::default()
+    })
 }
 
 /// What came of a program.
@@ -97,6 +126,13 @@ struct Outcome {
     cpu_ms: Option<f64>,
     peak_memory_bytes: Option<u64>,
     diagnosis: Option<Diagnosis>,
+    #[serde(flatten)]
+    collected: Collected,
+    #[serde(flatten)]
+    page: page::Page,
+    /// Whether there is still a sandbox that something can be fetched from.
+    #[serde(skip)]
+    alive: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -210,6 +246,9 @@ async fn execute(
         cpu_ms: usage.map(|usage| usage.cpu_micros as f64 / 1000.0),
         peak_memory_bytes: usage.and_then(|usage| usage.memory_peak_bytes),
         diagnosis: None,
+        collected: Collected::default(),
+        page: page::Page::default(),
+        alive: usage.is_some(),
     })
 }
 
@@ -237,14 +276,32 @@ fn finish(mut outcome: Outcome, adapter: &dyn Adapter, output: &Output) -> Resul
     };
     if output.json {
         output.value(&outcome)?;
-    } else if let Some(diagnosis) = &outcome.diagnosis {
-        let Diagnosis { kind, message, advice } = diagnosis;
-        output.note(format!("{kind}: {}: {advice}", plain(message)));
+    } else {
+        tell(&outcome, output)?;
     }
     match outcome.exit_code {
         0 => Ok(()),
         code => Err(Failure::Exit(code)),
     }
+}
+
+/// Says what came of a program besides what it said itself.
+fn tell(outcome: &Outcome, output: &Output) -> Result<()> {
+    if let Some(dom) = &outcome.page.dom {
+        output.line(dom)?;
+    }
+    for Artifact { name, size, media_type, truncated } in &outcome.collected.artifacts {
+        let cut = if *truncated { ", truncated" } else { "" };
+        output.note(format!("artifact {name}: {media_type}, {size} bytes{cut}"));
+    }
+    match outcome.collected.artifacts_left_out {
+        0 => {}
+        count => output.note(format!("left out: {count} that are no plain files, or too many")),
+    }
+    if let Some(Diagnosis { kind, message, advice }) = &outcome.diagnosis {
+        output.note(format!("{kind}: {}: {advice}", plain(message)));
+    }
+    Ok(())
 }
 
 /// The code, and what its file is called inside.

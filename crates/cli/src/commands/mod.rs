@@ -37,7 +37,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Logs(args) => run::logs(settings, &args).await,
         Command::Down(args) => run::down(settings, &args).await,
         Command::Test(args) => run::test(settings, args).await,
-        Command::Exec(args) => exec::run(settings, args).await,
+        Command::Exec(args) => exec::run(settings, *args).await,
         Command::Init(args) => init::run(settings, args),
         Command::Config(command) => config::run(settings, command),
         Command::Runtime(command) => runtime::run(settings, command).await,

@@ -1,5 +1,6 @@
 //! One adapter for each runtime, behind one trait.
 
+mod browser;
 mod bun;
 mod deno;
 mod edge;
@@ -40,6 +41,17 @@ pub trait Adapter: Send + Sync + fmt::Debug {
     /// What the file that holds the code ends in, where nobody says what language it is.
     fn extension(&self) -> &'static str;
 
+    /// Memory that its sandboxes need; what sandboxes have otherwise where `None`.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// What its sandbox may reach, where the runtime asks for that; else what sandboxes may.
+    fn reach(&self, options: &Options) -> Option<Grant> {
+        let _ = options;
+        None
+    }
+
     /// Which options it understands.
     fn understands(&self) -> &'static [Switch];
 
@@ -63,8 +75,16 @@ pub struct Invocation {
     pub env: BTreeMap<String, String>,
     /// Files that must lie beside the code: absolute path inside and content.
     pub files: Vec<(String, String)>,
-    /// Files that the run leaves, to be brought out: absolute paths inside.
-    pub artifacts: Vec<String>,
+    pub results: Results,
+}
+
+/// Files that the run leaves besides what it says: absolute paths inside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Results {
+    /// HTML of the page as it is at the end.
+    pub dom: Option<String>,
+    /// PNG.
+    pub screenshot: Option<String>,
 }
 
 /// What a caller may ask of a runtime; each understands some of it.
@@ -80,39 +100,58 @@ pub struct Options {
     pub small: bool,
     /// What edge functions are asked.
     pub request: Option<String>,
+    pub page: Page,
+}
+
+/// What is wanted of a page.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    pub dom: bool,
+    pub screenshot: bool,
+    /// Width and height in pixels.
+    pub size: Option<(u32, u32)>,
+    /// An expression that must be true before it is at its end.
+    pub until: Option<String>,
 }
 
 /// The kinds of options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Switch {
+    Net,
     Permissions,
     Unstable,
     Jsc,
     Small,
     Request,
+    Page,
 }
 
 impl fmt::Display for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Net => "--allow-net",
             Self::Permissions => "permissions",
             Self::Unstable => "--unstable",
             Self::Jsc => "--jsc-heap and --jsc-no-jit",
             Self::Small => "--smol",
             Self::Request => "--request",
+            Self::Page => "--dom, --screenshot, --size and --until",
         })
     }
 }
 
 impl Options {
     fn used(&self) -> impl Iterator<Item = Switch> {
+        let beside = Permissions { net: Grant::None, ..self.permissions.clone() };
         let used = [
-            (Switch::Permissions, self.permissions != Permissions::default()),
+            (Switch::Net, self.permissions.net != Grant::None),
+            (Switch::Permissions, beside != Permissions::default()),
             (Switch::Unstable, !self.unstable.is_empty()),
             (Switch::Jsc, self.jsc != Jsc::default()),
             (Switch::Small, self.small),
             (Switch::Request, self.request.is_some()),
+            (Switch::Page, self.page != Page::default()),
         ];
         used.into_iter().filter(|(_, used)| *used).map(|(switch, _)| switch)
     }
@@ -152,6 +191,7 @@ pub fn all() -> &'static [&'static dyn Adapter] {
         &edge::Workerd,
         &edge::EdgeRuntime,
         &deno::Deploy,
+        &browser::Browser,
     ]
 }
 

@@ -106,11 +106,46 @@ fn a_request_is_a_path() {
 #[test]
 fn detection_and_adapters_mean_the_same_by_a_name() {
     use crate::detect::Runtime;
-    let browser = Runtime::Browser;
-    for runtime in Runtime::ALL.into_iter().filter(|runtime| *runtime != browser) {
-        assert!(find(runtime.id()).is_some_and(|found| found.name() == runtime.id()), "{runtime}");
+    for runtime in Runtime::ALL {
+        let found = find(runtime.id()).unwrap();
+        assert_eq!(found.name(), runtime.id());
+        assert_eq!(found.template(), runtime.template());
     }
-    assert_eq!(all().len(), Runtime::ALL.len() - 1);
+    assert_eq!(all().len(), Runtime::ALL.len());
     assert!(find("base").is_none());
     assert_eq!(find("workerd").unwrap().name(), "cloudflare-workers");
+}
+
+#[test]
+fn a_page_reaches_what_it_is_granted_and_says_where_its_results_lie() {
+    let browser = find("browser").unwrap();
+    let net = |net| Options {
+        permissions: Permissions { net, ..Permissions::default() },
+        ..Options::default()
+    };
+    assert_eq!(browser.reach(&Options::default()), Some(Grant::None));
+    let some = Grant::Only(vec!["example.org".into()]);
+    assert_eq!(browser.reach(&net(some.clone())), Some(some));
+    let files = Permissions { read: Grant::All, ..Permissions::default() };
+    let files = Options { permissions: files, ..Options::default() };
+    assert!(files.check(browser).is_err());
+
+    let page =
+        Page { dom: true, screenshot: true, size: Some((320, 200)), until: Some("a b".into()) };
+    let run = browser.invocation(&Options { page, ..Options::default() }, "/a.html").unwrap();
+    let (dom, screenshot) = (run.results.dom.unwrap(), run.results.screenshot.unwrap());
+    assert_eq!(
+        run.argv[1..],
+        [
+            format!("--dom={dom}"),
+            format!("--screenshot={screenshot}"),
+            "--size=320x200".to_owned(),
+            "--until=a b".to_owned(),
+            "/a.html".to_owned(),
+        ]
+    );
+    for size in [(0, 1), (1, 9000)] {
+        let page = Page { size: Some(size), ..Page::default() };
+        assert!(browser.invocation(&Options { page, ..Options::default() }, "/a.html").is_err());
+    }
 }

@@ -74,8 +74,8 @@ impl Runtime {
             Self::DenoDeploy | Self::Deno => "deno",
             Self::VercelEdge => "edge-runtime",
             Self::Bun => "bun",
-            // Pages are served from there; the browser is somebody else's.
-            Self::Browser | Self::Node | Self::Python => "base",
+            Self::Browser => "browser",
+            Self::Node | Self::Python => "base",
         }
     }
 

@@ -64,7 +64,7 @@ pub fn commands(directory: &Path, detection: &Detection) -> Commands {
         },
         Some(Runtime::Browser) => Commands {
             start: words("python3 -m http.server 8000"),
-            test: None,
+            test: has("index.html").then(|| words("soulbox-page index.html")),
             port: Some(8000),
             because: "a page needs no more than a server of files".to_owned(),
         },
