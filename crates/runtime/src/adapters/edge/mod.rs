@@ -73,7 +73,9 @@ impl Adapter for EdgeRuntime {
             let target = format!("/opt/edge-runtime/node_modules/{}", package.name);
             input(package, &target)
         });
-        let install = "cd /opt/edge-runtime && node -e 'require(\"edge-runtime\")'";
+        let install = "cli=/opt/edge-runtime/node_modules/edge-runtime/dist/cli/index.js; \
+                       chmod 755 $cli; ln -sf $cli /usr/local/bin/edge-runtime; \
+                       cd /opt/edge-runtime && node -e 'require(\"edge-runtime\")'";
         Some(plan(self.template(), inputs.collect(), install))
     }
 
