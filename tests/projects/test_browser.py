@@ -122,9 +122,15 @@ def test_a_page_sees_no_files_but_its_own(soulbox):
     assert run(soulbox, code)["stdout"] == "404\n404\n404\nnone\n"
 
 
+def test_a_page_may_ask_for_what_is_no_path(soulbox):
+    code = "for (const path of ['/100%.png', '/%E0%A4%A', '/%00', '/none']) console.log((await fetch(path)).status)"
+    assert run(soulbox, code)["stdout"] == "400\n400\n400\n404\n"
+
+
 def test_what_makes_no_sense_is_refused(soulbox, tmp_path):
     for flags in (["--size", "0x10"], ["--size", "9000x10"], ["--size", "big"], ["--allow-read"]):
         soulbox("exec", "-r", "browser", *flags, "-e", "1", code=2)
     soulbox("exec", "-r", "python", "--dom", "-e", "1", code=2)
+    assert "--runtime" in soulbox("exec", "--dom", "--", "true", code=2).stderr
     assert run(soulbox, "1", "--until", "(", code=2)["stderr"].startswith("soulbox: --until")
     soulbox("exec", "-r", "browser", "--screenshot", tmp_path / "no/where.png", "-e", "1", code=3)

@@ -25,7 +25,8 @@ Examples:
 The first use of a runtime builds its template, which takes a download; later ones find it.
 With --json it prints one object: runtime, exit_code, status (exited, timeout, oom or killed), stdout, stderr,
 stdout_truncated, stderr_truncated, duration_ms, cpu_ms and peak_memory_bytes of the whole sandbox, diagnosis,
-artifacts (each with name, size, media_type and truncated), artifacts_left_out, dom and dom_truncated.
+artifacts (each with name, size, media_type and truncated), artifacts_left_out, dom, dom_truncated, and incomplete:
+why some of these are missing.
 
 Exit codes: the program's own; 124 after --timeout; 137 when it ran out of memory; 2 for an option that the
 runtime does not take; others as for every command.")]

@@ -4,14 +4,16 @@ mod artifacts;
 mod page;
 
 use std::{
-    io::Read as _,
+    io::{IsTerminal as _, Read as _},
     path::Path,
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
 use soulbox_model::SandboxId;
-use soulbox_runtime::adapters::{self, Adapter, DIRECTORY, Diagnosis, Grant, Invocation, Options};
+use soulbox_runtime::adapters::{
+    self, Adapter, DIRECTORY, Diagnosis, Grant, Invocation, Options, Results,
+};
 use soulbox_wire::rest::{Network, NewSandboxV2, SandboxShape};
 use tokio::io::AsyncWriteExt as _;
 
@@ -21,7 +23,7 @@ use super::sandbox::{
     session::{self, Input},
 };
 use crate::{
-    args::exec::Exec,
+    args::{artifact::Pattern, exec::Exec},
     client::{
         Remote, Server, locate,
         process::{Config, Data},
@@ -46,6 +48,10 @@ const TIMED_OUT: u8 = 124;
 pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Result<()> {
     let output = &settings.output;
     let Some(runtime) = &args.runtime else {
+        let plain = Options { args: args.args.clone(), ..Options::default() };
+        if args.options() != plain {
+            return Err(Failure::usage("an option of a runtime: name one with --runtime"));
+        }
         return super::run::exec(settings, args).await;
     };
     if args.file.is_none() && args.eval.is_none() {
@@ -64,6 +70,9 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
     invocation.files.push((entry, code));
     invocation.env.extend(args.env.iter().cloned());
 
+    args.artifacts_to.as_deref().map_or(Ok(()), artifacts::prepare)?;
+    args.browser.screenshot.as_deref().map_or(Ok(()), page::prepare)?;
+
     let server = locate(settings)?;
     let results = std::mem::take(&mut invocation.results);
     let made = lifecycle::make(&server, output, &sandbox(&args, adapter, &options)?, false).await?;
@@ -76,9 +85,9 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
             execute(&server, &remote, &id, invocation, args.timeout, takes_input, output).await?;
         if outcome.alive {
             let wanted = (&*args.artifacts, args.artifacts_to.as_deref());
-            outcome.collected = artifacts::collect(&remote, DIRECTORY, wanted, output).await?;
-            let screenshot = args.browser.screenshot.as_deref();
-            outcome.page = page::results(&remote, &results, screenshot, output).await?;
+            let fetched = fetch(&mut outcome, &remote, wanted, (&results, &args), output).await;
+            outcome.lost = fetched.err();
+            outcome.incomplete = outcome.lost.as_ref().map(ToString::to_string);
         }
         Ok::<_, Failure>(outcome)
     };
@@ -88,6 +97,20 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
         tracing::debug!(%failure, "the sandbox ends by itself");
     }
     finish(outcome?, adapter, output)
+}
+
+/// Brings out what the program left.
+async fn fetch(
+    outcome: &mut Outcome,
+    remote: &Remote,
+    wanted: (&[Pattern], Option<&Path>),
+    (results, args): (&Results, &Exec),
+    output: &Output,
+) -> Result<()> {
+    outcome.collected = artifacts::collect(remote, DIRECTORY, wanted, output).await?;
+    let screenshot = args.browser.screenshot.as_deref();
+    outcome.page = page::results(remote, results, screenshot, output).await?;
+    Ok(())
 }
 
 /// What the code's sandbox must be.
@@ -130,6 +153,10 @@ struct Outcome {
     collected: Collected,
     #[serde(flatten)]
     page: page::Page,
+    /// Why artifacts or results of a page are missing, if something went wrong with them.
+    incomplete: Option<String>,
+    #[serde(skip)]
+    lost: Option<Failure>,
     /// Whether there is still a sandbox that something can be fetched from.
     #[serde(skip)]
     alive: bool,
@@ -248,6 +275,8 @@ async fn execute(
         diagnosis: None,
         collected: Collected::default(),
         page: page::Page::default(),
+        incomplete: None,
+        lost: None,
         alive: usage.is_some(),
     })
 }
@@ -279,16 +308,24 @@ fn finish(mut outcome: Outcome, adapter: &dyn Adapter, output: &Output) -> Resul
     } else {
         tell(&outcome, output)?;
     }
-    match outcome.exit_code {
-        0 => Ok(()),
-        code => Err(Failure::Exit(code)),
+    match (outcome.exit_code, outcome.lost) {
+        (0, None) => Ok(()),
+        (0, Some(lost)) => Err(lost),
+        (code, _) => Err(Failure::Exit(code)),
     }
 }
 
 /// Says what came of a program besides what it said itself.
 fn tell(outcome: &Outcome, output: &Output) -> Result<()> {
     if let Some(dom) = &outcome.page.dom {
-        output.line(dom)?;
+        if std::io::stdout().is_terminal() {
+            dom.lines().try_for_each(|line| output.line(plain(line)))?;
+        } else {
+            output.line(dom)?;
+        }
+    }
+    if let Some(why) = outcome.incomplete.as_ref().filter(|_| outcome.exit_code != 0) {
+        output.note(format!("not all was brought out: {}", plain(why)));
     }
     for Artifact { name, size, media_type, truncated } in &outcome.collected.artifacts {
         let cut = if *truncated { ", truncated" } else { "" };

@@ -158,6 +158,8 @@ impl Apt {
             config += &format!("Dir::Etc::{name} \"/dev/null\";\n");
         }
         config += "APT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\n";
+        // Without all lists it would take what is older, security updates last of all.
+        config += "APT::Update::Error-Mode \"any\";\n";
         for option in base::APT_OPTIONS.iter().copied().chain(sources.apt_options()) {
             config += &format!("{option};\n");
         }

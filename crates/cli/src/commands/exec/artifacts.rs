@@ -60,6 +60,15 @@ pub(super) struct Artifact {
     pub(super) truncated: bool,
 }
 
+/// Makes the directory for copies, before anything is run for what it shall hold.
+///
+/// # Errors
+/// If it takes no files.
+pub(super) fn prepare(to: &Path) -> Result<()> {
+    let mut place = Target::open(to)?.place("probe")?;
+    place.as_mut().map_or(Ok(()), |place| place.file().map(drop))
+}
+
 /// Lists what of `wanted` is below `root` inside, and copies it to a directory where one is named.
 ///
 /// # Errors
@@ -106,9 +115,9 @@ fn is_plain(name: &str) -> bool {
         && !name.contains(|c: char| matches!(c, '/' | '\\') || c.is_control() || turns(c))
 }
 
-/// Whether it changes the direction of the text behind it.
+/// Whether it changes the direction of the text behind it, or is not seen at all.
 fn turns(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 struct Search<'a> {
@@ -154,7 +163,10 @@ impl Search<'_> {
                 let deep = path.split('/').count() > MAX_DEPTH;
                 match kind {
                     _ if !is_plain(name) || deep => self.left_out += 1,
-                    Kind::Directory => pending.push((path, below)),
+                    Kind::Directory if pending.len() < MAX_DIRECTORIES => {
+                        pending.push((path, below))
+                    }
+                    Kind::Directory => self.left_out += 1,
                     Kind::File if !below.is_empty() => {}
                     Kind::File if self.found.contains_key(&path) => {}
                     Kind::File if self.found.len() < MAX_FILES => {
@@ -186,7 +198,7 @@ async fn copy(
     let (mut kept, mut all, mut left_out) = (Vec::new(), 0, 0);
     for mut artifact in artifacts.drain(..) {
         let room = MAX_FILE.min(MAX_ALL - all);
-        let Some(mut place) = target.place(&artifact.name)? else {
+        let Some(mut place) = target.place(&artifact.name)?.filter(|_| room > 0) else {
             left_out += 1;
             continue;
         };

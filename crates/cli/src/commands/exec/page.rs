@@ -25,6 +25,21 @@ pub(super) struct Page {
     dom_truncated: bool,
 }
 
+/// Looks whether a picture can be written, before a page is loaded for it.
+///
+/// # Errors
+/// If its directory is none.
+pub(super) fn prepare(to: &Path) -> Result<()> {
+    let above = to.parent().filter(|above| !above.as_os_str().is_empty());
+    let above = above.unwrap_or(Path::new("."));
+    let context = Failure::io(to.display().to_string());
+    match std::fs::metadata(above) {
+        Ok(about) if about.is_dir() => Ok(()),
+        Ok(_) => Err(context(std::io::ErrorKind::NotADirectory.into())),
+        Err(error) => Err(context(error)),
+    }
+}
+
 /// Fetches what a page left; a page that failed may have left nothing.
 ///
 /// # Errors

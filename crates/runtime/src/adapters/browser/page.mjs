@@ -196,13 +196,32 @@ class Traffic {
   }
 }
 
+function isFile(path) {
+  try {
+    return statSync(path).isFile()
+  } catch {
+    return false
+  }
+}
+
+/** The path that a request names; nothing for one that is none, since pages may ask for anything. */
+function asked(request) {
+  try {
+    const path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname)
+    return path.includes('\0') ? undefined : path
+  } catch {
+    return undefined
+  }
+}
+
 /** Serves the files of `root` on loopback. */
 async function serve(root) {
   const server = createServer((request, response) => {
-    const path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname)
+    const path = asked(request)
+    if (path === undefined) return response.writeHead(400).end('no path\n')
     const file = join(root, normalize(`/${path}`))
     if (path === '/favicon.ico' && !existsSync(file)) return response.writeHead(204).end()
-    if (!statSync(file, { throwIfNoEntry: false })?.isFile()) return response.writeHead(404).end('not found\n')
+    if (!isFile(file)) return response.writeHead(404).end('not found\n')
     const type = TYPES[extname(file).toLowerCase()] ?? 'application/octet-stream'
     response.writeHead(200, { 'content-type': type, 'cache-control': 'no-store' })
     createReadStream(file).on('error', () => response.destroy()).pipe(response)
@@ -239,7 +258,7 @@ function commandLine() {
 /** Where the page is, and the script that is run in it. */
 async function place(page) {
   if (/^https?:\/\//.test(page)) return { url: page }
-  if (!statSync(page, { throwIfNoEntry: false })?.isFile()) throw new Fault(1, `${page}: no such file`)
+  if (!isFile(page)) throw new Fault(1, `${page}: no such file`)
   const file = realpathSync(page)
   const origin = { root: dirname(file), url: await serve(dirname(file)) }
   const name = encodeURIComponent(basename(file))
@@ -254,6 +273,7 @@ async function load(browser, options, said) {
   browser.session = sessionId
   const crashed = new Promise((_, reject) => {
     browser.on('Inspector.targetCrashed', () => reject(new Fault(137, 'the page crashed')))
+    browser.on('Target.detachedFromTarget', () => reject(new Fault(1, 'the page closed itself')))
   })
   crashed.catch(() => {})
   const ask = (method, params) => Promise.race([browser.ask(method, params), crashed])
