@@ -49,6 +49,7 @@ class World:
             (5000, self.digest, None),
             (5001, self.pours, None),
             (1080, self.socks, None),
+            (1443, self.socks, context),
         ):
             await self.listen(port, serve, tls)
         for port in (7, 123):

@@ -208,6 +208,41 @@ class TestEgressProxy:
         finally:
             sandbox.kill()
 
+    def sealed(self, server, **tls):
+        proxy = {"address": f"{WORLD}:1443", "username": "walker", "password": "seven-leagues", "tls": tls}
+        return furnished(server.create(network={"egress_proxy": proxy}))
+
+    def test_inside_tls(self, trusting, server, world):
+        """Verified by what the machine trusts, or by a certificate of the owner's."""
+        owns = {"ca_cert": world.authority.certificate.read_text()}
+        for where, tls in ((trusting, {}), (server, owns)):
+            sandbox = self.sealed(where, server_name="proxy.example.com", **tls)
+            try:
+                mark = world.mark()
+                # No end of one direction alone, which TLS of the world's kind does not know.
+                assert fetch(sandbox, "http://www.example.com/", "-o /dev/null -w '%{http_code}'") == (0, "200")
+                assert [seen["name"] for seen in world.seen(mark, what="sni")] == ["proxy.example.com"]
+                assert [seen["target"] for seen in world.seen(mark, what="socks")] == [SITE]
+                read = "import socket; s = socket.create_connection(('%s', 5001)); s.sendall(b'3000000\\n'); print(len(s.makefile('rb').read(3000000)))"
+                assert run(sandbox, f'python3 -c "{read % SITE}"')[1].strip() == "3000000"
+                assert "BEGIN CERTIFICATE" not in repr(sandbox.get_info())
+            finally:
+                sandbox.kill()
+
+    def test_an_impostor_of_a_proxy_gets_no_password(self, trusting, world):
+        for tls in ({"server_name": "proxy.evil.net"}, {"server_name": "proxy.example.com", "ca_cert": world.authority.chain.read_text()}):
+            sandbox = self.sealed(trusting, **tls)
+            try:
+                mark = world.mark()
+                assert attempt(sandbox, "http", SITE, "www.example.com").get("status") == 502
+                assert world.seen(mark, what="socks") == []
+            finally:
+                sandbox.kill()
+
+    def test_a_certificate_that_is_none(self, server):
+        with pytest.raises(e2b.SandboxException, match="caCert"):
+            self.sealed(server, ca_cert="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+
     def test_there_is_no_other_way(self, trusting, world):
         sandbox = self.proxied(trusting, "wrong")
         try:

@@ -12,7 +12,9 @@ use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_socks::{TargetAddr, tcp::Socks5Stream};
 
 use crate::{
-    dns::{Resolver, Turns},
+    Service,
+    dns::Turns,
+    outside::Outside,
     policy::{Passed, Policy, Reason, Verdict},
 };
 
@@ -39,7 +41,7 @@ impl From<io::Error> for Undialled {
 /// It goes by the policy of the moment at every step: resolving a name or reaching a proxy takes time,
 /// and what a change forbids meanwhile is not connected to.
 pub(crate) struct Dialler<'a> {
-    pub(crate) resolver: &'a Resolver,
+    pub(crate) service: &'a Service,
     pub(crate) turns: &'a Turns,
     pub(crate) policy: &'a watch::Receiver<Arc<Policy>>,
     /// Whether the requests of the flow are looked into.
@@ -48,13 +50,13 @@ pub(crate) struct Dialler<'a> {
 
 impl Dialler<'_> {
     /// Connects to an address that the rules allow.
-    pub(crate) async fn address(&self, target: SocketAddr) -> Result<TcpStream, Undialled> {
+    pub(crate) async fn address(&self, target: SocketAddr) -> Result<Outside, Undialled> {
         self.place(target, None).await
     }
 
     /// Resolves a name and connects to what is reachable of it: what the sandbox thinks the name's
     /// address is has no say. Unless the rules allow the name, they must allow the address.
-    pub(crate) async fn name(&self, name: &Domain, port: u16) -> Result<TcpStream, Undialled> {
+    pub(crate) async fn name(&self, name: &Domain, port: u16) -> Result<Outside, Undialled> {
         let policy = self.now();
         // Our name servers must not hear of the names of a local network.
         if let Err(reason @ Reason::LocalName) = policy.resolvable(name) {
@@ -87,16 +89,12 @@ impl Dialler<'_> {
             _ = changed.wait_for(|policy| policy.resolvable(name).is_err()) => {
                 Err(Undialled::Refused(Reason::Name(name.clone())))
             }
-            found = self.resolver.addresses(&policy, self.turns, name) => Ok(found?),
+            found = self.service.resolver.addresses(&policy, self.turns, name) => Ok(found?),
         }
     }
 
     /// Connects to an address, if the policy lets this flow go there now and as long as it takes.
-    async fn place(
-        &self,
-        target: SocketAddr,
-        name: Option<&Domain>,
-    ) -> Result<TcpStream, Undialled> {
+    async fn place(&self, target: SocketAddr, name: Option<&Domain>) -> Result<Outside, Undialled> {
         let policy = self.now();
         if !name.is_some_and(|name| policy.name(name)) {
             let refused = match (policy.address(target.ip()), name) {
@@ -111,7 +109,10 @@ impl Dialler<'_> {
         }
         let passed = self.passed(target.ip(), name, policy.egress().proxy.as_ref());
         match &policy.egress().proxy {
-            None => self.unless_cut(&passed, direct(&policy, target)).await,
+            None => {
+                let work = async { direct(&policy, target).await.map(Outside::Plain) };
+                self.unless_cut(&passed, work).await
+            }
             Some(proxy) => {
                 policy.reachable(target.ip()).map_err(Undialled::Refused)?;
                 let work = self.through(&policy, proxy, TargetAddr::Ip(target));
@@ -126,13 +127,13 @@ impl Dialler<'_> {
         policy: &Policy,
         proxy: &UpstreamProxy,
         target: TargetAddr<'_>,
-    ) -> Result<TcpStream, Undialled> {
+    ) -> Result<Outside, Undialled> {
         let port = proxy.address.port.get();
         let ip = match &proxy.address.host {
             ProxyHost::Address(ip) => *ip,
             ProxyHost::Name(name) => {
                 // The owner's choice, which the lists of names have no say in.
-                let found = self.resolver.addresses(policy, self.turns, name).await?;
+                let found = self.service.resolver.addresses(policy, self.turns, name).await?;
                 let missing =
                     || io::Error::other(format!("the egress proxy {name} has no address"));
                 found.into_iter().next().ok_or_else(missing)?
@@ -140,6 +141,13 @@ impl Dialler<'_> {
         };
         let socket = direct(policy, SocketAddr::new(ip.to_canonical(), port)).await?;
         let handshake = async {
+            let socket = match &proxy.tls {
+                None => Outside::Plain(socket),
+                Some(tls) => {
+                    let machine = || Ok(self.service.roots()?.bare());
+                    Outside::sealed(socket, proxy, tls, machine).await?
+                }
+            };
             match proxy.credentials() {
                 None => Socks5Stream::connect_with_socket(socket, target).await,
                 Some((user, password)) => {
@@ -162,8 +170,8 @@ impl Dialler<'_> {
     async fn unless_cut(
         &self,
         passed: &Passed,
-        work: impl Future<Output = Result<TcpStream, Undialled>>,
-    ) -> Result<TcpStream, Undialled> {
+        work: impl Future<Output = Result<Outside, Undialled>>,
+    ) -> Result<Outside, Undialled> {
         let mut policy = self.policy.clone();
         tokio::select! {
             biased;
@@ -217,7 +225,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::dns::answered;
+    use crate::{Config, dns::answered};
 
     fn loopback(egress: Egress) -> Arc<Policy> {
         Arc::new(Policy::new(egress, &["127.0.0.0/8".parse().unwrap()]))
@@ -228,11 +236,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap();
         assert!(is_own(target.ip()).unwrap());
-        let (resolver, turns) = (Resolver::new(Vec::new()), Turns::default());
+        let (service, turns) = (Service::new(Config::default()), Turns::default());
         let dial = async |policy| {
             let (_sender, policy) = watch::channel(policy);
             let dialler =
-                Dialler { resolver: &resolver, turns: &turns, policy: &policy, opened: false };
+                Dialler { service: &service, turns: &turns, policy: &policy, opened: false };
             dialler.address(target).await
         };
         let closed = Arc::new(Policy::new(Egress::default(), &[]));
@@ -264,12 +272,13 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let (heard, asked) = oneshot::channel();
         let go_on = Arc::new(Notify::new());
-        let resolver = Resolver::new(vec![slow_names(heard, Arc::clone(&go_on)).await]);
+        let name_servers = vec![slow_names(heard, Arc::clone(&go_on)).await];
+        let service = Service::new(Config { name_servers, ..Config::default() });
         let (sender, policy) = watch::channel(loopback(before));
         let dialled = tokio::spawn(async move {
             let turns = Turns::default();
             let dialler =
-                Dialler { resolver: &resolver, turns: &turns, policy: &policy, opened: false };
+                Dialler { service: &service, turns: &turns, policy: &policy, opened: false };
             dialler.name(&"slow.example.com".parse().unwrap(), port).await.map(drop)
         });
         asked.await.unwrap();

@@ -14,9 +14,10 @@ use crate::{
     dial::Undialled,
     gate::Shared,
     intercept::{self, Opening},
+    outside::Outside,
     peek::{self, Spoken, spoken},
     policy::{Passed, Policy, Reason, Verdict},
-    traffic::{self, Place, Target},
+    traffic::{Metered, Place, Target},
 };
 
 const DNS: u16 = 53;
@@ -270,32 +271,34 @@ async fn carry(
     shared: &Shared,
     dialled: &Policy,
     opened: Opened,
-    mut outside: TcpStream,
+    mut outside: Outside,
     Way { target, name, names }: Way,
 ) {
     let said = name.clone().or_else(|| opened.host().cloned());
-    let Opened { stream: inside, head, .. } = opened;
+    let Opened { stream: mut inside, head, .. } = opened;
     let proxy = dialled.egress().proxy.clone();
     let reached = match (&proxy, outside.peer_addr()) {
         (None, Ok(peer)) => peer.ip().to_canonical(),
         _ => target.ip(),
     };
     let to = Target { name: said, ..Target::address(SocketAddr::new(reached, target.port())) };
-    let meter = shared.begin(to, names);
+    let meter = Arc::new(shared.begin(to, names));
     let passed = Passed { reached, name, opened: false, proxy };
     let mut policy = shared.policy.clone();
     let cut = policy.wait_for(|policy| !policy.keeps(&passed));
     let work = async {
         inside.set_nodelay(true)?;
-        let mut head = head.as_slice();
-        while !head.is_empty() {
-            let length = meter.write(traffic::Way::Sent, head.len(), Ok)?;
-            let (now, later) = head.split_at(length);
-            outside.write_all(now).await?;
-            head = later;
-        }
+        let mut counted = Metered::new(&mut outside, Arc::clone(&meter));
+        counted.write_all(&head).await?;
+        drop(head);
         let pipes = [&shared.pipes, &shared.service.pipes];
-        carry::both_ways(&inside, &outside, pipes, &meter).await
+        match &mut outside {
+            Outside::Plain(outside) => carry::both_ways(&inside, outside, pipes, &meter).await,
+            sealed => {
+                let mut counted = Metered::new(sealed, Arc::clone(&meter));
+                tokio::io::copy_bidirectional(&mut inside, &mut counted).await.map(drop)
+            }
+        }
     };
     // The policy first: what it no longer allows must not send one byte.
     let was_cut = tokio::select! {
@@ -305,7 +308,7 @@ async fn carry(
     };
     if let Some(reason) = was_cut {
         let _ = inside.set_zero_linger();
-        let _ = outside.set_zero_linger();
+        outside.reset();
         shared.cut("tcp", &meter, &reason);
     }
 }

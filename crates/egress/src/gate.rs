@@ -126,12 +126,7 @@ impl Shared {
     }
 
     pub(crate) fn dialler(&self, opened: bool) -> Dialler<'_> {
-        Dialler {
-            resolver: &self.service.resolver,
-            turns: &self.turns,
-            policy: &self.policy,
-            opened,
-        }
+        Dialler { service: &self.service, turns: &self.turns, policy: &self.policy, opened }
     }
 
     /// Of the policy at the time when the question leaves: it may wait for its turn.

@@ -17,6 +17,7 @@ mod flow;
 pub mod fuzzing;
 mod gate;
 mod intercept;
+mod outside;
 mod peek;
 pub mod policy;
 mod rates;
@@ -92,6 +93,16 @@ pub trait Owner: Send + Sync + 'static {
     /// # Errors
     /// Why it must not be, in words for who runs the sandbox.
     async fn secret(&self, name: &SecretName, host: &Domain) -> Result<SecretValue, String>;
+}
+
+/// What of a sandbox's rules can only be judged here.
+///
+/// # Errors
+/// Which field is wrong, and why.
+pub fn check(egress: &Egress) -> Result<(), (&'static str, String)> {
+    let tls = egress.proxy.as_ref().and_then(|proxy| proxy.tls.as_ref());
+    let Some(pem) = tls.and_then(|tls| tls.ca_cert.as_ref()) else { return Ok(()) };
+    outside::trusting(pem).map(drop).map_err(|error| ("egressProxy.tls.caCert", error.to_string()))
 }
 
 /// Serves the ways out of all sandboxes of one server.

@@ -121,9 +121,6 @@ struct Lists {
 }
 
 fn egress(at: &str, internet: bool, lists: Lists) -> Result<Egress> {
-    if lists.egress_proxy.as_ref().is_some_and(|proxy| proxy.tls.is_some()) {
-        return Err(Problem::not_implemented(format!("TLS to a proxy ({at}egressProxy.tls)")));
-    }
     let mut transforms = BTreeMap::new();
     for (domain, rules) in lists.rules.unwrap_or_default() {
         let field = format!("{at}rules");
@@ -301,7 +298,10 @@ mod tests {
             "allowOut": ["8.8.8.0/24", "*.example.com"],
             "denyOut": ["0.0.0.0/0"],
             "rules": {"API.example.com": [{"transform": {"headers": {"X-Key": "${e2b.secrets.k}"}}}]},
-            "egressProxy": {"address": "p.example.com:1080", "username": "u", "password": "hunter2"},
+            "egressProxy": {
+                "address": "p.example.com:1080", "username": "u", "password": "hunter2",
+                "tls": {"enabled": true, "serverName": "Proxy.example.com", "caCert": "secret"},
+            },
             "dnsServers": ["1.1.1.1"],
             "allowPublicTraffic": true,
         });
@@ -312,7 +312,10 @@ mod tests {
                 "allowOut": ["8.8.8.0/24", "*.example.com"],
                 "denyOut": ["0.0.0.0/0"],
                 "rules": {"api.example.com": [{"transform": {"headers": {"x-key": "${e2b.secrets.k}"}}}]},
-                "egressProxy": {"address": "p.example.com:1080", "username": "u"},
+                "egressProxy": {
+                    "address": "p.example.com:1080", "username": "u",
+                    "tls": {"enabled": true, "serverName": "proxy.example.com"},
+                },
                 "dnsServers": ["1.1.1.1"],
                 "allowPublicTraffic": true,
             })
@@ -346,8 +349,6 @@ mod tests {
 
     #[test]
     fn an_option_of_the_future_is_not_ignored() {
-        let sealed = json!({"egressProxy": {"address": "a.b:1", "tls": {"enabled": true}}});
-        assert_eq!(created(sealed).unwrap_err().status(), 501);
         assert_eq!(created(json!({"wireguard": {"key": "x"}})).unwrap_err().status(), 501);
         assert!(created(json!({"wireguard": null})).is_ok());
     }

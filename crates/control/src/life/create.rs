@@ -129,7 +129,7 @@ impl Core {
     /// Checks the secrets that a request names, and puts those of its environment in.
     async fn with_secrets(&self, team: TeamId, mut request: Create) -> Result<Create> {
         if let Some(network) = &request.network {
-            let checked = self.secrets().check_egress(team, &network.egress).await;
+            let checked = self.check_egress(team, &network.egress).await;
             checked.map_err(|error| error.below("network"))?;
         }
         if request.env_secrets {

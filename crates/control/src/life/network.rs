@@ -37,11 +37,17 @@ impl Core {
         allow_internet: Option<bool>,
     ) -> Result<()> {
         egress.check()?;
-        self.secrets().check_egress(team, &egress).await?;
+        self.check_egress(team, &egress).await?;
         let live = self.running(team, id)?;
         let _turn = live.saving_network.lock().await;
         let egress = egress.with(live.network().egress.demands());
         self.change_egress(&live, egress, allow_internet).await
+    }
+
+    /// What the rules themselves cannot say of what they name.
+    pub(crate) async fn check_egress(&self, team: TeamId, egress: &Egress) -> Result<()> {
+        soulbox_egress::check(egress).map_err(|(field, why)| Error::invalid(field, why))?;
+        self.secrets().check_egress(team, egress).await
     }
 
     /// Replaces what says which requests hosts get, and leaves the rest.

@@ -35,6 +35,7 @@ const HTTP1_BUFFER: usize = 64 * 1024;
 pub(crate) struct Roots {
     any: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
+    bare: Arc<ClientConfig>,
 }
 
 impl Roots {
@@ -59,7 +60,16 @@ impl Roots {
             config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
             Arc::new(config)
         };
-        Ok(Self { any: speaking(&[b"h2", b"http/1.1"]), http1: speaking(&[b"http/1.1"]) })
+        Ok(Self {
+            any: speaking(&[b"h2", b"http/1.1"]),
+            http1: speaking(&[b"http/1.1"]),
+            bare: speaking(&[]),
+        })
+    }
+
+    /// For what is no HTTP.
+    pub(crate) fn bare(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.bare)
     }
 
     pub(crate) fn client(&self, h2: bool) -> Arc<ClientConfig> {
