@@ -1,12 +1,16 @@
 """What went out, event by event and byte by byte: told as it is, and held to its limits."""
 
 import json
+import signal
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 
+import pytest
 from conftest import attempt, attempts, furnished, run, site
+from test_changes import mortal  # noqa: F401
 from test_flows import MIB, program, until
 from test_rules import ALL, VALUE, fetch, rules, trusting  # noqa: F401
 from world import MACHINE, OTHER, SITE
@@ -180,6 +184,20 @@ class TestLimits:
         assert attempt(sandbox, "echo", SITE, 7, "x").get("said") is None
         limit(server, sandbox, **{SITE: 15})
         assert attempt(sandbox, "echo", SITE).get("said") == "hello"
+
+    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["clean", "killed"])
+    def test_after_a_restart_it_is_as_used_up(self, mortal, how):  # noqa: F811
+        sandbox = furnished(mortal.create())
+        limit(mortal, sandbox, **{SITE: 10})
+        assert attempt(sandbox, "echo", SITE).get("said") == "hello"
+        if how == signal.SIGKILL:
+            # Written down by then.
+            time.sleep(6)
+        mortal.stop(how)
+        mortal.start()
+        assert attempt(sandbox, "echo", SITE).get("said") == "hello"
+        assert attempt(sandbox, "echo", SITE, 7, "x").get("said") is None
+        sandbox.kill()
 
     def test_by_name(self, server, sandboxes):
         sandbox = sandboxes(network={"allow_out": ["*.example.com"], **ALL})

@@ -180,6 +180,10 @@ impl Core {
         self.watches.close();
         self.watches.wait().await;
         self.save_key_uses().await;
+        for live in self.registry.all() {
+            live.set_gate(None);
+            self.save_traffic(&live).await;
+        }
         self.engine.close().await;
         self.store.close().await;
     }

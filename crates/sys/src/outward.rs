@@ -63,7 +63,7 @@ pub struct Relay {
 /// Makes the way out of `netns`. Doing it again after the ends were closed is fine.
 ///
 /// # Errors
-/// What the kernel reports; needs `CAP_NET_ADMIN` and `CAP_BPF`. What was made goes with the
+/// What the kernel reports; needs `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF`. What was made goes with the
 /// namespace.
 pub fn open(home: BorrowedFd<'_>, netns: BorrowedFd<'_>) -> io::Result<Outward> {
     let (tcp, udp, socket, answers) = visit(home, netns, || {

@@ -319,16 +319,19 @@ def datagram(port, content):
             return one.recv(512)
         except OSError as error:
             return type(error).__name__.encode()
-print(datagram(9999, b"x").decode())
+print(datagram(9999, b"said").decode())
 question = b"\\x12\\x34\\x01\\x00\\x00\\x01" + bytes(6) + b"\\x03www\\x07example\\x03com\\x00\\x00\\x01\\x00\\x01"
 print(datagram(53, question)[:2].hex())
 """.replace("SITE", SITE)
 
 
+ECHO = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((str(), 9999))\nwhile True: s.sendto(*s.recvfrom(99))"
+
+
 def way_out(world):
     """What leaves a sandbox meets the server: allowed, refused in words, changed while it runs"""
-    serve = f"mkdir -p /tmp/site && echo outside > /tmp/site/a && ip link set lo up && ip addr add {SITE}/32 dev lo && read _ && ip addr add 45.83.0.2/24 dev world && ip link set world up && cd /tmp/site && exec python3 -m http.server 80"
-    site = subprocess.Popen(["unshare", "--net", "sh", "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    serve = f"mkdir -p /tmp/site && echo outside > /tmp/site/a && ip link set lo up && ip addr add {SITE}/32 dev lo && read _ && ip addr add 45.83.0.2/24 dev world && ip link set world up && cd /tmp/site && (python3 -c '{ECHO}' &) && exec python3 -m http.server 80"
+    site = subprocess.Popen(["unshare", "--net", "sh", "-c", serve], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         own = os.stat("/proc/self/ns/net").st_ino
         until(lambda: os.stat(f"/proc/{site.pid}/ns/net").st_ino != own, 60, "no namespace for the other end")
@@ -343,9 +346,12 @@ def way_out(world):
         status, said = world.ask("PUT", f"/sandboxes/{sandbox}/network", {"denyOut": [SITE]})
         assert status == 204, (status, said)
         assert world.python(sandbox, OUT).splitlines() == ["403 egress", *refused]
+        status, said = world.ask("PUT", f"/soulbox/v1/sandboxes/{sandbox}/requests", {"udp": [f"{SITE}:9999"]})
+        assert status == 204, (status, said)
+        assert world.python(sandbox, OUT).splitlines()[2] == "said"
         world.kill(sandbox)
     finally:
-        site.kill()
+        os.killpg(site.pid, signal.SIGKILL)
         site.wait()
 
 

@@ -34,7 +34,7 @@ async fn get_requests(
 ) -> Result<Json<RequestRules>> {
     let Demands { requests, rates, bytes, udp } = app.control.requests(holder.caller.team, &id)?;
     let limit = |limit: ByteLimit| {
-        let ByteLimit { destination, sent, received } = limit;
+        let ByteLimit { destination, sent, received, .. } = limit;
         (destination.to_string(), rest::ByteLimit { sent, received })
     };
     Ok(Json(RequestRules {

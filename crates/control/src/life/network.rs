@@ -97,13 +97,32 @@ impl Core {
         if egress.opens_any() && live.authority().is_none() {
             self.give_authority(live).await?;
         }
-        let network = Network { egress, ..live.network() };
+        let mut network = Network { egress, ..live.network() };
+        live.traffic.fill_used(&mut network.egress.bytes);
         // Written first: after a crash between the two, the stricter or laxer policy that its owner
         // was promised comes back and not the one before.
         self.store.set_network(&live.id, &network, allow_internet).await?;
         live.govern(network.egress.clone());
         live.set_network(network, allow_internet);
         Ok(())
+    }
+
+    /// Writes down what sandboxes used of their limits of bytes, for the next server.
+    pub(crate) async fn save_traffic(&self, live: &Live) {
+        if live.network().egress.bytes.is_empty() {
+            return;
+        }
+        let _turn = live.saving_network.lock().await;
+        let mut network = live.network();
+        if !live.is_running() || !live.traffic.fill_used(&mut network.egress.bytes) {
+            return;
+        }
+        match self.store.set_network(&live.id, &network, None).await {
+            Ok(()) => live.set_network(network, None),
+            Err(error) => {
+                tracing::warn!(sandbox = %live.id, %error, "could not note what it sent out");
+            }
+        }
     }
 
     /// What a sandbox trusts beside what its template does.

@@ -122,6 +122,20 @@ impl State {
 }
 
 impl Limits {
+    /// Writes down what was used; says whether that is news.
+    pub(crate) fn fill(&self, limits: &mut [ByteLimit]) -> bool {
+        let state = self.state.lock();
+        let mut news = false;
+        for limit in limits {
+            let same = |entry: &&Entry| entry.limit.destination == limit.destination;
+            if let Some(entry) = state.entries.iter().find(same) {
+                news |= limit.used != entry.used;
+                limit.used = entry.used;
+            }
+        }
+        news
+    }
+
     /// What was used of destinations that are limited still stays used.
     pub(crate) fn set(&self, limits: &[ByteLimit]) {
         let mut state = self.state.lock();
@@ -129,7 +143,7 @@ impl Limits {
             .iter()
             .map(|limit| {
                 let same = |entry: &&Entry| entry.limit.destination == limit.destination;
-                let used = state.entries.iter().find(same).map_or([0, 0], |entry| entry.used);
+                let used = state.entries.iter().find(same).map_or(limit.used, |entry| entry.used);
                 Entry { limit: limit.clone(), used }
             })
             .collect();
@@ -237,8 +251,13 @@ mod tests {
         assert_eq!(send(&limits, &api, 8), Ok(4));
         limits.set(&[limit("api.example.com", 5)]);
         assert_eq!(send(&limits, &api, 8), Err("api.example.com".to_owned()));
+        let mut written = [limit("api.example.com", 20)];
+        assert!(limits.fill(&mut written) && !limits.fill(&mut written));
         limits.set(&[]);
         assert_eq!(send(&limits, &api, 8), Ok(8));
+        let after_a_restart = Limits::default();
+        after_a_restart.set(&written);
+        assert_eq!(send(&after_a_restart, &api, 9), Ok(8));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use soulbox_model::network::Domain;
+use soulbox_model::network::{ByteLimit, Domain};
 use tokio::sync::watch;
 
 pub use limits::UsedUp;
@@ -163,6 +163,11 @@ impl Traffic {
             allowed: self.allowed.load(Relaxed),
             denied: self.denied.load(Relaxed),
         }
+    }
+
+    /// Writes down what was used of limits; says whether that is news.
+    pub fn fill_used(&self, limits: &mut [ByteLimit]) -> bool {
+        self.limits.fill(limits)
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -11,6 +11,9 @@ pub struct ByteLimit {
     /// `None`: any number. At least one of both is there.
     pub sent: Option<u64>,
     pub received: Option<u64>,
+    /// What was sent and received of it, when it was last written down.
+    #[serde(default)]
+    pub used: [u64; 2],
 }
 
 impl ByteLimit {
@@ -27,6 +30,6 @@ impl ByteLimit {
         if sent == Some(0) || received == Some(0) {
             return Err(format!("`{destination}`: 0 bytes is a denial; leave it out of allowOut"));
         }
-        Ok(Self { destination, sent, received })
+        Ok(Self { destination, sent, received, used: [0, 0] })
     }
 }
