@@ -325,7 +325,7 @@ print(datagram(53, question)[:2].hex())
 """.replace("SITE", SITE)
 
 
-ECHO = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((str(), 9999))\nwhile True: s.sendto(*s.recvfrom(99))"
+ECHO = f'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("{SITE}", 9999))\nwhile True: s.sendto(*s.recvfrom(99))'
 
 
 def way_out(world):

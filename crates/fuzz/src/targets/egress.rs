@@ -1,7 +1,7 @@
 //! What sandboxes send out, and what comes back.
 
 use soulbox_egress::fuzzing;
-use soulbox_model::network::{Egress, RequestRule, is_plain_path};
+use soulbox_model::network::{Egress, RequestRule, UdpRule, is_plain_path};
 
 /// The first bytes of a connection: what is found in a part is found in the whole.
 pub fn peek(data: &[u8]) {
@@ -30,11 +30,15 @@ pub fn dns_answer(data: &[u8]) {
     assert!(fuzzing::addresses(data) <= data.len());
 }
 
-/// A request rule and a path: rules come back as they were read, and no path that could be read
+/// A request rule, or one for UDP, and a path: rules come back as they were read, and no path that could be read
 /// otherwise is allowed.
 pub fn request_rule(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (rule, path) = text.split_once('\n').unwrap_or((&text, "/"));
+    if let Ok(udp) = rule.parse::<UdpRule>() {
+        assert_eq!(udp.to_string().parse().as_ref(), Ok(&udp));
+        assert_ne!(udp.port.get(), 53, "name service is ours");
+    }
     let Ok(rule) = rule.parse::<RequestRule>() else { return };
     assert_eq!(rule.to_string().parse::<RequestRule>().as_ref(), Ok(&rule));
     let host = "a.example.com".parse().expect("a domain");
