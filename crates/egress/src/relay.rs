@@ -39,6 +39,9 @@ const FLOWS: usize = 256;
 const IDLE: Duration = Duration::from_secs(60);
 /// Datagrams out of one sandbox: so many a second, and so many at once.
 const RATE: f64 = 5000.0;
+/// Of them, those that begin a flow or try to, which costs the host more.
+const BEGINNINGS: f64 = 100.0;
+const BEGINNINGS_AT_ONCE: f64 = 512.0;
 /// What one datagram may hold, in bytes.
 const LONGEST: usize = 65_535;
 /// Datagrams that are taken before others have their turn.
@@ -115,16 +118,23 @@ struct Flow {
     used: Mutex<Instant>,
 }
 
-/// So many datagrams more may go.
+/// So many datagrams more may go, so many are gained in a second, and so many are kept.
 struct Allowance {
     left: f64,
+    rate: f64,
+    most: f64,
     since: Instant,
 }
 
 impl Allowance {
+    fn new(rate: f64, most: f64) -> Self {
+        Self { left: most, rate, most, since: Instant::now() }
+    }
+
     fn take(&mut self) -> bool {
         let now = Instant::now();
-        self.left = (self.left + (now - self.since).as_secs_f64() * RATE).min(RATE);
+        let gained = (now - self.since).as_secs_f64() * self.rate;
+        self.left = (self.left + gained).min(self.most);
         self.since = now;
         let granted = self.left >= 1.0;
         self.left -= if granted { 1.0 } else { 0.0 };
@@ -136,7 +146,8 @@ impl Allowance {
 pub(crate) async fn serve(ends: Ends, shared: Arc<Shared>) {
     let ends = Arc::new(ends);
     let table = Arc::<Table>::default();
-    let mut allowance = Allowance { left: RATE, since: Instant::now() };
+    let mut allowance = Allowance::new(RATE, RATE);
+    let mut beginnings = Allowance::new(BEGINNINGS, BEGINNINGS_AT_ONCE);
     let mut flows = JoinSet::new();
     while ends.socket.readable().await.is_ok() {
         // Only while something comes, which in most sandboxes is never.
@@ -152,6 +163,7 @@ pub(crate) async fn serve(ends: Ends, shared: Arc<Shared>) {
             let known = table.0.lock().get(&key).cloned();
             let flow = match known {
                 Some(flow) => flow,
+                None if !beginnings.take() => continue,
                 None => match begin(&shared, &table, key).await {
                     Some(flow) => {
                         table.0.lock().insert(key, Arc::clone(&flow));
@@ -214,8 +226,6 @@ async fn open(shared: &Shared, to: SocketAddr) -> io::Result<Result<Flow, Reason
     if let Some(used_up) = shared.traffic.limits().used_up(&place) {
         return Ok(Err(Reason::UsedUp(used_up)));
     }
-    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
     let policy = Arc::clone(&shared.policy.borrow());
     let rule = match policy.udp(to, &names) {
         Ok(rule) => format!("udp {rule}"),
@@ -224,6 +234,9 @@ async fn open(shared: &Shared, to: SocketAddr) -> io::Result<Result<Flow, Reason
     if !policy.opened(to.ip()) && is_own(to.ip())? {
         return Ok(Err(Reason::Own));
     }
+    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+    // Neither waits: the rules are still those that were asked.
+    let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(to).await?;
     let target = Target { name: names.last().cloned(), ..Target::address(to) };
     let meter = Meter::begin(&shared.traffic, "udp", target, place, rule);
