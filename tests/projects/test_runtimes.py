@@ -197,3 +197,11 @@ import time; time.sleep(0.3)"""
     done = soulbox("exec", "-r", "python", "--artifact", "moving", "--artifacts-to", tmp_path / "moving", "-e", f"import os\n{code}", code=None)
     assert time.monotonic() - began < 75, done.stderr
     assert sum(path.stat().st_size for path in (tmp_path / "moving").rglob("*") if path.is_file()) <= 64 << 20
+
+
+def test_cold_starts_are_measured_against_the_same_programs_outside(soulbox):
+    report = soulbox.json("bench", "runtime", "-n", "1", timeout=170)
+    names = [row["name"] for row in report["rows"]]
+    assert [name.split()[0] for name in names[:8:2]] == ["python3", "node", "bun", "deno"]
+    assert all(row["p50_ms"] > 1 for row in report["rows"])
+    assert len(report["figures"]) == 5

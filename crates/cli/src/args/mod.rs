@@ -338,6 +338,8 @@ pub enum Bench {
     Live(BenchLive),
     /// The way out of a sandbox: connect and first byte, throughput, memory of idle flows.
     Network(BenchNetwork),
+    /// Cold starts of python3, node, bun and deno, and a project to ready.
+    Runtime(BenchRuntime),
     /// From the start of the server to its first answer.
     Server(BenchServer),
 }
@@ -484,6 +486,22 @@ pub struct BenchNetwork {
     pub address: Option<IpAddr>,
     #[command(flatten)]
     pub on: On,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  soulbox bench runtime
+  soulbox bench runtime -n 50 --json
+
+Each sample is a sandbox of its own, beside the same file started without one: the templates must be on this
+machine, and root's. The first run makes those of bun and deno. Figures are what a start takes beyond 1.25 times
+the bare one, and what `soulbox run` takes beyond its start command.")]
+pub struct BenchRuntime {
+    /// Starts of each.
+    #[arg(short, long, default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub number: u32,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod files;
 mod floor;
 mod load;
 mod network;
+mod runtime;
 mod server;
 mod stats;
 mod sustained;
@@ -83,6 +84,7 @@ pub(super) async fn run(settings: &Settings, command: Bench) -> Result<()> {
     let report = match command {
         Bench::Live(live) => measure(settings, live, &interrupt).await?,
         Bench::Network(args) => network::run(settings, &args, &interrupt).await?,
+        Bench::Runtime(args) => runtime::run(settings, args.number, &interrupt).await?,
         Bench::Server(args) => server::run(settings, args.number, &interrupt).await?,
     };
     show(&settings.output, &report)

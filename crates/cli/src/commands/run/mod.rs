@@ -4,6 +4,7 @@
 //! so that nothing on this machine can say otherwise.
 
 mod load;
+pub(super) mod measure;
 mod ready;
 mod start;
 mod up;

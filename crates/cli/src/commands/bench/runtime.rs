@@ -1,0 +1,274 @@
+//! The cold start of runtimes in a sandbox that is as fresh, against the same programs outside of any, and
+//! what a project takes to be ready beyond its start command.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use soulbox_model::Resources;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+
+use super::{Figure, Interrupt, Machine, Report, Row, trip};
+use crate::{
+    client::{process::Config, remote::Launch},
+    commands::{
+        run::measure as project,
+        subject::{Subject, fresh_dir, remove},
+        template,
+    },
+    failure::{Failure, Result},
+    output::Output,
+    progress::Step,
+    settings::Settings,
+};
+
+/// Not counted: the first ones load caches.
+const WARM_UP: u32 = 2;
+/// What a cold start may take: so many times what it takes outside, and the figure that is shown beyond it.
+const FACTOR: f64 = 1.25;
+
+/// A program that starts and ends.
+#[derive(Debug)]
+struct Cold {
+    bare: &'static str,
+    inside: &'static str,
+    beyond: &'static str,
+    template: &'static str,
+    /// In the template's layer.
+    file: &'static str,
+    args: &'static [&'static str],
+    /// Needs what lies beside it, and is started with that as root; else it needs no more than this machine's
+    /// C library.
+    rooted: bool,
+}
+
+const COLD: [Cold; 4] = [
+    Cold {
+        bare: "python3 -c 0, bare",
+        inside: "python3 -c 0, fresh sandbox",
+        beyond: "python3 beyond 1.25 × bare, p50",
+        template: "base",
+        file: "usr/bin/python3",
+        args: &["-c", "0"],
+        rooted: true,
+    },
+    Cold {
+        bare: "node -e 0, bare",
+        inside: "node -e 0, fresh sandbox",
+        beyond: "node beyond 1.25 × bare, p50",
+        template: "base",
+        file: "usr/bin/node",
+        args: &["-e", "0"],
+        rooted: true,
+    },
+    Cold {
+        bare: "bun -e 0, bare",
+        inside: "bun -e 0, fresh sandbox",
+        beyond: "bun beyond 1.25 × bare, p50",
+        template: "bun",
+        file: "opt/bun/bin/bun",
+        args: &["-e", "0"],
+        rooted: false,
+    },
+    Cold {
+        bare: "deno eval 0, bare",
+        inside: "deno eval 0, fresh sandbox",
+        beyond: "deno beyond 1.25 × bare, p50",
+        template: "deno",
+        file: "opt/deno/deno",
+        args: &["eval", "0"],
+        rooted: false,
+    },
+];
+
+/// A start that takes so long is none.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(settings: &Settings, number: u32, interrupt: &Interrupt) -> Result<Report> {
+    let mut on = Subject::find(settings, Some("base".to_owned()), interrupt).await?;
+    let measured = measure(&settings.output, &mut on, number, interrupt).await;
+    let temporary_server = on.is_temporary();
+    on.end().await;
+    let (rows, figures) = measured?;
+    Ok(Report {
+        measured: "a runtime's program in a sandbox that never ran one, from the request to its exit \
+                   code over HTTP; a project from `soulbox run` to ready",
+        floor: "the same program, bare on this machine; the project's start command to ready in a \
+                sandbox that is there",
+        template: "base, bun, deno".into(),
+        samples: number as usize,
+        rows,
+        figures,
+        machine: Machine::this(),
+        temporary_server,
+    })
+}
+
+async fn measure(
+    output: &Output,
+    on: &mut Subject,
+    number: u32,
+    interrupt: &Interrupt,
+) -> Result<(Vec<Row>, Vec<Figure>)> {
+    let templates = on.data_dir.as_ref().map(|dir| dir.join("store/templates"));
+    let templates = templates.ok_or_else(|| Failure::Environment {
+        message: "the server's templates are not on this machine, or not this user's".into(),
+        hint: "run it as root beside the server".into(),
+    })?;
+    let (mut rows, mut figures) = (Vec::new(), Vec::new());
+    for cold in &COLD {
+        template::ensure(&on.server, output, cold.template).await?;
+        cold.template.clone_into(&mut on.template);
+        let mut shell = Shell::open(cold, &layer(&templates, cold)?)?;
+        let step = Step::count(output, u64::from(number), cold.inside);
+        let (mut bare, mut inside) = (Vec::new(), Vec::new());
+        for round in 0..WARM_UP + number {
+            interrupt.check()?;
+            // One of each in turn: what the machine does meanwhile hits both alike.
+            let outside = shell.start().await?;
+            let within = within(on, cold).await?;
+            if round >= WARM_UP {
+                bare.push(outside);
+                inside.push(within);
+                step.advance(1);
+            }
+        }
+        let floor = Row::floor(cold.bare, &mut bare);
+        let above = Row::above(cold.inside, &mut inside, &floor);
+        let value = above.summary.p50_ms - FACTOR * floor.summary.p50_ms;
+        figures.push(Figure { name: cold.beyond, value, unit: "ms", ratio: None });
+        rows.extend([floor, above]);
+    }
+    let (alone, whole) = projects(output, on, number, interrupt).await?;
+    let value = whole.summary.p50_ms - alone.summary.p50_ms;
+    let name = "project beyond its start command, p50";
+    figures.push(Figure { name, value, unit: "ms", ratio: None });
+    rows.extend([alone, whole]);
+    Ok((rows, figures))
+}
+
+/// The root of the newest layer of a template that has the program.
+fn layer(templates: &Path, cold: &Cold) -> Result<PathBuf> {
+    let listed =
+        std::fs::read_dir(templates).map_err(Failure::io(templates.display().to_string()))?;
+    let prefix = format!("{}-", cold.template);
+    let mine =
+        listed.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    let roots = mine.flat_map(|entry| {
+        let rootfs = entry.path().join("rootfs");
+        [rootfs.join("upper"), rootfs]
+    });
+    let made = |root: &PathBuf| std::fs::metadata(root).and_then(|about| about.modified()).ok();
+    let found = roots.filter(|root| root.join(cold.file).exists()).max_by_key(made);
+    found.ok_or_else(|| Failure::NotFound {
+        message: format!("no template {} with {}", cold.template, cold.file),
+        hint: None,
+    })
+}
+
+/// Starts a program outside of any sandbox, as often as it is told to.
+struct Shell {
+    _shell: Child,
+    orders: ChildStdin,
+    codes: Lines<BufReader<ChildStdout>>,
+    line: String,
+    cold: &'static Cold,
+}
+
+impl Shell {
+    fn open(cold: &'static Cold, root: &Path) -> Result<Self> {
+        let (mut command, program) = match cold.rooted {
+            true => {
+                let mut command = Command::new("chroot");
+                command.arg(root).arg("/bin/sh");
+                (command, PathBuf::from(format!("/{}", cold.file)))
+            }
+            false => (Command::new("/bin/sh"), root.join(cold.file)),
+        };
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/nonexistent");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut shell = command.kill_on_drop(true).spawn().map_err(Failure::io("chroot"))?;
+        let pipes = shell.stdin.take().zip(shell.stdout.take());
+        let (orders, codes) =
+            pipes.ok_or_else(|| Failure::Protocol("a shell without pipes".into()))?;
+        let program = program.display();
+        let line = format!("'{program}' {}; echo $?\n", cold.args.join(" "));
+        Ok(Self { _shell: shell, orders, codes: BufReader::new(codes).lines(), line, cold })
+    }
+
+    async fn start(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        self.orders.write_all(self.line.as_bytes()).await.map_err(Failure::io("a shell"))?;
+        let code = timeout(LIMIT, self.codes.next_line()).await;
+        let code =
+            code.map_err(|_| Failure::CommandTimeout(LIMIT))?.map_err(Failure::io("a shell"))?;
+        let took = began.elapsed();
+        match code.as_deref() {
+            Some("0") => Ok(took),
+            code => Err(Failure::Environment {
+                message: format!(
+                    "{} of template {} ended with {} on this machine",
+                    self.cold.file,
+                    self.cold.template,
+                    code.unwrap_or("nothing")
+                ),
+                hint: "it may not fit this machine: measure on another one".into(),
+            }),
+        }
+    }
+}
+
+async fn within(on: &Subject, cold: &Cold) -> Result<Duration> {
+    trip::in_one(on, async |remote| {
+        let args = cold.args.iter().map(|&arg| arg.to_owned()).collect();
+        let process = Config { cmd: format!("/{}", cold.file), args, ..Config::default() };
+        let launch = Launch { process, ..Launch::default() };
+        // What made it settles first: a cold start is the runtime's, and not the sandbox's.
+        trip::settle().await;
+        let began = Instant::now();
+        trip::run(remote, &launch).await?;
+        Ok(began.elapsed())
+    })
+    .await
+}
+
+/// A page from Python: its start command alone, and all of `soulbox run`.
+async fn projects(
+    output: &Output,
+    on: &Subject,
+    number: u32,
+    interrupt: &Interrupt,
+) -> Result<(Row, Row)> {
+    let dir = fresh_dir("project")?;
+    let measured = async {
+        let memory = Resources::default().memory_bytes;
+        std::fs::write(dir.join("soulbox.toml"), project::page(memory))
+            .map_err(Failure::io("soulbox.toml"))?;
+        let step = Step::count(output, u64::from(number), "running projects");
+        let (mut alone, mut whole) = (Vec::new(), Vec::new());
+        for round in 0..WARM_UP + number {
+            interrupt.check()?;
+            let times = project::once(&on.server, output, &dir).await?;
+            if round >= WARM_UP {
+                alone.push(times.alone);
+                whole.push(times.whole);
+                step.advance(1);
+            }
+        }
+        let floor = Row::floor("start command to ready", &mut alone);
+        let above = Row::above("soulbox run to ready", &mut whole, &floor);
+        Ok((floor, above))
+    };
+    let measured = measured.await;
+    remove(&dir);
+    measured
+}
