@@ -2,11 +2,15 @@
 //! what a project takes to be ready beyond its start command.
 
 use std::{
+    fs::File,
+    io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use soulbox_model::Resources;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -43,8 +47,8 @@ struct Cold {
     /// In the template's layer.
     file: &'static str,
     args: &'static [&'static str],
-    /// Needs what lies beside it, and is started with that as root; else it needs no more than this machine's
-    /// C library.
+    /// Needs what lies beside it, and is started with that as root, which this machine made; else it needs no
+    /// more than this machine's C library, and a copy is started, since a sandbox wrote the layer.
     rooted: bool,
 }
 
@@ -125,7 +129,9 @@ async fn measure(
     for cold in &COLD {
         template::ensure(&on.server, output, cold.template).await?;
         cold.template.clone_into(&mut on.template);
-        let mut shell = Shell::open(cold, &layer(&templates, cold)?)?;
+        let copies = fresh_dir("bare")?;
+        let _gone = Gone(&copies);
+        let mut shell = Shell::open(cold, &layer(&templates, cold)?, &copies)?;
         let step = Step::count(output, u64::from(number), cold.inside);
         let (mut bare, mut inside) = (Vec::new(), Vec::new());
         for round in 0..WARM_UP + number {
@@ -165,11 +171,37 @@ fn layer(templates: &Path, cold: &Cold) -> Result<PathBuf> {
         [rootfs.join("upper"), rootfs]
     });
     let made = |root: &PathBuf| std::fs::metadata(root).and_then(|about| about.modified()).ok();
-    let found = roots.filter(|root| root.join(cold.file).exists()).max_by_key(made);
+    let found = roots.filter(|root| program(root, cold).is_ok()).max_by_key(made);
     found.ok_or_else(|| Failure::NotFound {
         message: format!("no template {} with {}", cold.template, cold.file),
         hint: None,
     })
+}
+
+/// The program in a layer, through no link: a sandbox may have written it.
+fn program(root: &Path, cold: &Cold) -> io::Result<File> {
+    let root =
+        openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut inside = ResolveFlags::IN_ROOT;
+    inside.set(ResolveFlags::NO_SYMLINKS, !cold.rooted);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat2(&root, cold.file, flags, Mode::empty(), inside)?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Who runs programs outside: nobody, since they are not ours.
+const NOBODY: u32 = 65534;
+
+/// Removes a directory when it is over.
+struct Gone<'a>(&'a Path);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        remove(self.0);
+    }
 }
 
 /// Starts a program outside of any sandbox, as often as it is told to.
@@ -182,14 +214,16 @@ struct Shell {
 }
 
 impl Shell {
-    fn open(cold: &'static Cold, root: &Path) -> Result<Self> {
-        let (mut command, program) = match cold.rooted {
-            true => {
-                let mut command = Command::new("chroot");
-                command.arg(root).arg("/bin/sh");
-                (command, PathBuf::from(format!("/{}", cold.file)))
-            }
-            false => (Command::new("/bin/sh"), root.join(cold.file)),
+    fn open(cold: &'static Cold, root: &Path, copies: &Path) -> Result<Self> {
+        let (mut command, program) = if cold.rooted {
+            let mut command = Command::new("chroot");
+            command.arg(format!("--userspec={NOBODY}:{NOBODY}")).arg(root).arg("/bin/sh");
+            (command, format!("/{}", cold.file))
+        } else {
+            copy(root, cold, copies).map_err(Failure::io(cold.file))?;
+            let mut command = Command::new("/bin/sh");
+            command.current_dir(copies).uid(NOBODY).gid(NOBODY);
+            (command, "./program".to_owned())
         };
         command
             .env_clear()
@@ -200,8 +234,7 @@ impl Shell {
         let pipes = shell.stdin.take().zip(shell.stdout.take());
         let (orders, codes) =
             pipes.ok_or_else(|| Failure::Protocol("a shell without pipes".into()))?;
-        let program = program.display();
-        let line = format!("'{program}' {}; echo $?\n", cold.args.join(" "));
+        let line = format!("{program} {}; echo $?\n", cold.args.join(" "));
         Ok(Self { _shell: shell, orders, codes: BufReader::new(codes).lines(), line, cold })
     }
 
@@ -225,6 +258,15 @@ impl Shell {
             }),
         }
     }
+}
+
+/// Puts the program where nobody can run it.
+fn copy(root: &Path, cold: &Cold, copies: &Path) -> io::Result<()> {
+    let all = || std::fs::Permissions::from_mode(0o755);
+    let to = copies.join("program");
+    io::copy(&mut program(root, cold)?, &mut File::create(&to)?)?;
+    std::fs::set_permissions(to, all())?;
+    std::fs::set_permissions(copies, all())
 }
 
 async fn within(on: &Subject, cold: &Cold) -> Result<Duration> {
