@@ -15,6 +15,8 @@ const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const ADDED: &str = "/etc/ssl/added-ca.pem";
 /// Where `update-ca-certificates` finds it when it makes the bundle anew.
 const SOURCE: &str = "/usr/local/share/ca-certificates/e2b-ca.crt";
+/// The bundle and what was added to it where only memory can be written.
+const IN_MEMORY: [&str; 2] = ["/run/soulbox/ca-bundle.pem", "/run/soulbox/added-ca.pem"];
 /// A pipe in its place would hold whoever opens it.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 /// A bundle of all public authorities takes about 220 KiB.
@@ -25,7 +27,24 @@ const MOST: u64 = 8 << 20;
 /// # Errors
 /// What reading and writing the files of the sandbox reports.
 pub fn install(pem: &str) -> io::Result<()> {
-    install_in(Path::new("/"), pem)
+    match install_in(Path::new("/"), pem) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            install_in_memory(Path::new("/"), pem)
+        }
+        done => done,
+    }
+}
+
+/// Beside a root that is read-only: programs learn of it by their environment alone.
+fn install_in_memory(root: &Path, pem: &str) -> io::Result<()> {
+    let below = |path: &str| root.join(path.trim_start_matches('/'));
+    let mut bundle = read(&below(BUNDLE))?;
+    if !bundle.is_empty() && !bundle.ends_with('\n') {
+        bundle.push('\n');
+    }
+    bundle.push_str(pem);
+    write(&below(IN_MEMORY[0]), &bundle)?;
+    write(&below(IN_MEMORY[1]), pem)
 }
 
 fn install_in(root: &Path, pem: &str) -> io::Result<()> {
@@ -57,11 +76,13 @@ fn install_in(root: &Path, pem: &str) -> io::Result<()> {
 
 /// Where programs that bring authorities of their own learn of these. What is set already stays.
 pub fn point_to(environment: &mut BTreeMap<String, String>) {
+    let in_memory = IN_MEMORY.iter().all(|file| Path::new(file).exists());
+    let [bundle, added] = if in_memory { IN_MEMORY } else { [BUNDLE, ADDED] };
     for (name, file) in [
-        ("SSL_CERT_FILE", BUNDLE),
-        ("REQUESTS_CA_BUNDLE", BUNDLE),
-        ("NODE_EXTRA_CA_CERTS", ADDED),
-        ("DENO_CERT", ADDED),
+        ("SSL_CERT_FILE", bundle),
+        ("REQUESTS_CA_BUNDLE", bundle),
+        ("NODE_EXTRA_CA_CERTS", added),
+        ("DENO_CERT", added),
     ] {
         environment.entry(name.to_owned()).or_insert_with(|| file.to_owned());
     }
@@ -112,6 +133,22 @@ mod tests {
         assert_eq!(fs::read_to_string(&bundle).unwrap(), format!("PUBLIC\n{two}"));
         let added = dir.path().join(ADDED.trim_start_matches('/'));
         assert_eq!(fs::read_to_string(added).unwrap(), two);
+    }
+
+    #[test]
+    fn beside_a_read_only_root_it_lies_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join(BUNDLE.trim_start_matches('/'));
+        fs::create_dir_all(bundle.parent().unwrap()).unwrap();
+        fs::write(&bundle, "PUBLIC").unwrap();
+        for pem in [format!("{BEGIN}\nONE\n"), format!("{BEGIN}\nTWO\n")] {
+            install_in_memory(dir.path(), &pem).unwrap();
+            let [whole, added] = IN_MEMORY.map(|path| {
+                fs::read_to_string(dir.path().join(path.trim_start_matches('/'))).unwrap()
+            });
+            assert_eq!((whole, added), (format!("PUBLIC\n{pem}"), pem));
+        }
+        assert_eq!(fs::read_to_string(&bundle).unwrap(), "PUBLIC");
     }
 
     #[test]
