@@ -103,6 +103,24 @@ def test_prune_spares_what_is_used_and_what_others_stand_on(api, soulbox, sandbo
     assert api.derived(steps=[f": {mark}"]) == below
 
 
+def test_a_step_is_tried_again_when_the_network_failed_it(api, mark):
+    count = "echo >>/srv/tries; [ $(wc -l </srv/tries) -ge 3 ]"
+    script = f"{count} || {{ echo 'Temporary failure in name resolution' >&2; exit 1; }}; : {mark}"
+    command = ["sh", "-c", script]
+    assert api.built(api.derive(steps=[{"command": command}]).json()["name"])["state"] == "failed"
+    assert api.derived(steps=[{"command": command, "retry": True}, {"command": ["true"]}])
+    hopeless = {"command": ["sh", "-c", f"echo >>/srv/tries; wc -l </srv/tries >&2; echo 404 >&2; exit 1; : {mark}"], "retry": True}
+    assert "1\n404" in api.built(api.derive(steps=[hopeless]).json()["name"])["error"], "tried once"
+
+
+def test_steps_reach_the_internet_alone_and_only_if_the_plan_says_so(api, mark):
+    script = f"curl -fsS -m 5 http://192.168.77.7/; : {mark}"
+    told = api.built(api.derive(steps=[script], internet=True).json()["name"])
+    assert told["state"] == "failed" and "refused 192.168.77.7:80" in told["error"]
+    told = api.built(api.derive(steps=[script]).json()["name"])
+    assert told["state"] == "failed" and "refused" not in told["error"]
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -113,6 +131,8 @@ def test_prune_spares_what_is_used_and_what_others_stand_on(api, soulbox, sandbo
         {"steps": [{"command": []}]},
         {"steps": [{"command": ["true"], "timeout": 0}]},
         {"target": "relative"},
+        {"path": ["relative"]},
+        {"path": ["/a:/b"]},
         {"unknown": 1},
     ],
     ids=str,
@@ -180,7 +200,7 @@ def test_a_killed_server_leaves_no_half_of_one(mark):
     server = own.make()
     try:
         server.start()
-        slow = {"parent": "host", "steps": [{"command": ["sh", "-c", f"sleep 30; : {mark}"]}]}
+        slow = {"parent": "host", "internet": True, "steps": [{"command": ["sh", "-c", f"sleep 30; : {mark}"]}]}
         http = httpx.Client(base_url=server.url, headers={"X-API-Key": server.environment()["E2B_API_KEY"]})
         name = http.post("/soulbox/v1/templates", json=slow).json()["name"]
         done = http.post("/soulbox/v1/templates", json={"parent": "host", "steps": [{"command": ["true"]}]}).json()["name"]

@@ -14,6 +14,9 @@ use crate::problem::{Problem, Result};
 /// The largest request body, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
 
+/// The largest body that brings files, in bytes: lock files of large projects have some MiB.
+const MAX_LARGE: usize = 24 * 1024 * 1024;
+
 /// Of a larger body, this much more is read and thrown away.
 const MAX_DRAINED: usize = 32 * 1024 * 1024;
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
@@ -21,6 +24,10 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// A JSON body that must be there.
 #[derive(Debug)]
 pub struct Body<T>(pub T);
+
+/// A JSON body with files in it.
+#[derive(Debug)]
+pub struct LargeBody<T>(pub T);
 
 /// A JSON body whose absence means the default: several clients send none.
 #[derive(Debug)]
@@ -30,7 +37,16 @@ impl<T: DeserializeOwned + Send> FromRequest<App> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &App) -> Result<Self> {
-        let bytes = read(request).await?;
+        let bytes = read(request, MAX_BODY).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Send> FromRequest<App> for LargeBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self> {
+        let bytes = read(request, MAX_LARGE).await?;
         parse(&bytes).map(Self)
     }
 }
@@ -39,7 +55,7 @@ impl<T: DeserializeOwned + Default + Send> FromRequest<App> for OptionalBody<T> 
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &App) -> Result<Self> {
-        let bytes = read(request).await?;
+        let bytes = read(request, MAX_BODY).await?;
         if bytes.trim_ascii().is_empty() {
             return Ok(Self(T::default()));
         }
@@ -47,7 +63,7 @@ impl<T: DeserializeOwned + Default + Send> FromRequest<App> for OptionalBody<T> 
     }
 }
 
-async fn read(request: Request) -> Result<Vec<u8>> {
+async fn read(request: Request, most: usize) -> Result<Vec<u8>> {
     if let Some(coding) = request.headers().get(header::CONTENT_ENCODING)
         && coding.as_bytes() != b"identity"
     {
@@ -60,9 +76,9 @@ async fn read(request: Request) -> Result<Vec<u8>> {
         let frame =
             frame.map_err(|_| Problem::invalid("body", "the connection broke before its end"))?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > MAX_BODY {
+        if bytes.len() + data.len() > most {
             drain(body).await;
-            let error = Error::invalid("body", format!("larger than {MAX_BODY} bytes"));
+            let error = Error::invalid("body", format!("larger than {most} bytes"));
             return Err(Problem::with_status(error, StatusCode::PAYLOAD_TOO_LARGE));
         }
         bytes.extend_from_slice(&data);

@@ -1,44 +1,129 @@
 //! Template builds that clients asked for and nobody waits for.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use soulbox_image::Templates;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
+
+/// How long a build that is watched goes on without anybody who asks for its state.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Owns one task per template; a build stops when this is dropped. How far a build is, and why
 /// one failed, is asked of [`Templates`].
 #[derive(Debug, Default)]
-pub struct Builds(Mutex<HashMap<String, JoinHandle<()>>>);
+pub struct Builds(Mutex<HashMap<String, Build>>);
+
+#[derive(Debug)]
+struct Build {
+    task: JoinHandle<()>,
+    watch: Arc<Watch>,
+}
+
+/// Whether somebody still looks at a build.
+#[derive(Debug, Default)]
+struct Watch {
+    asked: Notify,
+    /// Set when one asked who will not look again.
+    unwatched: AtomicBool,
+}
 
 impl Builds {
-    /// Builds `name` in the background unless that already happens. `name` must be known, since the
+    /// Builds `name` in the background unless that already happens; with `watched`, only as long as
+    /// it is [touched](Self::touch), unless others ask for it without. `name` must be known, since the
     /// map grows with it.
-    pub fn start(&self, templates: &Templates, name: &str) {
-        let mut tasks = self.0.lock();
-        if tasks.get(name).is_some_and(|task| !task.is_finished()) {
+    pub fn start(&self, templates: &Templates, name: &str, watched: bool) {
+        let mut builds = self.0.lock();
+        if let Some(build) = builds.get(name).filter(|build| !build.task.is_finished()) {
+            build.watch.unwatched.fetch_or(!watched, Relaxed);
+            build.watch.asked.notify_one();
             return;
         }
-        tasks.retain(|_, task| !task.is_finished());
+        builds.retain(|_, build| !build.task.is_finished());
         let owned = name.to_owned();
         // Under way when this returns: whoever asks next sees it.
         let Ok(build) = templates.start(name) else { return };
+        let watch = Arc::<Watch>::default();
+        watch.unwatched.store(!watched, Relaxed);
+        let left = Arc::clone(&watch);
         let task = tokio::spawn(async move {
-            match build.await {
-                Ok(template) => {
-                    tracing::info!(template = %template.id, "template built");
+            tokio::select! {
+                biased;
+                built = build => match built {
+                    Ok(template) => tracing::info!(template = %template.id, "template built"),
+                    Err(error) => tracing::error!(template = owned, %error, "template not built"),
+                },
+                () = left.alone() => {
+                    tracing::info!(template = owned, "stopped a build that nobody watches");
                 }
-                Err(error) => tracing::error!(template = owned, %error, "template not built"),
             }
         });
-        tasks.insert(name.to_owned(), task);
+        builds.insert(name.to_owned(), Build { task, watch });
+    }
+
+    /// Somebody asks how far a build is.
+    pub fn touch(&self, name: &str) {
+        if let Some(build) = self.0.lock().get(name) {
+            build.watch.asked.notify_one();
+        }
+    }
+}
+
+impl Watch {
+    /// Returns when nobody looks any more.
+    async fn alone(&self) {
+        loop {
+            let asked = timeout(PATIENCE, self.asked.notified()).await.is_ok();
+            if self.unwatched.load(Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            if !asked {
+                return;
+            }
+        }
     }
 }
 
 impl Drop for Builds {
     fn drop(&mut self) {
-        for task in self.0.get_mut().values() {
-            task.abort();
+        for build in self.0.get_mut().values() {
+            build.task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_build_is_left_alone_when_nobody_asks_in_time() {
+        let watch = Arc::<Watch>::default();
+        let left = tokio::spawn({
+            let watch = Arc::clone(&watch);
+            async move { watch.alone().await }
+        });
+        for _ in 0..5 {
+            sleep(PATIENCE - Duration::from_secs(1)).await;
+            assert!(!left.is_finished());
+            watch.asked.notify_one();
+        }
+        sleep(PATIENCE + Duration::from_secs(1)).await;
+        assert!(left.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_does_not_watch_keeps_it_going() {
+        let watch = Watch { unwatched: AtomicBool::new(true), ..Watch::default() };
+        assert!(timeout(Duration::from_secs(3600), watch.alone()).await.is_err());
     }
 }

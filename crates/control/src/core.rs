@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     archive::Archive,
+    derive::{Outward, Workbench},
     keys::KeyCache,
     life::{Cause, Requests},
     live::{Live, Registry},
@@ -49,6 +50,7 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) egress: Arc<soulbox_egress::Service>,
     pub(crate) trusted: Option<String>,
+    pub(crate) workbench: Arc<Workbench>,
     pub(crate) domain: Option<String>,
     pub(crate) registry: Registry,
     pub(crate) timers: Timers,
@@ -75,7 +77,9 @@ impl Core {
                 span: None,
             });
         }
+        let outward = Outward { egress: Arc::clone(&egress), trusted: trusted.clone() };
         Ok(Arc::new(Self {
+            workbench: Workbench::new(Arc::clone(&engine), Some(outward)),
             engine,
             store,
             templates,

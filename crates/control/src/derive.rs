@@ -4,6 +4,8 @@
 //! one is swept like every other leftover.
 
 mod agent;
+mod outward;
+mod step;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +20,8 @@ use soulbox_model::{
 };
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
-use self::agent::Agent;
+pub use self::outward::Outward;
+use self::{agent::Agent, outward::Opened};
 use crate::core::{Core, now};
 
 /// Of a sandbox in which a template is prepared: what installers want, not what its sandboxes get.
@@ -31,7 +34,10 @@ const AT_ONCE: usize = 2;
 /// Where an archive lies while it is unpacked.
 const ARCHIVE: &str = "/tmp/.soulbox-input";
 /// Emptied at the end: nobody wants the rests of an installation in every sandbox.
-const SCRATCH: &str = "find /tmp /var/tmp -mindepth 1 -delete";
+/// Entry by entry: a new directory may have the inode number of `/tmp`, which lies in another layer, and
+/// whoever walks from there takes that for a loop.
+const SCRATCH: &str = "for entry in /tmp/* /tmp/.[!.]* /tmp/..?* /var/tmp/* /var/tmp/.[!.]* /var/tmp/..?*; do \
+                       rm -rf -- \"$entry\" || exit; done";
 const SHORT: Duration = Duration::from_secs(60);
 const UNPACK: Duration = Duration::from_secs(300);
 
@@ -39,15 +45,30 @@ const UNPACK: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Workbench {
     engine: Arc<dyn Engine>,
+    /// None where nothing that is prepared reaches anything.
+    outward: Option<Outward>,
     places: Semaphore,
 }
 
 impl Workbench {
-    pub fn new(engine: Arc<dyn Engine>) -> Arc<Self> {
-        Arc::new(Self { engine, places: Semaphore::new(AT_ONCE) })
+    pub fn new(engine: Arc<dyn Engine>, outward: Option<Outward>) -> Arc<Self> {
+        Arc::new(Self { engine, outward, places: Semaphore::new(AT_ONCE) })
+    }
+
+    async fn let_out(
+        &self,
+        id: &SandboxId,
+        agent: &Agent<'_>,
+    ) -> std::result::Result<Opened, BoxError> {
+        let outward = self.outward.as_ref().ok_or("nothing is let out here")?;
+        outward.open(self.engine.as_ref(), id, agent).await
     }
 
     async fn work(&self, job: &Job<'_>, agent: &Agent<'_>) -> std::result::Result<(), BoxError> {
+        let opened = match job.internet {
+            true => Some(self.let_out(agent.id, agent).await?),
+            false => None,
+        };
         let total = job.archives.len() + job.steps.len() + 1;
         let mut done = 0;
         let mut say = |what: String| {
@@ -55,6 +76,7 @@ impl Workbench {
             let percent = u8::try_from(50 + done * 45 / total).unwrap_or(95);
             done += 1;
             job.report.report(percent, what);
+            percent
         };
         for archive in &job.archives {
             say(format!("unpacking into {}", archive.target));
@@ -67,9 +89,11 @@ impl Workbench {
             agent.run("root", &["rm", "-f", ARCHIVE], SHORT).await?;
         }
         for step in job.steps {
-            let argv: Vec<&str> = step.argv.iter().map(String::as_str).collect();
-            say(format!("running {}", argv.first().unwrap_or(&"nothing")));
-            agent.run_in(&step.user, &argv, step.timeout, Some(&step.cwd), &step.env).await?;
+            let program = step.argv.first().map_or("nothing", String::as_str);
+            let program = program.rsplit('/').next().unwrap_or(program);
+            let percent = say(format!("running {program}"));
+            let heard = |line: &str| job.report.report(percent, format!("{program}: {line}"));
+            step::run(agent, step, opened.as_ref(), &heard).await?;
         }
         say("tidying up".to_owned());
         agent.run("root", &["sh", "-c", SCRATCH], SHORT).await?;
@@ -160,7 +184,7 @@ impl Core {
         }
         plan.parent = parent.name;
         plan.team = Some(team);
-        let recipe = Derived::new(plan, Workbench::new(Arc::clone(&self.engine)));
+        let recipe = Derived::new(plan, Arc::clone(&self.workbench) as _);
         let name = soulbox_image::Recipe::name(&recipe).to_owned();
         if self.templates.find(&name).is_err() {
             self.templates.check_room(team)?;

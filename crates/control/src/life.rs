@@ -8,5 +8,6 @@ mod timeouts;
 
 pub(crate) use end::Cause;
 pub use network::TrafficReader;
+pub(crate) use network::ends;
 pub use repeat::KEY_REUSED;
 pub(crate) use repeat::Requests;

@@ -25,6 +25,8 @@ use crate::{
 const VERSION: &str = "1";
 /// What anonymous derived templates are called, before their fingerprint.
 const PREFIX: &str = "derived-";
+/// The agent's own, where a template has none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What makes a derived template.
 #[derive(Debug, Clone)]
@@ -41,8 +43,12 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Of every command in its sandboxes.
     pub env: BTreeMap<String, String>,
+    /// Directories of programs that come before those of the parent.
+    pub path: Vec<String>,
     /// Where commands run; as in the parent when absent.
     pub workdir: Option<String>,
+    /// Whether its steps reach the internet.
+    pub internet: bool,
 }
 
 /// An archive that is unpacked inside.
@@ -83,8 +89,10 @@ pub struct Step {
     pub env: BTreeMap<String, String>,
     /// Absolute directory inside.
     pub cwd: String,
-    /// It fails when it takes longer.
+    /// It fails when it takes longer, further tries included.
     pub timeout: Duration,
+    /// Whether it is tried again when the network is what failed.
+    pub retry: bool,
 }
 
 /// What a [`Preparer`] is to do.
@@ -95,6 +103,7 @@ pub struct Job<'a> {
     /// Complete archives.
     pub archives: Vec<Archive>,
     pub steps: &'a [Step],
+    pub internet: bool,
     /// The layer's directory, to be made.
     pub into: &'a Path,
     pub report: &'a Reporter,
@@ -142,6 +151,13 @@ impl Plan {
             parts.extend([step.user.clone(), step.cwd.clone(), step.argv.len().to_string()]);
             parts.extend(step.argv.iter().cloned());
             pairs(&mut parts, &step.env);
+        }
+        if self.internet {
+            parts.push("internet".to_owned());
+        }
+        if !self.path.is_empty() {
+            parts.push("path".to_owned());
+            parts.extend(self.path.iter().cloned());
         }
         digest(parts, 12)
     }
@@ -202,14 +218,20 @@ impl Recipe for Derived {
             parent,
             archives,
             steps: &self.plan.steps,
+            internet: self.plan.internet,
             into: &workshop.rootfs,
             report: &workshop.report,
         };
         let prepared = self.preparer.prepare(job).await?;
+        let mut env = self.plan.env.clone();
+        if !self.plan.path.is_empty() {
+            let below = parent.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+            env.insert("PATH".to_owned(), format!("{}:{below}", self.plan.path.join(":")));
+        }
         Ok(Description {
             default_user: parent.default_user.clone(),
             workdir: self.plan.workdir.clone().or_else(|| parent.workdir.clone()),
-            env: self.plan.env.clone(),
+            env,
             binds: Vec::new(),
             root: prepared.root,
             size_bytes: Some(prepared.bytes),

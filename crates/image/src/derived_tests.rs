@@ -70,6 +70,7 @@ fn step(word: &str) -> Step {
         env: BTreeMap::new(),
         cwd: "/".into(),
         timeout: Duration::from_secs(1),
+        retry: false,
     }
 }
 
@@ -81,7 +82,9 @@ fn plan(parent: &str, word: &str) -> Plan {
         inputs: vec![],
         steps: vec![step(word)],
         env: BTreeMap::new(),
+        path: Vec::new(),
         workdir: None,
+        internet: false,
     }
 }
 
@@ -117,6 +120,8 @@ fn a_name_says_everything_that_makes_a_template() {
     };
     let prints = [
         with(|_| ()),
+        with(|plan| plan.internet = true),
+        with(|plan| plan.path = vec!["/x".into()]),
         with(|plan| plan.parent = "other".into()),
         with(|plan| plan.team = None),
         with(|plan| plan.workdir = Some("/a".into())),

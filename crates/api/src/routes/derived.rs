@@ -18,7 +18,7 @@ use super::soulbox::{known, progress, started};
 use crate::{
     App,
     auth::KeyHolder,
-    body::{Body, OptionalBody},
+    body::{LargeBody, OptionalBody},
     problem::{Problem, Result},
 };
 
@@ -31,6 +31,7 @@ const MAX_FILES: usize = 1000;
 const MAX_STEPS: usize = 64;
 const MAX_WORDS: usize = 1000;
 const MAX_ENV: usize = 256;
+const MAX_PATH: usize = 16;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default().routes(routes!(derive_template)).routes(routes!(prune_templates))
@@ -52,14 +53,15 @@ pub fn routes() -> OpenApiRouter<App> {
 async fn derive_template(
     KeyHolder(caller): KeyHolder,
     State(app): State<App>,
-    Body(wanted): Body<DerivedTemplate>,
+    LargeBody(wanted): LargeBody<DerivedTemplate>,
 ) -> Result<(StatusCode, Json<TemplateProgress>)> {
+    let watched = wanted.watched;
     let name = app.control.derive(caller.team, plan(wanted)?)?;
     let status = known(&app, caller.team, &name)?;
     if let Build::Ready(_) = status.state {
         return Ok((StatusCode::OK, Json(progress(status))));
     }
-    app.builds.start(app.control.templates(), &name);
+    app.builds.start(app.control.templates(), &name, watched);
     Ok((StatusCode::ACCEPTED, Json(started(status))))
 }
 
@@ -96,6 +98,13 @@ fn plan(wanted: DerivedTemplate) -> Result<Plan> {
     count("files", wanted.files.len(), MAX_FILES)?;
     count("steps", wanted.steps.len(), MAX_STEPS)?;
     count("env", wanted.env.len(), MAX_ENV)?;
+    count("path", wanted.path.len(), MAX_PATH)?;
+    for directory in &wanted.path {
+        absolute("path", directory)?;
+        if directory.contains(':') {
+            return Err(Problem::invalid("path", "a directory has no `:`"));
+        }
+    }
     let files = wanted.files.into_iter().map(file).collect::<Result<Vec<_>>>()?;
     let input = Input { target: target.clone(), strip: 0, source: Arc::new(Files(files)) };
     let steps = wanted.steps.into_iter().map(|wanted| step(wanted, &target));
@@ -106,7 +115,9 @@ fn plan(wanted: DerivedTemplate) -> Result<Plan> {
         inputs: vec![input],
         steps: steps.collect::<Result<_>>()?,
         env: wanted.env,
+        path: wanted.path,
         workdir: wanted.workdir,
+        internet: wanted.internet,
     })
 }
 
@@ -143,6 +154,7 @@ fn step(wanted: DerivedStep, target: &str) -> Result<Step> {
         env: wanted.env,
         cwd,
         timeout: Duration::from_secs(timeout),
+        retry: wanted.retry,
     })
 }
 

@@ -109,7 +109,9 @@ async fn template_state(
     Segment(name): Segment,
     State(app): State<App>,
 ) -> Result<Json<TemplateProgress>> {
-    Ok(Json(progress(known(&app, holder.caller.team, &name)?)))
+    let status = known(&app, holder.caller.team, &name)?;
+    app.builds.touch(&status.name);
+    Ok(Json(progress(status)))
 }
 
 /// Build a template in the background, unless it is there. Ask for its progress with GET.
@@ -134,7 +136,7 @@ async fn build_template(
     if let Build::Ready(_) = status.state {
         return Ok((StatusCode::OK, Json(progress(status))));
     }
-    app.builds.start(app.control.templates(), &status.name);
+    app.builds.start(app.control.templates(), &status.name, false);
     Ok((StatusCode::ACCEPTED, Json(started(status))))
 }
 

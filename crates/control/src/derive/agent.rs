@@ -25,6 +25,8 @@ const MAX_MESSAGE: usize = 1 << 20;
 const MAX_ANSWER: usize = 64 << 10;
 const HEADER: usize = 5;
 const END_OF_STREAM: u8 = 2;
+/// What a command that was cut at its limit ends with.
+const LATE: &str = "deadline_exceeded";
 const CHUNK: usize = 256 << 10;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -32,6 +34,18 @@ type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 pub(super) struct Agent<'a> {
     pub(super) engine: &'a dyn Engine,
     pub(super) id: &'a SandboxId,
+}
+
+/// What is run inside.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Command<'a> {
+    /// Program and arguments.
+    pub(super) argv: &'a [String],
+    pub(super) user: &'a str,
+    pub(super) cwd: &'a str,
+    pub(super) env: &'a BTreeMap<String, String>,
+    /// It is killed when it takes longer.
+    pub(super) limit: Duration,
 }
 
 #[derive(Deserialize)]
@@ -42,8 +56,10 @@ struct Message {
 }
 
 #[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
 struct Refusal {
-    #[serde(default)]
+    code: String,
     message: String,
 }
 
@@ -78,10 +94,20 @@ impl Agent<'_> {
     pub(super) async fn upload(&self, from: &Path, to: &str) -> Result<(), BoxError> {
         let file = tokio::fs::File::open(from).await?;
         let chunks = ReaderStream::with_capacity(file, CHUNK).map_ok(Frame::data);
+        self.put(StreamBody::new(chunks).boxed_unsync(), to).await
+    }
+
+    /// Writes `content` to `to`, as root.
+    pub(super) async fn write(&self, content: Bytes, to: &str) -> Result<(), BoxError> {
+        let body = Full::new(content).map_err(|never| match never {});
+        self.put(body.boxed_unsync(), to).await
+    }
+
+    async fn put(&self, body: Body, to: &str) -> Result<(), BoxError> {
         let request = self
             .request(&format!("/files?path={to}&username=root"), "root")
             .header(header::CONTENT_TYPE, "application/octet-stream")
-            .body(StreamBody::new(chunks).boxed_unsync())?;
+            .body(body)?;
         self.ask(request, async |response: http::Response<Incoming>| {
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await?.to_bytes();
@@ -101,18 +127,20 @@ impl Agent<'_> {
         argv: &[&str],
         limit: Duration,
     ) -> Result<(), BoxError> {
-        self.run_in(user, argv, limit, Some("/"), &BTreeMap::new()).await
+        let argv: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
+        let env = BTreeMap::new();
+        let command = Command { argv: &argv, user, cwd: "/", env: &env, limit };
+        self.run_command(command, |_| ()).await
     }
 
-    /// Runs a command to its end; what it said last is in the error when it fails.
-    pub(super) async fn run_in(
+    /// Runs a command to its end; what it said last is in the error when it fails. `hear` is
+    /// told what it says meanwhile.
+    pub(super) async fn run_command(
         &self,
-        user: &str,
-        argv: &[&str],
-        limit: Duration,
-        cwd: Option<&str>,
-        env: &BTreeMap<String, String>,
+        command: Command<'_>,
+        hear: impl FnMut(&[u8]),
     ) -> Result<(), BoxError> {
+        let Command { argv, user, cwd, env, limit } = command;
         let (program, args) = argv.split_first().ok_or("a step without a command")?;
         let start = json!({
             "process": { "cmd": program, "args": args, "envs": env, "cwd": cwd },
@@ -124,12 +152,14 @@ impl Agent<'_> {
             .header("connect-protocol-version", "1")
             .header("connect-timeout-ms", limit.as_millis().to_string())
             .body(Full::new(envelope(&start)?).map_err(|never| match never {}).boxed_unsync())?;
-        let name = argv.join(" ");
+        // A script is told by its end.
+        let word = |word: &String| if word.contains('\n') { "…".into() } else { word.clone() };
+        let name = argv.iter().map(word).collect::<Vec<_>>().join(" ");
         self.ask(request, async |response: http::Response<Incoming>| {
             if response.status() != StatusCode::OK {
                 return Err(format!("`{name}`: {}", response.status()).into());
             }
-            follow(response.into_body(), &name).await
+            follow(response.into_body(), &name, limit, hear).await
         })
         .await
     }
@@ -163,17 +193,26 @@ fn envelope(message: &serde_json::Value) -> Result<Bytes, BoxError> {
 }
 
 /// Reads what a command says until it has ended.
-async fn follow(mut body: Incoming, name: &str) -> Result<(), BoxError> {
+async fn follow(
+    mut body: Incoming,
+    name: &str,
+    limit: Duration,
+    mut hear: impl FnMut(&[u8]),
+) -> Result<(), BoxError> {
     let (mut buffer, mut tail, mut ended) = (BytesMut::new(), Vec::new(), None);
     loop {
         while let Some((flags, message)) = take(&mut buffer)? {
             let message: Message = serde_json::from_slice(&message)?;
             if let Some(error) = message.error {
-                return Err(failure(name, &error.message, &tail));
+                let cut = format!("not done within {:.0} s", limit.as_secs_f64());
+                let status = if error.code == LATE { &cut } else { &error.message };
+                return Err(failure(name, status, &tail));
             }
             match message.event {
                 Some(Event::Data(Data::Stdout(text) | Data::Stderr(text) | Data::Pty(text))) => {
-                    keep(&mut tail, &BASE64_STANDARD.decode(text)?);
+                    let bytes = BASE64_STANDARD.decode(text)?;
+                    hear(&bytes);
+                    keep(&mut tail, &bytes);
                 }
                 Some(Event::End(end)) => ended = Some(end),
                 Some(Event::Start {} | Event::Keepalive {}) | None => {}

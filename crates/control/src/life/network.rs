@@ -168,9 +168,7 @@ impl Core {
         }
         let opened = async {
             let wire = wire.map_err(|error| error.to_string())?;
-            let relay = wire.relay;
-            let relay = Relay { socket: relay.socket, answers: relay.answers, doors: relay.doors };
-            let wire = Wire { tcp: wire.tcp, udp: wire.udp, relay, steering: wire.steering };
+            let wire = ends(wire);
             let owner = OwnerOf { live: Arc::downgrade(live), store: self.store.clone() };
             self.egress
                 .open(
@@ -219,6 +217,13 @@ impl TrafficReader {
             () = self.events.more() => true,
         }
     }
+}
+
+/// What an engine hands over, as who serves it takes it.
+pub(crate) fn ends(wire: soulbox_engine::Wire) -> Wire {
+    let relay = wire.relay;
+    let relay = Relay { socket: relay.socket, answers: relay.answers, doors: relay.doors };
+    Wire { tcp: wire.tcp, udp: wire.udp, relay, steering: wire.steering }
 }
 
 /// The team that a sandbox belongs to, on its way out.

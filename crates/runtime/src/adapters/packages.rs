@@ -108,6 +108,7 @@ pub(super) fn plan(name: &str, inputs: Vec<Input>, script: &str) -> Plan {
         env: BTreeMap::new(),
         cwd: "/".into(),
         timeout: STEP,
+        retry: false,
     };
     Plan {
         name: Some(name.to_owned()),
@@ -116,7 +117,9 @@ pub(super) fn plan(name: &str, inputs: Vec<Input>, script: &str) -> Plan {
         inputs,
         steps: vec![step],
         env: BTreeMap::new(),
+        path: Vec::new(),
         workdir: None,
+        internet: false,
     }
 }
 

@@ -201,9 +201,18 @@ pub struct DerivedTemplate {
     /// Of every command in its sandboxes.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Absolute directories of programs, before those of the parent's `PATH`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<String>,
     /// Absolute directory that commands run in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
+    /// Whether its steps reach the internet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub internet: bool,
+    /// Stop the build when nobody has asked for its state in 10 seconds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub watched: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -234,6 +243,9 @@ pub struct DerivedStep {
     /// 1 to 1200; 300 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,
+    /// Try it again, a few times, when its last words say that the network failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry: bool,
 }
 
 /// Which derived templates to remove.

@@ -1,0 +1,142 @@
+//! One step of a plan, tried again where the network failed it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use soulbox_image::derived::Step;
+use soulbox_model::{BoxError, Error, RetryPolicy};
+
+use super::{
+    agent::{Agent, Command},
+    outward::Opened,
+};
+
+/// What package managers say when the network may do better the next time.
+const PASSING: [&str; 19] = [
+    "temporary failure in name resolution",
+    "eai_again",
+    "econnreset",
+    "econnrefused",
+    "etimedout",
+    "err_socket_timeout",
+    "connection reset",
+    "connection refused",
+    "connection aborted",
+    "connection timed out",
+    "read timed out",
+    "operation timed out",
+    "remote end closed connection",
+    "incompleteread",
+    "network is unreachable",
+    "socket hang up",
+    "502 bad gateway",
+    "503 service unavailable",
+    "429 too many requests",
+];
+/// Of a line that is passed on.
+const MAX_LINE: usize = 160;
+
+/// Runs `step`; `say` hears the latest line of what it says.
+pub(super) async fn run(
+    agent: &Agent<'_>,
+    step: &Step,
+    outward: Option<&Opened>,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<(), BoxError> {
+    let mut env = outward.map(|outward| outward.env.clone()).unwrap_or_default();
+    env.extend(step.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let policy = RetryPolicy::default().for_request(step.retry);
+    let began = Instant::now();
+    let refusals = || outward.map_or(0, Opened::refusals);
+    let done = policy.run(tokio::time::sleep, || attempt(agent, step, &env, began, &refusals, say));
+    done.await.map_err(|error| {
+        let told = outward.map(Opened::told).unwrap_or_default();
+        format!("{}{told}", words(&error)).into()
+    })
+}
+
+async fn attempt(
+    agent: &Agent<'_>,
+    step: &Step,
+    env: &BTreeMap<String, String>,
+    began: Instant,
+    refusals: &(dyn Fn() -> usize + Sync),
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<(), Error> {
+    let left = step.timeout.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
+    let before = refusals();
+    let command = Command { argv: &step.argv, user: &step.user, cwd: &step.cwd, env, limit: left };
+    let mut latest = Latest::default();
+    let ran = agent.run_command(command, |bytes| latest.hear(bytes, say)).await;
+    ran.map_err(|error| {
+        let reason = error.to_string();
+        // What our own rules refuse, they refuse the next time, too.
+        let passes = step.retry && refusals() == before && is_passing(&reason);
+        match passes && began.elapsed() < step.timeout {
+            true => Error::Unavailable { reason, retry_after: None },
+            false => Error::internal(reason.clone(), reason),
+        }
+    })
+}
+
+fn words(error: &Error) -> String {
+    match error {
+        Error::Unavailable { reason, .. } => reason.clone(),
+        error => {
+            std::error::Error::source(error).map_or_else(|| error.to_string(), |e| e.to_string())
+        }
+    }
+}
+
+fn is_passing(said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    PASSING.iter().any(|words| said.contains(words))
+}
+
+/// The latest whole line of a stream, bounded.
+#[derive(Default)]
+struct Latest(Vec<u8>);
+
+impl Latest {
+    fn hear(&mut self, bytes: &[u8], say: &(dyn Fn(&str) + Sync)) {
+        for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+            let room = MAX_LINE.saturating_sub(self.0.len());
+            self.0.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") || piece.ends_with(b"\r") {
+                let line = String::from_utf8_lossy(&self.0);
+                if !line.trim().is_empty() {
+                    say(line.trim());
+                }
+                self.0.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_heard_whole_and_bounded() {
+        let heard = Mutex::new(Vec::new());
+        let say = |line: &str| heard.lock().push(line.to_owned());
+        let mut latest = Latest::default();
+        for piece in ["o ", "ne\ntw", "o\r\n\r", "\n", &"x".repeat(1000), "\nlast"] {
+            latest.hear(piece.as_bytes(), &say);
+        }
+        assert_eq!(*heard.lock(), ["o ne", "two", &"x".repeat(MAX_LINE)]);
+    }
+
+    #[test]
+    fn only_failures_of_the_network_pass() {
+        assert!(is_passing("npm error code ECONNRESET"));
+        assert!(is_passing("Temporary failure in name resolution"));
+        assert!(!is_passing("No matching distribution found for nothing"));
+        assert!(!is_passing("npm error 404 Not Found"));
+    }
+}
