@@ -40,6 +40,9 @@ pub enum Failure {
     Protocol(String),
     #[error("{message}")]
     Environment { message: String, hint: String },
+    /// What a project needs was not installed; the message ends with the installer's last words.
+    #[error("{message}")]
+    Install { message: String, hint: String },
     /// Everything that is wrong with a project file.
     #[error("{0}")]
     Project(Box<Diagnostics>),
@@ -88,11 +91,12 @@ impl From<LoadError> for Failure {
 
 impl Failure {
     /// The codes that only the command line has, beside [`Error::CODES`].
-    pub const CODES: [&str; 7] = [
+    pub const CODES: [&str; 8] = [
         "SB-UNREACHABLE",
         "SB-IO",
         "SB-PROTOCOL",
         "SB-ENVIRONMENT",
+        "SB-INSTALL",
         "SB-COMMAND-TIMEOUT",
         "SB-INTERRUPTED",
         "SB-EXIT",
@@ -159,6 +163,7 @@ impl Failure {
             Self::Io { .. } => "SB-IO",
             Self::Protocol(_) => "SB-PROTOCOL",
             Self::Environment { .. } => "SB-ENVIRONMENT",
+            Self::Install { .. } => "SB-INSTALL",
             Self::CommandTimeout(_) => "SB-COMMAND-TIMEOUT",
             Self::Interrupted => "SB-INTERRUPTED",
             Self::Exit(_) => "SB-EXIT",
@@ -169,7 +174,9 @@ impl Failure {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Model { hint: Some(hint), .. } => Some(hint.clone()),
-            Self::Unreachable { hint, .. } | Self::Environment { hint, .. } => Some(hint.clone()),
+            Self::Unreachable { hint, .. }
+            | Self::Environment { hint, .. }
+            | Self::Install { hint, .. } => Some(hint.clone()),
             Self::NoServer { .. } => Some(
                 "start one with `soulbox serve`, or name one with --api-url or E2B_API_URL".into(),
             ),

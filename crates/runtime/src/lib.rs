@@ -6,4 +6,5 @@
 //! [`detect::detect`] and [`adapters::Adapter`].
 
 pub mod adapters;
+pub mod dependencies;
 pub mod detect;

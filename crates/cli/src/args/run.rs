@@ -23,6 +23,12 @@ pub struct Overrides {
     /// How long it may take to be ready.
     #[arg(long, value_parser = duration, default_value = "60s", value_name = "DURATION")]
     pub wait: Duration,
+    /// How long it may take to install what the project depends on, each layer of it, at most 20 minutes.
+    #[arg(long, value_parser = duration, default_value = "10m", value_name = "DURATION")]
+    pub install_within: Duration,
+    /// Install no dependencies.
+    #[arg(long)]
+    pub no_install: bool,
 }
 
 #[derive(Debug, Args)]
@@ -32,7 +38,8 @@ Examples:
   soulbox run --project examples/flask --set resources.memory=1GB
   soulbox run -- --verbose                arguments after those of commands.start
 
-The directory is copied into a new sandbox at /home/user/app, without .git; commands.start runs there, and
+What lock files and manifests ask for is installed first, and kept for every later run: docs/soulbox-toml.md. Then
+the directory is copied into a new sandbox at /home/user/app, without .git; commands.start runs there, and
 commands.ready is tried until it succeeds. Then the URLs of network.ports are printed, on standard error, so that
 standard output is the program's own. With --json one object says sandbox_id, urls and ready_ms.
 

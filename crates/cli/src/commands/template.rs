@@ -83,7 +83,7 @@ fn state(template: &TemplateProgress) -> String {
 /// Why it could not be built.
 pub(super) async fn ensure(server: &Server, output: &Output, name: &str) -> Result<()> {
     let now = server.build_template(name).await?;
-    let now = follow(server, output, now).await?;
+    let now = follow(server, output, now, &format!("building {name}")).await?;
     if now.state == TemplateState::Ready { Ok(()) } else { Err(unbuilt(name, &now)) }
 }
 
@@ -99,7 +99,7 @@ fn unbuilt(name: &str, now: &TemplateProgress) -> Failure {
 
 async fn build(server: &Server, output: &Output, name: &str) -> Result<()> {
     let now = server.build_template(name).await?;
-    let now = follow(server, output, now).await?;
+    let now = follow(server, output, now, &format!("building {name}")).await?;
     match now.state {
         TemplateState::Ready if output.json => output.value(&now),
         TemplateState::Ready => output.line(plain(now.template_id.as_deref().unwrap_or(name))),
@@ -107,21 +107,22 @@ async fn build(server: &Server, output: &Output, name: &str) -> Result<()> {
     }
 }
 
-/// Shows a build until it is over, and returns how it ended.
+/// Shows a build, which does `what`, until it is over, and returns how it ended.
 pub(super) async fn follow(
     server: &Server,
     output: &Output,
     mut now: TemplateProgress,
+    what: &str,
 ) -> Result<TemplateProgress> {
-    let name = plain(&now.name);
-    let step = Step::count(output, 100, format!("building {name}"));
+    let what = plain(what);
+    let step = Step::count(output, 100, what.clone());
     let mut said = None;
     while now.state == TemplateState::Building {
         step.at(u64::from(now.percent.unwrap_or(0)));
         if now.step != said {
             said.clone_from(&now.step);
             let doing = plain(said.as_deref().unwrap_or("starting"));
-            step.say(format!("building {name}: {doing}"));
+            step.say(format!("{what}: {doing}"));
         }
         tokio::time::sleep(POLL).await;
         now = server.template(&now.name).await?;

@@ -53,11 +53,36 @@ impl Loaded {
         labels
     }
 
-    /// What the sandbox of this project must be.
+    /// What the sandbox of this project must be, on top of `template`.
+    ///
+    /// # Errors
+    /// For a time that is too long.
+    pub(super) fn sandbox(&self, template: String) -> Result<NewSandboxV2> {
+        let limits = &self.project.resources;
+        let project = &self.project;
+        let env = project.environment.iter().map(|(name, text)| (name.clone(), value(text)));
+        Ok(NewSandboxV2 {
+            template_id: template,
+            timeout: Some(lifecycle::seconds(limits.timeout)?),
+            allow_internet_access: Some(project.network.allow_internet),
+            metadata: Some(self.labels().into_iter().collect()),
+            env_vars: Some(env.collect()),
+            soulbox: Some(SandboxShape {
+                cpu_millis: Some(limits.cpu_millis),
+                memory_bytes: Some(limits.memory_bytes),
+                disk_bytes: Some(limits.disk_bytes),
+                no_setuid: !project.security.allow_sudo,
+                read_only: project.security.read_only,
+            }),
+            ..NewSandboxV2::default()
+        })
+    }
+
+    /// The template that everything stands on.
     ///
     /// # Errors
     /// For what this server cannot do yet.
-    pub(super) fn sandbox(&self) -> Result<NewSandboxV2> {
+    pub(super) fn base(&self) -> Result<String> {
         let project = &self.project;
         let template = match &project.template.base_image {
             BaseImage::Template(name) => name.clone(),
@@ -80,38 +105,13 @@ impl Loaded {
                 hint: "set it to false, or run the project on another engine".into(),
             });
         }
-        if !project.template.build_args.is_empty() {
-            return Err(Failure::Environment {
-                message:
-                    "template.build_args: they are for building images, which this server does \
-                          not do yet"
-                        .into(),
-                hint: "leave the key out".into(),
-            });
-        }
         if !project.network.domains.is_empty() {
             return Err(Failure::Environment {
                 message: "network.domains: this server does not route names of your own yet".into(),
                 hint: "leave the key out; every port has a URL anyway".into(),
             });
         }
-        let limits = &project.resources;
-        let env = project.environment.iter().map(|(name, text)| (name.clone(), value(text)));
-        Ok(NewSandboxV2 {
-            template_id: template,
-            timeout: Some(lifecycle::seconds(limits.timeout)?),
-            allow_internet_access: Some(project.network.allow_internet),
-            metadata: Some(self.labels().into_iter().collect()),
-            env_vars: Some(env.collect()),
-            soulbox: Some(SandboxShape {
-                cpu_millis: Some(limits.cpu_millis),
-                memory_bytes: Some(limits.memory_bytes),
-                disk_bytes: Some(limits.disk_bytes),
-                no_setuid: !project.security.allow_sudo,
-                read_only: project.security.read_only,
-            }),
-            ..NewSandboxV2::default()
-        })
+        Ok(template)
     }
 }
 

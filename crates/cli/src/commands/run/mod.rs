@@ -3,6 +3,7 @@
 //! What is up is known to the server alone: its sandbox bears the project's name and directory as labels,
 //! so that nothing on this machine can say otherwise.
 
+pub(super) mod install;
 mod load;
 pub(super) mod measure;
 mod ready;
@@ -37,7 +38,7 @@ pub(super) async fn run(settings: &Settings, args: Run) -> Result<()> {
     let output = &settings.output;
     let loaded = Loaded::open(&args.which, &args.overrides.set)?;
     let server = locate(settings)?;
-    let started = Started::make(&server, output, &loaded).await?;
+    let started = Started::make(&server, output, &loaded, &args.overrides).await?;
     let done = follow(&server, output, &loaded, &started, &args).await;
     // Nobody else knows of it; should this fail, its timeout ends it.
     let _ = server.kill(&started.id).await;
@@ -96,7 +97,7 @@ pub(super) async fn test(settings: &Settings, args: Test) -> Result<()> {
         return Err(Failure::usage("the project has no commands.test"));
     };
     let server = locate(settings)?;
-    let started = Started::make(&server, output, &loaded).await?;
+    let started = Started::make(&server, output, &loaded, &args.overrides).await?;
     let ended = stream(&started.remote, command(started.app, test), output.json).await;
     let mut kept = Ok(());
     for file in &args.keep {

@@ -4,19 +4,17 @@ use std::{sync::Arc, time::Instant};
 
 use serde::Serialize;
 use soulbox_model::{Port, SandboxId};
-use soulbox_spec::{Project, VersionRequest};
+use soulbox_spec::Project;
 use soulbox_wire::rest::ListedSandbox;
 
 use super::{
     id_of,
+    install::{self, Installed},
     load::{Loaded, NAME, PORTS, READ_ONLY},
 };
 use crate::{
-    client::{
-        Remote, Server,
-        process::{Config, Data},
-        remote::Launch,
-    },
+    args::run::Overrides,
+    client::{Remote, Server, process::Config, remote::Launch},
     commands::sandbox::{
         archive, lifecycle,
         session::{self, Input},
@@ -27,9 +25,10 @@ use crate::{
 };
 
 /// Where a project lies inside.
-const APP: &str = "/home/user/app";
+const APP: &str = soulbox_runtime::dependencies::PROJECT;
 /// The same where nothing but memory can be written.
 const APP_IN_MEMORY: &str = "/tmp/app";
+const MODULES: &str = "node_modules";
 /// What a directory has that a program does not need.
 const LEFT_OUT: [&str; 1] = [".git"];
 
@@ -76,15 +75,21 @@ impl Started {
     ///
     /// # Errors
     /// What went wrong; nothing is left then.
-    pub(super) async fn make(server: &Server, output: &Output, loaded: &Loaded) -> Result<Self> {
+    pub(super) async fn make(
+        server: &Server,
+        output: &Output,
+        loaded: &Loaded,
+        overrides: &Overrides,
+    ) -> Result<Self> {
         let began = Instant::now();
-        let new = loaded.sandbox()?;
+        let installed = install::all(server, output, loaded, overrides).await?;
+        let new = loaded.sandbox(installed.template.clone())?;
         let made = lifecycle::make(server, output, &new, true).await?;
         let id = id_of(&made.sandbox_id)?;
         let remote = server.remote_with(&id, made.envd_access_token);
         let app = app_of(&loaded.project);
         let started = Self { id, remote, app, domain: made.domain, began };
-        match started.fill(output, loaded).await {
+        match started.fill(output, loaded, &installed).await {
             Ok(()) => Ok(started),
             Err(failure) => {
                 let _ = server.kill(&started.id).await;
@@ -93,64 +98,42 @@ impl Started {
         }
     }
 
-    async fn fill(&self, output: &Output, loaded: &Loaded) -> Result<()> {
-        self.remote.make_dir(self.app, None).await?;
+    async fn fill(&self, output: &Output, loaded: &Loaded, installed: &Installed) -> Result<()> {
+        let app = self.app;
+        self.remote.make_dir(app, None).await?;
+        let left_out = LEFT_OUT.iter().map(|&name| name.to_owned());
+        let left_out = left_out.chain(installed.made.iter().cloned()).collect();
         let step = Step::bytes(output, None, "copying the project");
         archive::send_without(
             &self.remote,
             loaded.dir.clone(),
-            self.app,
+            app,
             None,
             Arc::new(step),
-            &LEFT_OUT,
+            left_out,
         )
         .await?;
-        let template = &loaded.project.template;
-        self.check_version("python_version", "python3", template.python_version.as_ref()).await?;
-        self.check_version("nodejs_version", "node", template.nodejs_version.as_ref()).await
+        if app != APP && installed.made.iter().any(|made| made == MODULES) {
+            // Programs look for packages beside their code.
+            let link = [format!("{APP}/{MODULES}"), format!("{app}/{MODULES}")];
+            self.run_quietly("ln", &["-s", &link[0], &link[1]]).await?;
+        }
+        Ok(())
     }
 
-    /// # Errors
-    /// If what the template has is not what the project wants.
-    async fn check_version(
-        &self,
-        key: &str,
-        program: &str,
-        wanted: Option<&VersionRequest>,
-    ) -> Result<()> {
-        let Some(wanted) = wanted else { return Ok(()) };
+    async fn run_quietly(&self, program: &str, args: &[&str]) -> Result<()> {
         let process = Config {
             cmd: program.to_owned(),
-            args: vec!["--version".to_owned()],
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
             ..Config::default()
         };
-        let mut said = Vec::new();
         let launch = Launch { process, ..Launch::default() };
-        let ended = session::run(
-            &self.remote,
-            launch,
-            Input::None,
-            |_| None,
-            async |data| {
-                let (Data::Stdout(bytes) | Data::Stderr(bytes) | Data::Pty(bytes)) = data;
-                said.extend_from_slice(&bytes.0[..bytes.0.len().min(200)]);
-                Ok(())
-            },
-        )
-        .await;
-        let text = plain(String::from_utf8_lossy(&said).trim());
-        let version = text.rsplit(' ').next().unwrap_or_default().trim_start_matches('v');
-        if ended.is_ok_and(|end| end.code() == 0) && wanted.matches(version) {
-            return Ok(());
+        let end =
+            session::run(&self.remote, launch, Input::None, |_| None, async |_| Ok(())).await?;
+        match end.code() {
+            0 => Ok(()),
+            code => Err(Failure::Protocol(format!("{program} in the sandbox ended with {code}"))),
         }
-        let found = if version.is_empty() { "none".to_owned() } else { version.to_owned() };
-        Err(Failure::Environment {
-            message: format!(
-                "template.{key}: the template has {program} {found}, and this server installs \
-                              no other yet"
-            ),
-            hint: "leave the key out, or ask for what the template has".into(),
-        })
     }
 
     /// Says that it is ready, and where.

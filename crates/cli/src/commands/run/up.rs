@@ -51,7 +51,7 @@ pub(in crate::commands) async fn up(settings: &Settings, args: Up) -> Result<()>
         output.note(format!("it is up already, in {}", plain(&there.sandbox_id)));
         return tell_of(&server, output, &there);
     }
-    let started = Started::make(&server, output, &loaded).await?;
+    let started = Started::make(&server, output, &loaded, &run.overrides).await?;
     match begin(&loaded, &started, &run).await {
         Ok(()) => started.announce(&server, output, &loaded.project),
         Err(failure) => {

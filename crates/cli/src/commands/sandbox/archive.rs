@@ -36,21 +36,21 @@ pub(super) async fn send(
     user: Option<&str>,
     step: Arc<Step>,
 ) -> Result<()> {
-    send_without(remote, from, to, user, step, &[]).await
+    send_without(remote, from, to, user, step, Vec::new()).await
 }
 
-/// The same without the entries of `from` that are named in `without`.
+/// The same without what lies at one of the paths `without` below `from`.
 pub(in crate::commands) async fn send_without(
     remote: &Remote,
     from: PathBuf,
     to: &str,
     user: Option<&str>,
     step: Arc<Step>,
-    without: &'static [&'static str],
+    without: Vec<String>,
 ) -> Result<()> {
     let (sender, chunks) = mpsc::channel(2);
     let pipe = Pipe { sender, buffer: Vec::new(), step };
-    let packing = spawn_blocking(move || pack(&from, without, pipe));
+    let packing = spawn_blocking(move || pack(&from, &without, pipe));
     let launch = tar(user, &["-x", "-f", "-", "-C", to, "--no-same-owner"]);
     let mut said = Vec::new();
     let end = session::run(
@@ -135,27 +135,42 @@ fn lost(error: tokio::task::JoinError) -> Failure {
     Failure::io("copying")(io::Error::other(error))
 }
 
-fn pack(from: &Path, without: &[&str], pipe: Pipe) -> Result<()> {
+fn pack(from: &Path, without: &[String], pipe: Pipe) -> Result<()> {
     let context = || Failure::io(from.display().to_string());
     let mut archive = tar::Builder::new(pipe);
     archive.follow_symlinks(false);
     if without.is_empty() {
         archive.append_dir_all(".", from).map_err(context())?;
+    } else {
+        append(&mut archive, from, Path::new(""), without).map_err(context())?;
     }
-    for entry in std::fs::read_dir(from).map_err(context())?.filter(|_| !without.is_empty()) {
-        let entry = entry.map_err(context())?;
-        let (path, name) = (entry.path(), entry.file_name());
-        if without.iter().any(|left| name == **left) {
+    archive.into_inner().and_then(|mut pipe| io::Write::flush(&mut pipe)).map_err(context())
+}
+
+/// Packs what is in the directory `below` of `from`.
+fn append(
+    archive: &mut tar::Builder<Pipe>,
+    from: &Path,
+    below: &Path,
+    without: &[String],
+) -> io::Result<()> {
+    for entry in std::fs::read_dir(from.join(below))? {
+        let entry = entry?;
+        let (path, name) = (entry.path(), below.join(entry.file_name()));
+        if without.iter().any(|left| name == Path::new(left)) {
             continue;
         }
         // As it is: a link stays one.
-        let packed = match entry.file_type().map_err(context())?.is_dir() {
-            true => archive.append_dir_all(&name, &path),
-            false => archive.append_path_with_name(&path, &name),
-        };
-        packed.map_err(context())?;
+        if !entry.file_type()?.is_dir() {
+            archive.append_path_with_name(&path, &name)?;
+        } else if without.iter().any(|left| Path::new(left).starts_with(&name)) {
+            archive.append_dir(&name, &path)?;
+            append(archive, from, &name, without)?;
+        } else {
+            archive.append_dir_all(&name, &path)?;
+        }
     }
-    archive.into_inner().and_then(|mut pipe| io::Write::flush(&mut pipe)).map_err(context())
+    Ok(())
 }
 
 pub(crate) fn unpack(to: &Path, stream: impl io::Read) -> Result<()> {

@@ -98,7 +98,9 @@ async fn built(server: &Server, output: &Output, template: &str, failure: Failur
         Ok(found) if found.state == TemplateState::Building => found,
         _ => return Err(failure),
     };
-    let ended = crate::commands::template::follow(server, output, found).await?;
+    let ended =
+        crate::commands::template::follow(server, output, found, &format!("building {template}"))
+            .await?;
     if ended.state == TemplateState::Ready { Ok(()) } else { Err(failure) }
 }
 

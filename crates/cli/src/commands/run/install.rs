@@ -1,0 +1,157 @@
+//! What a project depends on, as templates on top of its base: each made once, from what made it.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use soulbox_runtime::dependencies::{self, Layer, Problem};
+use soulbox_wire::rest::{DerivedFile, DerivedStep, DerivedTemplate, TemplateState};
+use tokio::task::spawn_blocking;
+
+use super::load::Loaded;
+use crate::{
+    args::run::Overrides,
+    client::Server,
+    commands::template,
+    failure::{Failure, Result},
+    output::{Output, plain},
+};
+
+/// Lines of an installer that are told.
+const LAST_LINES: usize = 12;
+/// What our own scripts say begins so.
+const OURS: &str = "soulbox: ";
+
+/// What a project's sandbox is made from.
+#[derive(Debug)]
+pub(super) struct Installed {
+    pub(super) template: String,
+    /// What is not copied into the sandbox, since it is there.
+    pub(super) made: Vec<String>,
+}
+
+/// How layers are made.
+#[derive(Debug)]
+pub(in crate::commands) struct How<'a> {
+    /// Variables of every step.
+    pub(in crate::commands) arguments: &'a BTreeMap<String, String>,
+    /// For each layer.
+    pub(in crate::commands) seconds: u64,
+}
+
+/// Makes the templates of a project that are not there yet.
+///
+/// # Errors
+/// What cannot be installed, or was not.
+pub(super) async fn all(
+    server: &Server,
+    output: &Output,
+    loaded: &Loaded,
+    overrides: &Overrides,
+) -> Result<Installed> {
+    let mut parent = loaded.base()?;
+    let spec = &loaded.project.template;
+    let mut layers = Vec::new();
+    layers.extend(
+        spec.python_version
+            .as_ref()
+            .map(|version| dependencies::python_interpreter(&version.to_string())),
+    );
+    layers.extend(
+        spec.nodejs_version.as_ref().map(|version| dependencies::nodejs(&version.to_string())),
+    );
+    if !overrides.no_install {
+        let dir = loaded.dir.clone();
+        let found = spawn_blocking(move || dependencies::of_project(&dir)).await;
+        let found = found.map_err(|lost| Failure::io("manifests")(std::io::Error::other(lost)))?;
+        layers.extend(found.map_err(problem)?);
+    }
+    if layers.is_empty() && !spec.build_args.is_empty() {
+        return Err(Failure::Environment {
+            message:
+                "template.build_args: nothing is installed for this project that could see them"
+                    .into(),
+            hint: "leave the key out; variables of the program belong into [environment]".into(),
+        });
+    }
+    let how = How {
+        arguments: &spec.build_args,
+        seconds: overrides.install_within.as_secs().clamp(1, 1200),
+    };
+    for layer in &layers {
+        parent = make(server, output, &parent, layer, &how).await?;
+    }
+    let made = layers.into_iter().flat_map(|layer| layer.made).collect();
+    Ok(Installed { template: parent, made })
+}
+
+pub(in crate::commands) fn problem(problem: Problem) -> Failure {
+    let hint = problem.hint().to_owned();
+    Failure::Install { message: format!("dependencies: {problem}"), hint }
+}
+
+/// The template of `layer` on top of `parent`, made unless it is there.
+pub(in crate::commands) async fn make(
+    server: &Server,
+    output: &Output,
+    parent: &str,
+    layer: &Layer,
+    how: &How<'_>,
+) -> Result<String> {
+    let now = server.derive_template(&wanted(parent, layer, how)).await?;
+    if now.state == TemplateState::Ready {
+        return Ok(now.name);
+    }
+    let what = format!("installing {} with {}", layer.because, layer.installer);
+    let now = template::follow(server, output, now, &what).await?;
+    match now.state {
+        TemplateState::Ready => Ok(now.name),
+        _ => Err(failed(layer, now.error.as_deref().unwrap_or("the installation was stopped"))),
+    }
+}
+
+fn wanted(parent: &str, layer: &Layer, how: &How<'_>) -> DerivedTemplate {
+    let file = |(path, content): &(String, Vec<u8>)| DerivedFile {
+        path: path.clone(),
+        mode: None,
+        content: BASE64_STANDARD.encode(content),
+    };
+    let step = |step: &dependencies::Step| DerivedStep {
+        command: step.argv.clone(),
+        user: Some(step.user.to_owned()),
+        cwd: Some(step.cwd.clone()),
+        env: step.env.clone().into_iter().chain(how.arguments.clone()).collect(),
+        timeout: Some(how.seconds),
+        retry: step.fetches,
+    };
+    DerivedTemplate {
+        parent: parent.to_owned(),
+        target: Some(layer.target.clone()),
+        files: layer.files.iter().map(file).collect(),
+        steps: layer.steps.iter().map(step).collect(),
+        env: layer.env.clone(),
+        path: layer.paths.clone(),
+        workdir: None,
+        internet: true,
+        watched: true,
+    }
+}
+
+fn failed(layer: &Layer, error: &str) -> Failure {
+    let Layer { installer, because, .. } = layer;
+    if let Some(ours) = error.lines().find_map(|line| line.strip_prefix(OURS)) {
+        let message = format!("dependencies: {because}: {}", plain(ours));
+        let hint = "ask for what there is, or for another template.base_image".into();
+        return Failure::Install { message, hint };
+    }
+    let hint =
+        "correct what the last lines name; `soulbox run --no-install` goes without dependencies";
+    // The first line names a template that nobody knows.
+    let lines: Vec<String> = error.lines().skip(1).map(plain).collect();
+    let lines = if lines.is_empty() { vec![plain(error)] } else { lines };
+    // The command, and the end of what it said.
+    let from = lines.len().saturating_sub(LAST_LINES).max(1).min(lines.len());
+    let told = lines.iter().take(1).chain(&lines[from..]);
+    let told: String = told.map(|line| format!("\n  {line}")).collect();
+    let message = format!("dependencies: {installer} failed to install {because}:{told}");
+    Failure::Install { message, hint: hint.into() }
+}
