@@ -14,6 +14,7 @@ use super::{artifact::Pattern, duration, key_value, size};
 #[command(after_help = "\
 Examples:
   soulbox exec --runtime python -e 'print(6 * 7)'
+  soulbox exec --runtime python --with requests fetch.py
   soulbox exec --runtime deno --allow-net=example.org main.ts -- --verbose
   echo 'console.log(process.version)' | soulbox exec --runtime node -
   soulbox exec --runtime cloudflare-workers --request '/hello?name=you' worker.mjs
@@ -52,6 +53,9 @@ PossibleValue::new(adapter.name()).aliases(adapters::alias(*adapter))
     /// How long it may run.
     #[arg(long, value_parser = duration, default_value = "60s", value_name = "DURATION")]
     pub timeout: Duration,
+    /// Package that the code needs, installed before by pip, npm or bun and kept; may be repeated.
+    #[arg(long, value_name = "PACKAGE", requires = "runtime")]
+    pub with: Vec<String>,
     /// Variable of the program; may be repeated.
     #[arg(long, value_parser = key_value, value_name = "KEY=VALUE")]
     pub env: Vec<(String, String)>,

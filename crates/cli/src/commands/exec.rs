@@ -4,6 +4,7 @@ mod artifacts;
 mod page;
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal as _, Read as _},
     path::Path,
     time::{Duration, Instant},
@@ -11,16 +12,20 @@ use std::{
 
 use serde::Serialize;
 use soulbox_model::SandboxId;
-use soulbox_runtime::adapters::{
-    self, Adapter, DIRECTORY, Diagnosis, Grant, Invocation, Options, Results,
+use soulbox_runtime::{
+    adapters::{self, Adapter, DIRECTORY, Diagnosis, Grant, Invocation, Options, Results},
+    dependencies,
 };
 use soulbox_wire::rest::{Network, NewSandboxV2, SandboxShape};
 use tokio::io::AsyncWriteExt as _;
 
 use self::artifacts::{Artifact, Collected};
-use super::sandbox::{
-    lifecycle,
-    session::{self, Input},
+use super::{
+    run::install,
+    sandbox::{
+        lifecycle,
+        session::{self, Input},
+    },
 };
 use crate::{
     args::{artifact::Pattern, exec::Exec},
@@ -44,6 +49,8 @@ const GRACE: Duration = Duration::from_secs(60);
 /// What ended a program that a signal of the kernel did.
 const KILLED: u8 = 137;
 const TIMED_OUT: u8 = 124;
+/// How long packages may take to install.
+const INSTALL_SECONDS: u64 = 600;
 
 pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Result<()> {
     let output = &settings.output;
@@ -75,7 +82,11 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
 
     let server = locate(settings)?;
     let results = std::mem::take(&mut invocation.results);
-    let made = lifecycle::make(&server, output, &sandbox(&args, adapter, &options)?, false).await?;
+    let new = NewSandboxV2 {
+        template_id: template(&server, output, adapter, &args.with).await?,
+        ..sandbox(&args, adapter, &options)?
+    };
+    let made = lifecycle::make(&server, output, &new, false).await?;
     let id: SandboxId =
         made.sandbox_id.parse().map_err(|_| Failure::Protocol("a sandbox without an id".into()))?;
     let remote = server.remote_with(&id, made.envd_access_token);
@@ -113,7 +124,26 @@ async fn fetch(
     Ok(())
 }
 
-/// What the code's sandbox must be.
+/// The template of a runtime, with packages on top of it.
+async fn template(
+    server: &Server,
+    output: &Output,
+    adapter: &dyn Adapter,
+    with: &[String],
+) -> Result<String> {
+    let parent = adapter.template();
+    if with.is_empty() {
+        return Ok(parent.to_owned());
+    }
+    let layer = dependencies::of_runtime(adapter.name(), with).map_err(install::problem)?;
+    let layer = layer.ok_or_else(|| {
+        Failure::usage(format!("--with: {} takes no packages: import them by URL", adapter.name()))
+    })?;
+    let how = install::How { arguments: &BTreeMap::new(), seconds: INSTALL_SECONDS };
+    install::make(server, output, parent, &layer, &how).await
+}
+
+/// What the code's sandbox must be, whatever its template.
 fn sandbox(args: &Exec, adapter: &dyn Adapter, options: &Options) -> Result<NewSandboxV2> {
     let (internet, hosts) = match adapter.reach(options) {
         None => (None, None),
@@ -123,7 +153,6 @@ fn sandbox(args: &Exec, adapter: &dyn Adapter, options: &Options) -> Result<NewS
     };
     let shape = |memory| SandboxShape { memory_bytes: Some(memory), ..SandboxShape::default() };
     Ok(NewSandboxV2 {
-        template_id: adapter.template().to_owned(),
         timeout: Some(lifecycle::seconds(args.timeout + GRACE)?),
         allow_internet_access: internet,
         network: hosts.map(|hosts| Network { allow_out: Some(hosts), ..Network::default() }),

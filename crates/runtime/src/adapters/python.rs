@@ -46,7 +46,7 @@ impl Adapter for Python {
         Some(Diagnosis {
             kind: "module-not-found",
             message: message.chars().take(500).collect(),
-            advice: "put it into a template: pip installs what `soulbox template` prepares".into(),
+            advice: "name its package with --with, as in `--with requests`".into(),
         })
     }
 }
