@@ -1,27 +1,22 @@
 """A page, and a health check."""
 
 import os
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from flask import Flask
+
+app = Flask(__name__)
 
 
-def page(path: str) -> tuple[int, str]:
-    if path == "/health":
-        return 200, "ok\n"
-    if path == "/":
-        return 200, os.environ.get("GREETING", "hello") + "\n"
-    return 404, "not found\n"
+@app.get("/health")
+def health() -> str:
+    return "ok\n"
 
 
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        status, text = page(self.path)
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+@app.get("/")
+def page() -> str:
+    return os.environ.get("GREETING", "hello") + "\n"
 
 
 if __name__ == "__main__":
     print("listening on 8000", flush=True)
-    ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+    app.run(host="127.0.0.1", port=8000)
