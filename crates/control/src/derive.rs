@@ -7,9 +7,10 @@ mod agent;
 mod outward;
 mod step;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use soulbox_engine::{Engine, Rootfs, SandboxSpec, Without};
 use soulbox_image::{
     Error, Template, Unused,
@@ -18,7 +19,11 @@ use soulbox_image::{
 use soulbox_model::{
     BoxError, Resources, Result, SandboxId, TeamId, boot::AgentConfig, resources::GIB,
 };
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+    time::timeout,
+};
 
 pub use self::outward::Outward;
 use self::{agent::Agent, outward::Opened};
@@ -30,7 +35,9 @@ const RESOURCES: Resources =
 /// The whole preparation, whatever its steps may take.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Templates prepared at the same time; the others wait.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 6;
+/// Of one team, so that none makes all others wait.
+const OF_A_TEAM: usize = 2;
 /// Where an archive lies while it is unpacked.
 const ARCHIVE: &str = "/tmp/.soulbox-input";
 /// Emptied at the end: nobody wants the rests of an installation in every sandbox.
@@ -47,12 +54,27 @@ pub struct Workbench {
     engine: Arc<dyn Engine>,
     /// None where nothing that is prepared reaches anything.
     outward: Option<Outward>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
+    of_teams: Mutex<HashMap<Option<TeamId>, Arc<Semaphore>>>,
 }
 
 impl Workbench {
     pub fn new(engine: Arc<dyn Engine>, outward: Option<Outward>) -> Arc<Self> {
-        Arc::new(Self { engine, outward, places: Semaphore::new(AT_ONCE) })
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        Arc::new(Self { engine, outward, places, of_teams: Mutex::default() })
+    }
+
+    /// Waits for a place; the team's own first, so that what waits for that holds none of the others'.
+    async fn place(
+        &self,
+        team: Option<TeamId>,
+    ) -> std::result::Result<[OwnedSemaphorePermit; 2], AcquireError> {
+        let own = {
+            let mut teams = self.of_teams.lock();
+            let new = || Arc::new(Semaphore::new(OF_A_TEAM));
+            Arc::clone(teams.entry(team).or_insert_with(new))
+        };
+        Ok([own.acquire_owned().await?, Arc::clone(&self.places).acquire_owned().await?])
     }
 
     async fn let_out(
@@ -129,7 +151,7 @@ impl Preparer for Workbench {
             log: error.to_string(),
         };
         job.report.report(50, "waiting for other preparations");
-        let _place = self.places.acquire().await.map_err(|e| failed("the server stops", &e))?;
+        let _place = self.place(job.team).await.map_err(|e| failed("the server stops", &e))?;
         job.report.report(50, "making a sandbox");
         let spec = SandboxSpec { rootfs: rootfs(job.parent), resources: RESOURCES };
         let engine = |error| failed("no sandbox could be made for it", &error);

@@ -99,6 +99,8 @@ pub struct Step {
 #[derive(Debug)]
 pub struct Job<'a> {
     pub name: &'a str,
+    /// Who asked for it.
+    pub team: Option<TeamId>,
     pub parent: &'a Template,
     /// Complete archives.
     pub archives: Vec<Archive>,
@@ -215,6 +217,7 @@ impl Recipe for Derived {
         }
         let job = Job {
             name: &self.name,
+            team: self.plan.team,
             parent,
             archives,
             steps: &self.plan.steps,

@@ -105,10 +105,11 @@ impl Opened {
 impl Owner for Errand {
     fn denied(&self, denial: Denial) {
         self.count.fetch_add(1, Ordering::Relaxed);
+        let target: String = denial.target.chars().take(200).collect();
+        let line = format!("network: refused {target}: {}", denial.reason);
         let mut first = self.first.lock();
-        if first.len() < MAX_REFUSALS {
-            let target: String = denial.target.chars().take(200).collect();
-            first.push(format!("network: refused {target}: {}", denial.reason));
+        if first.len() < MAX_REFUSALS && !first.contains(&line) {
+            first.push(line);
         }
     }
 
