@@ -73,9 +73,20 @@ pub(super) fn layers(folder: &Folder) -> Result<Vec<Layer>> {
     }
     let Some(text) = folder.text("pyproject.toml")? else { return Ok(Vec::new()) };
     let list = pyproject(&text)?;
-    Ok(pip("pip", "pyproject.toml", vec![(LIST.to_owned(), list)], &[LIST.to_owned()])
-        .into_iter()
-        .collect())
+    let mut layer = pip("pip", "pyproject.toml", vec![(LIST.to_owned(), list)], &[LIST.to_owned()]);
+    if let Some(layer) = &mut layer {
+        find_sources(layer);
+    }
+    Ok(layer.into_iter().collect())
+}
+
+/// Modules below `src` of the project, where it lies in either kind of sandbox, are found as if it were installed.
+const FIND_SOURCES: &str = "for packages in \"$0\"/lib/python*/site-packages; do \
+                            printf '%s\\n' \"$1/src\" /tmp/app/src >\"$packages/soulbox-project.pth\"; done";
+
+fn find_sources(layer: &mut Layer) {
+    let venv = format!("{PROJECT}/{VENV_NAME}");
+    layer.step("user", "/", &["sh", "-c", FIND_SOURCES, &venv, PROJECT]);
 }
 
 /// Of `files`, those in `lists` are handed to pip; none where they ask for nothing.
@@ -126,6 +137,7 @@ fn uv(folder: &Folder, lock: Vec<u8>) -> Result<Vec<Layer>> {
     let sync = layer.step("user", MANIFESTS, &argv);
     sync.fetching(&UV_SETTINGS);
     sync.env.insert("UV_PROJECT_ENVIRONMENT".to_owned(), format!("{PROJECT}/{VENV_NAME}"));
+    find_sources(&mut layer);
     layer.tell_shells("venv");
     Ok(vec![tool, layer])
 }

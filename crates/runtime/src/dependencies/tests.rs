@@ -1,5 +1,7 @@
 use std::{fs, os::unix::fs::symlink};
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Layers of a project with these files.
@@ -246,5 +248,48 @@ fn packages_by_name_are_names() {
     assert!(of_runtime("deno", &names(&["a"])).unwrap().is_none());
     for bad in ["--index-url=x", "./a", "", "a\nb", "../x", "/x"] {
         assert!(of_runtime("python", &names(&[bad])).is_err(), "{bad}");
+    }
+}
+
+/// Words of the files that are read, so that chance finds its way into them.
+const WORDS: [&str; 24] = [
+    "-r ",
+    "-c",
+    "requirements.txt",
+    "package.json",
+    "../",
+    "/",
+    "\n",
+    "\\\n",
+    " #",
+    " @ ",
+    "file:",
+    "==1",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\"dependencies\"",
+    ":",
+    "\"workspaces\"",
+    "*",
+    "[project]\n",
+    "dependencies",
+    "=",
+    "\u{2028}é",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_manifests_hold_there_is_an_answer(
+        words in proptest::collection::vec(proptest::sample::select(&WORDS[..]), 0..40),
+    ) {
+        let text = words.concat();
+        let names = ["requirements.txt", "package.json", "pyproject.toml", "Pipfile.lock", "pnpm-workspace.yaml"];
+        for name in names {
+            let _ = of(&[("package.json", "{}"), (name, &text)]);
+        }
     }
 }
