@@ -157,7 +157,7 @@ pub const TABLES: &[Table] = &[
                 "build_args",
                 Form::Strings,
                 "{}",
-                "Arguments of the build.",
+                "Variables of every command that installs.",
                 "{ MODE = \"release\" }",
             ),
         ],

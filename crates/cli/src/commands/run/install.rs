@@ -137,7 +137,7 @@ fn wanted(parent: &str, layer: &Layer, how: &How<'_>) -> DerivedTemplate {
 }
 
 fn failed(layer: &Layer, error: &str) -> Failure {
-    let Layer { installer, because, .. } = layer;
+    let (installer, because) = (layer.installer, plain(&layer.because));
     if let Some(ours) = error.lines().find_map(|line| line.strip_prefix(OURS)) {
         let message = format!("dependencies: {because}: {}", plain(ours));
         let hint = "ask for what there is, or for another template.base_image".into();
