@@ -11,6 +11,7 @@ from harness import own
 from world import WORLD, World, leave_the_machine
 
 INSIDE = Path(__file__).with_name("inside.py").read_text()
+VALUE = "sk-live-3f9a81c27d5e"
 
 
 def pytest_configure(config):
@@ -41,6 +42,23 @@ def server(world):
     server = serve()
     yield server
     own.remove(server)
+
+
+@pytest.fixture(scope="module")
+def trusting(world):
+    """A server whose machine trusts the authority of the world, with a secret."""
+    before = os.environ.get("SSL_CERT_FILE")
+    os.environ["SSL_CERT_FILE"] = str(world.authority.certificate)
+    server = serve()
+    try:
+        server.run("secret", "set", "key", input=VALUE)
+        server.run("secret", "set", "bound", "--host", "other.org", input="bound-to-other")
+        yield server
+    finally:
+        own.remove(server)
+        os.environ.pop("SSL_CERT_FILE")
+        if before is not None:
+            os.environ["SSL_CERT_FILE"] = before
 
 
 @pytest.fixture
@@ -100,3 +118,12 @@ def site(found):
     """Which address of the world an HTTP attempt ended at."""
     assert found.get("status") == 200, found
     return json.loads(found["body"])["to"]
+
+
+def fetch(sandbox, url, *options):
+    return run(sandbox, " ".join(["curl -sS -m 10", *options, url]))
+
+
+def last_request(world, mark):
+    [request] = world.seen(mark, what="http")
+    return request

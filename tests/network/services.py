@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 from names import Names
 from world import OTHER, OTHER6, WORLD, WORLD6, leave_the_machine
@@ -131,7 +132,11 @@ class World:
             host = headers.get("host", "").split(":")[0]
             self.note("http", to=to, host=host, method=method, path=path, headers=headers)
             root = self.directory / "www" / host if host else None
-            if root is not None and root.is_dir():
+            more = ""
+            if path.startswith("/redirect?to="):
+                status, kind, answer = "302 Found", "text/plain", b""
+                more = f"location: {unquote(path.partition('=')[2])}\r\n"
+            elif root is not None and root.is_dir():
                 file = root / path.split("?")[0].lstrip("/")
                 file = file / "index.html" if file.is_dir() else file
                 status, answer = ("200 OK", file.read_bytes()) if file.is_file() else ("404 Not Found", b"no such file\n")
@@ -141,7 +146,7 @@ class World:
                 said = {"to": to, "host": headers.get("host"), "method": method, "path": path, "headers": headers, "length": len(body)}
                 answer = json.dumps(said).encode()
             sent = b"" if method == "HEAD" else answer
-            writer.write(f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(answer)}\r\n\r\n".encode() + sent)
+            writer.write(f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(answer)}\r\n{more}\r\n".encode() + sent)
             await writer.drain()
 
     async def echo(self, reader, writer, _):

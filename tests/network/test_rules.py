@@ -1,36 +1,16 @@
 """Rules that set headers: what the host gets, what the sandbox sees, and what leaves at all."""
 
 import json
-import os
 import signal
 import urllib.error
 import urllib.request
 
 import e2b
 import pytest
-from conftest import WORLD, attempt, furnished, run, serve, site
-from harness import own
+from conftest import VALUE, WORLD, attempt, fetch, furnished, last_request, run, site
 from world import SITE
 
 ALL = {"deny_out": ["0.0.0.0/0"]}
-VALUE = "sk-live-3f9a81c27d5e"
-
-
-@pytest.fixture(scope="module")
-def trusting(world):
-    """A server whose machine trusts the authority of the world, with a secret."""
-    before = os.environ.get("SSL_CERT_FILE")
-    os.environ["SSL_CERT_FILE"] = str(world.authority.certificate)
-    server = serve()
-    try:
-        server.run("secret", "set", "key", input=VALUE)
-        server.run("secret", "set", "bound", "--host", "other.org", input="bound-to-other")
-        yield server
-    finally:
-        own.remove(server)
-        os.environ.pop("SSL_CERT_FILE")
-        if before is not None:
-            os.environ["SSL_CERT_FILE"] = before
 
 
 def rules(**headers):
@@ -43,15 +23,6 @@ def keyed(trusting):
     sandbox = furnished(trusting.create(network=network))
     yield sandbox
     sandbox.kill()
-
-
-def fetch(sandbox, url, *options):
-    return run(sandbox, " ".join(["curl -sS -m 10", *options, url]))
-
-
-def last_request(world, mark):
-    [request] = world.seen(mark, what="http")
-    return request
 
 
 def test_the_host_gets_the_secret_and_the_sandbox_does_not(keyed, world):

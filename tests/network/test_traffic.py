@@ -9,10 +9,10 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import attempt, attempts, furnished, run, site
+from conftest import VALUE, attempt, attempts, fetch, furnished, run, site
 from test_changes import mortal  # noqa: F401
 from test_flows import MIB, program, until
-from test_rules import ALL, VALUE, fetch, rules, trusting  # noqa: F401
+from test_rules import ALL, rules
 from world import MACHINE, OTHER, SITE
 
 

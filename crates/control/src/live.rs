@@ -166,10 +166,8 @@ impl Live {
     /// Both directions, as asked for or as the defaults say.
     pub(crate) fn network(&self) -> Network {
         let governed = self.network.lock();
-        governed.network.clone().unwrap_or_else(|| Network {
-            egress: Egress::of_internet(governed.allow_internet.unwrap_or(true)),
-            ..Network::default()
-        })
+        let network = governed.network.clone();
+        network.unwrap_or_else(|| Network::of_internet(governed.allow_internet))
     }
 
     /// `allow_internet` of `None` leaves what is told of that flag.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use soulbox_model::{
     Error, Result, SecretId, SecretValue, TeamId,
-    network::{Domain, Egress, Pattern, Placeholder, SecretName},
+    network::{Domain, Egress, Grant, Pattern, Placeholder, SecretName},
 };
 use soulbox_store::{NewSecret, Secret, SecretChange, SecretRef, Store};
 
@@ -129,7 +129,8 @@ impl<'a> Secrets<'a> {
         Ok(())
     }
 
-    /// An environment with the secrets that it names in place of their names.
+    /// An environment with the secrets that it names, or their placeholders, in place of their names;
+    /// and what those placeholders are for.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] naming the variable and the secret.
@@ -137,7 +138,7 @@ impl<'a> Secrets<'a> {
         &self,
         team: TeamId,
         variables: BTreeMap<String, String>,
-    ) -> Result<BTreeMap<String, String>> {
+    ) -> Result<(BTreeMap<String, String>, Vec<Grant>)> {
         environment::fill_in(self, team, variables).await
     }
 
@@ -149,8 +150,27 @@ impl<'a> Secrets<'a> {
             Some((secret, value)) if secret.hosts.is_empty() => Ok(value),
             Some(_) => Err(Error::invalid(
                 "envVars",
-                format!("secret `{name}` is bound to hosts and is never put into a sandbox"),
+                format!(
+                    "secret `{name}` is bound to hosts and is never put into a sandbox; \
+                     `${{placeholder:{name}}}` gives the sandbox a placeholder that works there"
+                ),
             )),
+        }
+    }
+
+    /// For a placeholder: where the value goes. One that is bound to nothing could be sent anywhere.
+    async fn bound_to(&self, team: TeamId, name: &SecretName) -> Result<Vec<Pattern>> {
+        let found = self.store.find_secret(team, &SecretRef::Name(name.clone())).await?;
+        match found {
+            None => Err(Error::invalid("envVars", format!("secret `{name}` does not exist"))),
+            Some(secret) if secret.hosts.is_empty() => Err(Error::invalid(
+                "envVars",
+                format!(
+                    "secret `{name}` is bound to no host, so its placeholder would work nowhere; \
+                     bind it: soulbox secret set {name} --keep-value --host HOST"
+                ),
+            )),
+            Some(secret) => Ok(secret.hosts),
         }
     }
 }

@@ -1,9 +1,14 @@
 //! What fuzz targets call; no part of the interface.
 
-use soulbox_model::network::Domain;
+use http::Request;
+use soulbox_model::{
+    SecretValue,
+    network::{Domain, Marker, SecretName},
+};
 
 use crate::{
     dns::fuzzing,
+    intercept,
     peek::{self, Spoken},
 };
 
@@ -24,4 +29,16 @@ pub fn question(message: &[u8]) -> Option<(Domain, Vec<u8>)> {
 /// How many addresses an answer from outside holds.
 pub fn addresses(message: &[u8]) -> usize {
     fuzzing::addresses(message)
+}
+
+/// Puts a value in the places of its placeholder.
+///
+/// # Errors
+/// Why it does not fit.
+pub fn fill(
+    named: (&Marker, &SecretName),
+    value: SecretValue,
+    request: &mut Request<()>,
+) -> Result<(), String> {
+    intercept::put_in(named, value, request)
 }

@@ -4,8 +4,9 @@
 //! serves them under a policy until the [`Gate`] is dropped. Every TCP connection arrives here with
 //! the destination that the sandbox meant; the policy decides by address or by name, and the host
 //! dials from outside. Names are resolved here too, and only those that the policy lets through ever
-//! leave the host. Where a rule sets headers, requests are opened and sent on (`intercept`). This
-//! crate knows nothing of how sandboxes are made. Start with [`policy`], then read `flow`.
+//! leave the host. Where a rule sets headers or a placeholder waits for its value, requests are opened
+//! and sent on (`intercept`). This crate knows nothing of how sandboxes are made. Start with
+//! [`policy`], then read `flow`.
 
 mod answer;
 mod authority;

@@ -52,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     target("dns_question", 512, targets::egress::dns_question),
     target("dns_answer", 1024, targets::egress::dns_answer),
     target("request_rule", 512, targets::egress::request_rule),
+    target("placeholders", 4096, targets::egress::placeholders),
     target("project_file", 8192, targets::project::file),
     target("project_override", 512, targets::project::overrides),
     target("archive", 16384, targets::archive::unpack),

@@ -67,6 +67,7 @@ targets! {
     dns_question: 20_000,
     dns_answer: 20_000,
     request_rule: 20_000,
+    placeholders: 20_000,
     rpc_init: 2_000,
     messages: 20_000,
     client_envelopes: 20_000,

@@ -22,7 +22,7 @@ impl InvalidId {
 
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
-fn random_text(len: usize) -> String {
+pub(crate) fn random_text(len: usize) -> String {
     let mut rng = rand::rng();
     (0..len).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
 }

@@ -200,7 +200,7 @@ pub const TABLES: &[Table] = &[
     },
     Table {
         name: "environment",
-        about: "Variables; $NAME or ${NAME} is a stored secret, $$ a dollar.",
+        about: "Variables; $NAME or ${NAME} is a stored secret, ${placeholder:NAME} its placeholder, $$ a dollar.",
         keys: &[],
     },
     Table {

@@ -39,7 +39,11 @@ pub enum Sandbox {
 Examples:
   soulbox sandbox create
   soulbox sandbox create --template host --timeout 1h --env LANG=C.UTF-8 --metadata job=42
-  soulbox sandbox create --no-internet --allow-out '*.example.com' --allow-out 192.0.2.0/24")]
+  soulbox sandbox create --no-internet --allow-out '*.example.com' --allow-out 192.0.2.0/24
+  soulbox sandbox create --placeholder GITHUB_TOKEN=github
+
+A placeholder is replaced in headers, queries and basic authentication of HTTPS requests, see
+docs/network.md; programs inside never see the value.")]
 pub struct Create {
     /// Name or id of the template.
     #[arg(short, long, default_value = "base")]
@@ -53,6 +57,10 @@ pub struct Create {
     /// Variable that holds a stored secret, readable inside; may be repeated.
     #[arg(long, value_parser = key_value, value_name = "KEY=SECRET")]
     pub secret: Vec<(String, String)>,
+    /// Variable that holds a placeholder, which becomes the secret on the way to the hosts that it is
+    /// bound to; may be repeated.
+    #[arg(long, value_parser = key_value, value_name = "KEY=SECRET")]
+    pub placeholder: Vec<(String, String)>,
     /// Let it reach nothing outside but what --allow-out names.
     #[arg(long)]
     pub no_internet: bool,

@@ -133,8 +133,15 @@ impl Core {
             checked.map_err(|error| error.below("network"))?;
         }
         if request.env_secrets {
-            request.env = self.secrets().fill_in(team, request.env).await?;
-            admit::check_env(&request.env)?;
+            let (env, grants) = self.secrets().fill_in(team, request.env).await?;
+            admit::check_env(&env)?;
+            request.env = env;
+            if !grants.is_empty() {
+                let network = request
+                    .network
+                    .get_or_insert_with(|| Network::of_internet(request.allow_internet));
+                network.egress.grants = grants;
+            }
         }
         Ok(request)
     }

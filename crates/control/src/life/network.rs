@@ -40,7 +40,9 @@ impl Core {
         self.check_egress(team, &egress).await?;
         let live = self.running(team, id)?;
         let _turn = live.saving_network.lock().await;
-        let egress = egress.with(live.network().egress.demands());
+        let before = live.network().egress;
+        let grants = before.grants.clone();
+        let egress = Egress { grants, ..egress.with(before.demands()) };
         self.change_egress(&live, egress, allow_internet).await
     }
 

@@ -1,24 +1,33 @@
-//! `$NAME` in an environment's values, where its owner asked for it.
+//! Secrets in an environment's values, where its owner asked for them: `$NAME` is the value,
+//! `${placeholder:NAME}` what stands for it inside.
 
 use std::collections::BTreeMap;
 
-use soulbox_model::{Error, Result, TeamId, network::SecretName};
+use soulbox_model::{
+    Error, Result, TeamId,
+    network::{Grant, MAX_GRANTS, Marker, SecretName},
+};
 
 use super::Secrets;
+
+const PLACEHOLDER: &str = "placeholder:";
 
 /// Part of a value.
 #[derive(Debug, PartialEq, Eq)]
 enum Part<'a> {
     Text(&'a str),
     Secret(SecretName),
+    Placeholder(SecretName),
 }
 
+/// The environment, and what its placeholders are for.
 pub(super) async fn fill_in(
     secrets: &Secrets<'_>,
     team: TeamId,
     variables: BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>> {
+) -> Result<(BTreeMap<String, String>, Vec<Grant>)> {
     let mut filled = BTreeMap::new();
+    let mut grants = Vec::new();
     for (variable, value) in variables {
         let mut text = String::new();
         let parts = parse(&value).map_err(|why| Error::invalid(at(&variable), why))?;
@@ -29,11 +38,35 @@ pub(super) async fn fill_in(
                     let value = secrets.for_environment(team, &name).await;
                     text.push_str(value.map_err(|error| named(error, &variable))?.expose());
                 }
+                Part::Placeholder(name) => {
+                    let marker = granted(secrets, team, name, &mut grants).await;
+                    text.push_str(marker.map_err(|error| named(error, &variable))?.as_str());
+                }
             }
         }
         filled.insert(variable, text);
     }
-    Ok(filled)
+    Ok((filled, grants))
+}
+
+/// The placeholder of a secret, the same wherever it stands.
+async fn granted(
+    secrets: &Secrets<'_>,
+    team: TeamId,
+    secret: SecretName,
+    grants: &mut Vec<Grant>,
+) -> Result<Marker> {
+    if let Some(known) = grants.iter().find(|known| known.secret == secret) {
+        return Ok(known.marker.clone());
+    }
+    if grants.len() == MAX_GRANTS {
+        let message = format!("at most {MAX_GRANTS} secrets of a sandbox have placeholders");
+        return Err(Error::invalid("envVars", message));
+    }
+    let hosts = secrets.bound_to(team, &secret).await?;
+    let marker = Marker::random();
+    grants.push(Grant { marker: marker.clone(), secret, hosts });
+    Ok(marker)
 }
 
 fn at(variable: &str) -> String {
@@ -47,7 +80,8 @@ fn named(error: Error, variable: &str) -> Error {
     }
 }
 
-/// `$NAME` and `${NAME}` are secrets, `$$` is a dollar, and another dollar is a mistake.
+/// `$NAME` and `${NAME}` are secrets, `${placeholder:NAME}` is a placeholder, `$$` a dollar, and another
+/// dollar is a mistake.
 fn parse(value: &str) -> Result<Vec<Part<'_>>, String> {
     let mut parts = Vec::new();
     let mut rest = value;
@@ -59,7 +93,10 @@ fn parse(value: &str) -> Result<Vec<Part<'_>>, String> {
             rest = behind;
         } else if let Some(inside) = after.strip_prefix('{') {
             let (name, behind) = inside.split_once('}').ok_or("`${` lacks its }")?;
-            parts.push(Part::Secret(name.parse()?));
+            parts.push(match name.strip_prefix(PLACEHOLDER) {
+                Some(name) => Part::Placeholder(name.parse()?),
+                None => Part::Secret(name.parse()?),
+            });
             rest = behind;
         } else {
             let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
@@ -86,6 +123,10 @@ mod tests {
         Part::Secret(name.parse().unwrap())
     }
 
+    fn placeholder(name: &str) -> Part<'static> {
+        Part::Placeholder(name.parse().unwrap())
+    }
+
     #[test]
     fn names_are_found_and_dollars_are_kept() {
         let text = Part::Text;
@@ -99,10 +140,23 @@ mod tests {
             ("u:$DB_1@h", vec![text("u:"), secret("db_1"), text("@h")]),
             ("${my-key}s", vec![secret("my-key"), text("s")]),
             ("é$A é", vec![text("é"), secret("a"), text(" é")]),
+            ("b:${placeholder:My-Key}.", vec![text("b:"), placeholder("my-key"), text(".")]),
         ] {
             assert_eq!(parse(value).unwrap(), expected, "{value}");
         }
-        for bad in ["$", "a$", "$ a", "${", "${a", "${}", "${a b}", "$é", "$-"] {
+        for bad in [
+            "$",
+            "a$",
+            "$ a",
+            "${",
+            "${a",
+            "${}",
+            "${a b}",
+            "$é",
+            "$-",
+            "${placeholder:}",
+            "${other:a}",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
@@ -114,7 +168,7 @@ mod tests {
             let parts = parse(&doubled).unwrap();
             let back: String = parts.iter().map(|part| match part {
                 Part::Text(text) => *text,
-                Part::Secret(_) => "a secret",
+                Part::Secret(_) | Part::Placeholder(_) => "a secret",
             }).collect();
             prop_assert_eq!(back, value);
         }

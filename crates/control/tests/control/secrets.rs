@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use soulbox_control::{Create, NewSecret};
-use soulbox_model::{Error, SecretValue, TeamId, network::Network};
+use soulbox_model::{
+    Error, SecretValue, TeamId,
+    network::{Egress, Grant, Marker, Network},
+};
 
 use crate::world::{World, request};
 
@@ -120,4 +123,59 @@ async fn an_environment_is_filled_in_where_that_is_asked_for() {
         assert!(!refused.contains(VALUE));
     }
     assert_eq!(control.alive(), before);
+}
+
+#[tokio::test]
+async fn a_placeholder_stands_for_a_secret_of_one_sandbox() {
+    let mut world = World::new().await;
+    let team = world.team;
+    for (name, hosts) in [("key", &["*.example.com"][..]), ("free", &[])] {
+        world.control.secrets().create(team, secret(name, hosts)).await.unwrap();
+    }
+    let with = |value: &str| Create {
+        env: BTreeMap::from([("V".to_owned(), value.to_owned())]),
+        env_secrets: true,
+        ..request(60)
+    };
+    let mut markers = Vec::new();
+    for _ in 0..2 {
+        let asked = with("Bearer ${placeholder:KEY} ${placeholder:key}");
+        let made = world.control.create(team, asked).await.unwrap();
+        let guest = world.machine.guest(&made.id).unwrap();
+        let value = guest.agent().env["V"].clone();
+        assert!(!format!("{:?}", guest.agent()).contains(VALUE));
+        assert!(guest.agent().ca_bundle.is_some(), "it has to trust who opens its connections");
+        let (one, two) = value.strip_prefix("Bearer ").unwrap().split_once(' ').unwrap();
+        assert_eq!(one, two);
+        let marker: Marker = one.parse().unwrap();
+        assert!(!markers.contains(&marker), "each sandbox has its own");
+        markers.push(marker.clone());
+
+        let grants = |network: &Option<Network>| network.as_ref().unwrap().egress.grants.clone();
+        let expected = Grant {
+            marker,
+            secret: "key".parse().unwrap(),
+            hosts: vec!["*.example.com".parse().unwrap()],
+        };
+        assert_eq!(grants(&made.network), std::slice::from_ref(&expected));
+        // They belong to the sandbox, not to the rules that its owner may replace.
+        world.control.set_egress(team, &made.id, Egress::default(), None).await.unwrap();
+        world = world.crash().await;
+        let found = world.control.get(team, &made.id).await.unwrap();
+        assert_eq!(grants(&found.network), [expected]);
+    }
+    let before = world.control.alive();
+    for (value, told) in [
+        ("${placeholder:absent}", "envVars.V: secret `absent` does not exist"),
+        ("${placeholder:free}", "envVars.V: secret `free` is bound to no host"),
+        ("${other:key}", "envVars.V: the name of a secret"),
+        (
+            "$KEY",
+            "envVars.V: secret `key` is bound to hosts and is never put into a sandbox; `${placeh",
+        ),
+    ] {
+        let refused = field(&world.control.create(team, with(value)).await.unwrap_err());
+        assert!(refused.starts_with(told), "{refused}");
+    }
+    assert_eq!(world.control.alive(), before);
 }

@@ -6,7 +6,7 @@ use soulbox_model::network::{Domain, Piece, Placeholder, Transform};
 use super::scrub::Scrub;
 use crate::Owner;
 
-/// Sets the headers of `transform`, and returns what must not come back.
+/// Sets the headers of `transform`; what must not come back is added to `scrub`.
 ///
 /// # Errors
 /// Why the request must not be sent, without any value in it.
@@ -16,8 +16,8 @@ pub(super) async fn set(
     host: &Domain,
     sealed: bool,
     headers: &mut HeaderMap,
-) -> Result<Scrub, String> {
-    let mut scrub = Scrub::default();
+    scrub: &mut Scrub,
+) -> Result<(), String> {
     for (name, template) in transform.headers() {
         let mut text = zeroize::Zeroizing::new(String::new());
         for piece in template.pieces() {
@@ -45,12 +45,14 @@ pub(super) async fn set(
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    if !scrub.is_empty() {
-        // What comes back encoded could not be searched.
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        // Parts could be cut in the middle of a value.
-        headers.remove(header::RANGE);
-        headers.remove(header::IF_RANGE);
-    }
-    Ok(scrub)
+    Ok(())
+}
+
+/// Asks for an answer that can be searched.
+pub(super) fn ask_plain(headers: &mut HeaderMap) {
+    // What comes back encoded could not be.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    // Parts could be cut in the middle of a value.
+    headers.remove(header::RANGE);
+    headers.remove(header::IF_RANGE);
 }

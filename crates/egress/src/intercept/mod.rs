@@ -8,6 +8,7 @@
 
 mod body;
 mod headers;
+mod placeholders;
 mod scrub;
 mod upstream;
 
@@ -31,8 +32,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) use self::upstream::Roots;
-use self::{body::Body, scrub::Scrub, upstream::Upstream};
+use self::{body::Body, placeholders::To, scrub::Scrub, upstream::Upstream};
+pub(crate) use self::{placeholders::put_in, upstream::Roots};
 use crate::{Decision, Event, Reason, Target, answer, dial::Undialled, gate::Shared};
 
 /// How long a client may take to finish its TLS handshake.
@@ -262,17 +263,29 @@ impl Exchange {
         if trailers {
             request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         }
-        let scrub = match egress.transform(host) {
-            None => Scrub::default(),
-            Some(transform) => {
-                let owner = self.shared.owner();
-                let sealed = self.upstream.is_sealed();
-                headers::set(owner, transform, host, sealed, request.headers_mut())
-                    .await
-                    .map_err(Failure::Refused)?
-            }
-        };
+        let scrub = self.fill_in(egress, request).await.map_err(Failure::Refused)?;
         Ok((scrub, wanted.is_some().then(|| hyper::upgrade::on(request))))
+    }
+
+    /// Puts in what the sandbox does not hold; returns what must not come back.
+    async fn fill_in(
+        &self,
+        egress: &Egress,
+        request: &mut Request<Incoming>,
+    ) -> Result<Scrub, String> {
+        let (owner, host) = (self.shared.owner(), self.upstream.host());
+        let sealed = self.upstream.is_sealed();
+        let to = To { host, port: self.upstream.port(), sealed };
+        let mut scrub = Scrub::default();
+        placeholders::fill(owner, egress, &to, request, &mut scrub).await?;
+        if let Some(transform) = egress.transform(host) {
+            let headers = request.headers_mut();
+            headers::set(owner, transform, host, sealed, headers, &mut scrub).await?;
+        }
+        if !scrub.is_empty() {
+            headers::ask_plain(request.headers_mut());
+        }
+        Ok(scrub)
     }
 
     fn judge(&self, egress: &Egress, request: &Request<Incoming>) -> Result<(), Failure> {

@@ -127,6 +127,10 @@ impl Upstream {
         &self.host
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(super) fn is_sealed(&self) -> bool {
         self.tls.is_some()
     }

@@ -6,6 +6,7 @@
 mod bytes;
 mod cidr;
 mod domain;
+mod grant;
 mod header;
 mod mask;
 mod proxy;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use bytes::ByteLimit;
 pub use cidr::Cidr;
 pub use domain::{Domain, Pattern};
+pub use grant::{Grant, Marker};
 pub use header::{HeaderName, Piece, Placeholder, SecretName, Template, Transform};
 pub use mask::HostMask;
 pub use proxy::{Password, ProxyAddress, ProxyHost, ProxyTls, UpstreamProxy};
@@ -35,6 +37,8 @@ pub const MAX_BYTE_LIMITS: usize = 100;
 pub const MAX_UDP_RULES: usize = 100;
 /// Domains with transforms, at most.
 pub const MAX_TRANSFORMS: usize = 10;
+/// Secrets of one sandbox that it has placeholders for, at most.
+pub const MAX_GRANTS: usize = 32;
 /// Name servers that a sandbox may name.
 pub const MAX_DNS_SERVERS: usize = 10;
 
@@ -45,6 +49,13 @@ pub struct Network {
     pub egress: Egress,
     #[serde(default)]
     pub ingress: Ingress,
+}
+
+impl Network {
+    /// All of the public internet or nothing, where nothing more was said.
+    pub fn of_internet(allowed: Option<bool>) -> Self {
+        Self { egress: Egress::of_internet(allowed.unwrap_or(true)), ingress: Ingress::default() }
+    }
 }
 
 /// What a sandbox may reach.
@@ -73,6 +84,9 @@ pub struct Egress {
     /// Where datagrams may go; nowhere else.
     #[serde(default)]
     pub udp: Vec<UdpRule>,
+    /// Secrets that the sandbox has placeholders for. Does not allow their hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
     /// `None`: directly.
     #[serde(default)]
     pub proxy: Option<UpstreamProxy>,
@@ -109,6 +123,7 @@ impl Egress {
             rates: Vec::new(),
             bytes: Vec::new(),
             udp: Vec::new(),
+            grants: Vec::new(),
             proxy: None,
             dns_servers: None,
         }
@@ -154,6 +169,7 @@ impl Egress {
         bounded("perMinute", self.rates.len(), MAX_ENTRIES)?;
         bounded("bytes", self.bytes.len(), MAX_BYTE_LIMITS)?;
         bounded("udp", self.udp.len(), MAX_UDP_RULES)?;
+        bounded("envVars", self.grants.len(), MAX_GRANTS)?;
         bounded("dnsServers", self.dns_servers.as_ref().map_or(0, Vec::len), MAX_DNS_SERVERS)?;
         if self.allows_names() && !self.denies_all() {
             return Err(Error::invalid(
@@ -180,7 +196,10 @@ impl Egress {
 
     /// Whether requests to some host are looked into.
     pub fn opens_any(&self) -> bool {
-        !(self.transforms.is_empty() && self.requests.is_empty() && self.rates.is_empty())
+        !(self.transforms.is_empty()
+            && self.requests.is_empty()
+            && self.rates.is_empty()
+            && self.grants.is_empty())
     }
 
     /// Whether requests to a host are looked into.
@@ -188,6 +207,7 @@ impl Egress {
         self.transform(host).is_some()
             || self.requests.iter().any(|rule| rule.is_for(host))
             || self.rate(host).is_some()
+            || self.grants.iter().any(|grant| grant.is_for(host))
     }
 
     /// Whether a host may get a request; `path` is without the query.

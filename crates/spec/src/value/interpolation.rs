@@ -1,10 +1,13 @@
-//! Values of the environment, in which `$NAME` stands for a secret and `$$` for a dollar.
+//! Values of the environment, in which `$NAME` stands for a secret, `${placeholder:NAME}` for its
+//! placeholder and `$$` for a dollar.
 
 use std::fmt;
 
 use super::{Parsed, Wrong};
 
-const FORM: &str = "$NAME or ${NAME} for a secret, $$ for a dollar";
+const FORM: &str =
+    "$NAME or ${NAME} for a secret, ${placeholder:NAME} for its placeholder, $$ for a dollar";
+const PLACEHOLDER: &str = "placeholder:";
 /// Longest name of a secret.
 const MAX_NAME: usize = 128;
 
@@ -21,6 +24,8 @@ pub enum Part {
     /// The value of the secret of this name. The store's names are in lower case, and so is this one:
     /// `$API_KEY` is the secret `api_key`.
     Secret(String),
+    /// What stands inside for the secret of this name, which goes to the hosts that it is bound to.
+    Placeholder(String),
 }
 
 impl Text {
@@ -39,11 +44,11 @@ impl Text {
                 at = dollar + 2;
                 continue;
             }
-            let (name, length) = reference(rest, dollar)?;
+            let (part, length) = reference(rest, dollar)?;
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
             }
-            parts.push(Part::Secret(name));
+            parts.push(part);
             at = dollar + 1 + length;
         }
         literal.push_str(&text[at..]);
@@ -57,10 +62,10 @@ impl Text {
         &self.parts
     }
 
-    /// The names of the secrets in it.
+    /// The names of the secrets that it wants, in whatever form.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Secret(name) => Some(name.as_str()),
+            Part::Secret(name) | Part::Placeholder(name) => Some(name.as_str()),
             Part::Literal(_) => None,
         })
     }
@@ -81,24 +86,6 @@ impl Text {
             _ => None,
         }
     }
-
-    /// The value with what `secret` says for each name.
-    ///
-    /// # Errors
-    /// The first error of `secret`.
-    pub fn resolve<E>(
-        &self,
-        mut secret: impl FnMut(&str) -> Result<String, E>,
-    ) -> Result<String, E> {
-        let mut value = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Literal(text) => value.push_str(text),
-                Part::Secret(name) => value.push_str(&secret(name)?),
-            }
-        }
-        Ok(value)
-    }
 }
 
 /// As [`Text::parse`] takes it: secrets by name, dollars doubled.
@@ -108,14 +95,15 @@ impl fmt::Display for Text {
             match part {
                 Part::Literal(text) => f.write_str(&text.replace('$', "$$"))?,
                 Part::Secret(name) => write!(f, "${{{name}}}")?,
+                Part::Placeholder(name) => write!(f, "${{{PLACEHOLDER}{name}}}")?,
             }
         }
         Ok(())
     }
 }
 
-/// The name after a dollar, in lower case, and how many bytes it took.
-fn reference(rest: &str, dollar: usize) -> Parsed<(String, usize)> {
+/// What a dollar begins, its name in lower case, and how many bytes it took.
+fn reference(rest: &str, dollar: usize) -> Parsed<(Part, usize)> {
     let inside = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let (name, length) = match rest.strip_prefix('{') {
@@ -131,8 +119,12 @@ fn reference(rest: &str, dollar: usize) -> Parsed<(String, usize)> {
             (&rest[..end], end)
         }
     };
+    let (name, part): (_, fn(String) -> Part) = match name.strip_prefix(PLACEHOLDER) {
+        Some(name) => (name, Part::Placeholder),
+        None => (name, Part::Secret),
+    };
     if (1..=MAX_NAME).contains(&name.len()) && name.chars().all(inside) {
-        return Ok((name.to_ascii_lowercase(), length));
+        return Ok((part(name.to_ascii_lowercase()), length));
     }
     let end = dollar + 1 + length;
     Err(if name.is_empty() {
@@ -151,7 +143,12 @@ mod tests {
 
     fn resolved(text: &str) -> String {
         let text = Text::parse(text).unwrap();
-        text.resolve(|name| Ok::<_, ()>(format!("<{name}>"))).unwrap()
+        let parts = text.parts().iter().map(|part| match part {
+            Part::Literal(text) => text.clone(),
+            Part::Secret(name) => format!("<{name}>"),
+            Part::Placeholder(name) => format!("[{name}]"),
+        });
+        parts.collect()
     }
 
     #[test]
@@ -165,6 +162,7 @@ mod tests {
             ("5$$", "5$"),
             ("$$$$", "$$"),
             ("$$$A$$", "$<a>$"),
+            ("x ${placeholder:API_KEY}", "x [api_key]"),
             ("postgres://u:$PASS@h/$DB", "postgres://u:<pass>@h/<db>"),
         ] {
             assert_eq!(resolved(text), value, "{text}");
@@ -182,6 +180,8 @@ mod tests {
             ("${A", 0..2),
             ("${}", 0..3),
             ("${A B}", 0..6),
+            ("${placeholder:}", 0..15),
+            ("${other:A}", 0..10),
             ("$ä", 0..1),
         ] {
             assert_eq!(Text::parse(text).unwrap_err().part, Some(part), "{text}");
@@ -190,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_again(text in "[a-z$ ä{}]{0,20}") {
+        fn what_is_shown_is_read_again(text in "(\\$\\{placeholder:|[a-z$ ä{}]){0,20}") {
             if let Ok(parsed) = Text::parse(&text) {
                 prop_assert_eq!(Text::parse(&parsed.to_string()), Ok(parsed));
             }

@@ -21,7 +21,8 @@ const MAX_NAME: usize = 128;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// With the value `resolve`, `$NAME` in `envVars` is a secret. Without it a dollar is a dollar, as
+/// With the value `resolve`, `$NAME` in `envVars` is a secret, and `${placeholder:NAME}` stands for one
+/// that the sandbox uses without holding it. Without it a dollar is a dollar, as
 /// clients that know nothing of this expect.
 const ENV_SECRETS: &str = "soulbox-env-secrets";
 
@@ -32,7 +33,7 @@ const ENV_SECRETS: &str = "soulbox-env-secrets";
     tag = "sandboxes",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 of a-z, 0-9 and -; a repeat returns the same sandbox"),
-        ("SoulBox-Env-Secrets" = Option<String>, Header, description = "`resolve`: `$NAME` in envVars is a secret, `$$` a dollar"),
+        ("SoulBox-Env-Secrets" = Option<String>, Header, description = "`resolve`: `$NAME` in envVars is a secret, `${placeholder:NAME}` a placeholder that becomes it on the way out, `$$` a dollar"),
     ),
     request_body = NewSandbox,
     responses((status = 201, body = Sandbox), Problem)
@@ -53,7 +54,7 @@ pub async fn create_sandbox(
     tag = "sandboxes",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 of a-z, 0-9 and -; a repeat returns the same sandbox"),
-        ("SoulBox-Env-Secrets" = Option<String>, Header, description = "`resolve`: `$NAME` in envVars is a secret, `$$` a dollar"),
+        ("SoulBox-Env-Secrets" = Option<String>, Header, description = "`resolve`: `$NAME` in envVars is a secret, `${placeholder:NAME}` a placeholder that becomes it on the way out, `$$` a dollar"),
     ),
     request_body = NewSandboxV2,
     responses((status = 201, body = Sandbox), Problem)

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use soulbox_model::Port;
-use soulbox_spec::{BaseImage, Part, Project, Text};
+use soulbox_spec::{BaseImage, Project};
 use soulbox_wire::rest::{NewSandboxV2, SandboxShape};
 
 use crate::{
@@ -60,7 +60,8 @@ impl Loaded {
     pub(super) fn sandbox(&self, template: String) -> Result<NewSandboxV2> {
         let limits = &self.project.resources;
         let project = &self.project;
-        let env = project.environment.iter().map(|(name, text)| (name.clone(), value(text)));
+        // The server resolves what the file may say.
+        let env = project.environment.iter().map(|(name, text)| (name.clone(), text.to_string()));
         Ok(NewSandboxV2 {
             template_id: template,
             timeout: Some(lifecycle::seconds(limits.timeout)?),
@@ -113,15 +114,6 @@ impl Loaded {
         }
         Ok(template)
     }
-}
-
-/// As the server resolves it: `${name}` is a secret and `$$` a dollar.
-fn value(text: &Text) -> String {
-    let parts = text.parts().iter().map(|part| match part {
-        Part::Literal(text) => text.replace('$', "$$"),
-        Part::Secret(name) => format!("${{{name}}}"),
-    });
-    parts.collect()
 }
 
 pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf> {

@@ -18,8 +18,17 @@ use crate::{
 const MIB: u64 = 1 << 20;
 
 pub(super) async fn create(server: &Server, output: &Output, args: Create) -> Result<()> {
-    let secrets = !args.secret.is_empty();
-    let env = if secrets { with_secrets(args.env, args.secret)? } else { args.env };
+    let secrets = !(args.secret.is_empty() && args.placeholder.is_empty());
+    let env = if secrets {
+        let plain = args.env.into_iter().map(|(name, value)| (name, value.replace('$', "$$")));
+        let named = references("--secret", "", args.secret)?;
+        plain
+            .chain(named)
+            .chain(references("--placeholder", "placeholder:", args.placeholder)?)
+            .collect()
+    } else {
+        args.env
+    };
     let governed = !args.allow_out.is_empty() || !args.deny_out.is_empty();
     let network = (governed || args.private || args.mask_host.is_some()).then(|| Network {
         allow_out: Some(args.allow_out),
@@ -77,19 +86,18 @@ async fn once(
     server.create(new, Some(key), secrets).await
 }
 
-/// An environment in which `${NAME}` is a secret, and the dollars of other values are dollars.
-fn with_secrets(
-    env: Vec<(String, String)>,
-    secrets: Vec<(String, String)>,
+/// Variables that name secrets, in the words of the server.
+fn references(
+    flag: &str,
+    form: &str,
+    variables: Vec<(String, String)>,
 ) -> Result<Vec<(String, String)>> {
-    let mut all: Vec<_> =
-        env.into_iter().map(|(name, value)| (name, value.replace('$', "$$"))).collect();
-    for (variable, secret) in secrets {
+    let reference = |(variable, secret): (String, String)| {
         let secret: SecretName =
-            secret.parse().map_err(|why| Failure::usage(format!("--secret: {why}")))?;
-        all.push((variable, format!("${{{secret}}}")));
-    }
-    Ok(all)
+            secret.parse().map_err(|why| Failure::usage(format!("{flag}: {why}")))?;
+        Ok((variable, format!("${{{form}{secret}}}")))
+    };
+    variables.into_iter().map(reference).collect()
 }
 
 /// Waits for a template that is being built: the first start of a server makes `base`.
