@@ -31,6 +31,27 @@ def error_of(done):
     return json.loads(done.stderr.strip().splitlines()[-1])["error"]
 
 
+def test_requests_are_shown_replaced_and_cleared(soulbox, sandbox):
+    shown = soulbox("sandbox", "requests", sandbox)
+    assert shown.stdout == "" and "any request" in shown.stderr
+    none = {"allow": [], "perMinute": {}, "bytes": {}, "udp": []}
+    allow = ["GET,HEAD api.example.com/v1/*", "* *.example.org/*"]
+    given = ["--allow", "get,head API.example.com/v1/*", "--allow", "* *.example.org", "--per-minute", "*.example.com=600"]
+    given += ["--sent", "*=1000", "--received", "*=2000", "--udp", "192.0.2.1:123"]
+    rules = {"allow": allow, "perMinute": {"*.example.com": 600}, "bytes": {"*": {"sent": 1000, "received": 2000}}, "udp": ["192.0.2.1:123"]}
+    assert as_json(soulbox("sandbox", "requests", sandbox, *given, "--json")) == rules
+    shown = soulbox("sandbox", "requests", sandbox).stdout
+    assert all(text in shown for text in [*allow, "*.example.com=600", "*=1000", "*=2000", "192.0.2.1:123"])
+    # What is given replaces all of it.
+    replaced = soulbox("sandbox", "requests", sandbox, "--per-minute", "a.example.com=1", "--json")
+    assert as_json(replaced) == {**none, "perMinute": {"a.example.com": 1}}
+    assert as_json(soulbox("sandbox", "requests", sandbox, "--clear", "--json")) == none
+    for bad, told in [(["--allow", "anything"], "METHOD host/path"), (["--per-minute", "a.b=0"], "1 to 1000000"), (["--clear", "--allow", "GET a.b"], "cannot be used with")]:
+        assert told in soulbox("sandbox", "requests", sandbox, *bad, code=2).stderr
+    soulbox("sandbox", "requests", MISSING, code=3)
+    soulbox("sandbox", "requests", MISSING, "--clear", code=3)
+
+
 def test_create_prints_only_the_id(soulbox, template):
     done = soulbox("sandbox", "create", "--template", template)
     assert re.fullmatch(r"[a-z0-9]{21}\n", done.stdout)

@@ -280,6 +280,14 @@ class TestRequests:
         found = [self.status(sandbox, "http://api.example.com/") for _ in range(4)]
         assert found == ["200", "200", "200", "429"]
 
+    def test_by_our_own_command(self, trusting, sandboxes):
+        sandbox = sandboxes(on=trusting)
+        trusting.run("sandbox", "requests", sandbox.sandbox_id, "--allow", "GET api.example.com/v1/*", "--per-minute", "www.example.com=1")
+        urls = ["https://api.example.com/v1/x", "https://api.example.com/v2", "http://www.example.com/", "http://www.example.com/"]
+        assert [self.status(sandbox, url) for url in urls] == ["200", "403", "200", "429"]
+        trusting.run("sandbox", "requests", sandbox.sandbox_id, "--clear")
+        assert [self.status(sandbox, url.replace("https:", "http:")) for url in urls] == ["200"] * 4
+
     def test_bad_ones(self, trusting, sandboxes):
         sandbox = sandboxes(on=trusting)
         assert "METHOD host/path" in self.put(trusting, sandbox, code=400, allow=["anything"])

@@ -17,7 +17,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use soulbox_model::{DiskRate, network::Cidr, resources::MIB};
-pub use values::{duration, key_value, name_server, runtime_id, size};
+pub use values::{byte_count, duration, key_value, name_server, request_rate, runtime_id, size};
 
 /// Where the server keeps everything unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/soulbox";

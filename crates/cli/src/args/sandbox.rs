@@ -3,9 +3,12 @@
 use std::{str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
-use soulbox_model::{Port, SandboxId, network::HostMask};
+use soulbox_model::{
+    Port, SandboxId,
+    network::{Destination, HostMask, RequestRate, RequestRule, UdpRule},
+};
 
-use super::{duration, key_value};
+use super::{byte_count, duration, key_value, request_rate};
 
 #[derive(Debug, Subcommand)]
 pub enum Sandbox {
@@ -28,6 +31,8 @@ pub enum Sandbox {
     Net(Net),
     /// Print the address of a port, with a pass if the ports are private.
     Url(Url),
+    /// Show or replace which requests hosts get, how many bytes, and where datagrams go.
+    Requests(Requests),
     /// Show what a sandbox used.
     Metrics { id: SandboxId },
     /// End sandboxes.
@@ -95,6 +100,40 @@ pub struct Url {
     /// How long the pass lets in; whoever came in stays in for 12 hours.
     #[arg(long, value_parser = duration, default_value = "1h", value_name = "DURATION")]
     pub valid: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  soulbox sandbox requests $id
+  soulbox sandbox requests $id --allow 'GET,HEAD api.example.com/v1/*' --allow 'POST api.example.com/v1/items'
+  soulbox sandbox requests $id --allow 'GET *.example.com/*' --per-minute '*.example.com=600'
+  soulbox sandbox requests $id --sent '*=10000000' --udp 192.0.2.1:123
+  soulbox sandbox requests $id --clear
+
+What is given replaces all that was there, for open connections too. A host that a rule names gets what one of
+its rules allows, other hosts any request; which hosts are reached at all is a matter of --allow-out.
+Methods are GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, or `*` for any; a path may end in `*`.")]
+pub struct Requests {
+    pub id: SandboxId,
+    /// Request that a host may get; may be repeated.
+    #[arg(long, value_name = "METHOD HOST/PATH")]
+    pub allow: Vec<RequestRule>,
+    /// How many requests a host, or all below a domain together, may get in a minute; may be repeated.
+    #[arg(long, value_parser = request_rate, value_name = "HOST=COUNT")]
+    pub per_minute: Vec<RequestRate>,
+    /// Bytes that a destination may get over the life of the sandbox; may be repeated.
+    #[arg(long, value_parser = byte_count, value_name = "DESTINATION=BYTES")]
+    pub sent: Vec<(Destination, u64)>,
+    /// Bytes that may come from a destination; may be repeated.
+    #[arg(long, value_parser = byte_count, value_name = "DESTINATION=BYTES")]
+    pub received: Vec<(Destination, u64)>,
+    /// Where datagrams may go; may be repeated.
+    #[arg(long, value_name = "DESTINATION:PORT")]
+    pub udp: Vec<UdpRule>,
+    /// Take all of them away.
+    #[arg(long, conflicts_with_all = ["allow", "per_minute", "sent", "received", "udp"])]
+    pub clear: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use soulbox_model::network::{Destination, RequestRate};
 use soulbox_runtime::detect::Runtime;
 
 /// `90`, `90s`, `500ms`, `5m`, `2h`, `1d`; a bare number is seconds.
@@ -61,6 +62,29 @@ pub fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `HOST=COUNT`, of requests in a minute.
+///
+/// # Errors
+/// What was expected instead.
+pub fn request_rate(text: &str) -> Result<RequestRate, String> {
+    let bad = || format!("`{text}` is not HOST=COUNT, as in `*.example.com=600`");
+    let (host, count) = text.split_once('=').ok_or_else(bad)?;
+    RequestRate::new(host.parse()?, count.parse().map_err(|_| bad())?)
+}
+
+/// `DESTINATION=BYTES`: an address, a range, a host, `*.domain` or `*`.
+///
+/// # Errors
+/// What was expected instead.
+pub fn byte_count(text: &str) -> Result<(Destination, u64), String> {
+    let bad = || format!("`{text}` is not DESTINATION=BYTES, as in `*.example.com=1000000`");
+    let (destination, count) = text.rsplit_once('=').ok_or_else(bad)?;
+    match count.parse() {
+        Ok(count @ 1..) => Ok((destination.parse()?, count)),
+        _ => Err(bad()),
+    }
+}
+
 /// `IP` or `IP:PORT`; 53 if no port is given.
 ///
 /// # Errors
@@ -86,6 +110,24 @@ mod tests {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert!(duration("18446744073709551615d").is_err());
+    }
+
+    #[test]
+    fn a_rate_is_of_a_host() {
+        let rate = request_rate("*.Example.com=600").unwrap();
+        assert_eq!((rate.host.to_string().as_str(), rate.per_minute), ("*.example.com", 600));
+        for bad in ["a.b", "a.b=", "a.b=x", "a.b=-1", "=5", "a b=5", "a.b=0"] {
+            assert!(request_rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_of_a_destination() {
+        let (to, count) = byte_count("2001:db8::/32=5").unwrap();
+        assert_eq!((to.to_string().as_str(), count), ("2001:db8::/32", 5));
+        for bad in ["a.b", "a.b=", "a.b=0", "a.b=1MB", "a b=5", "=5"] {
+            assert!(byte_count(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use soulbox_model::{Port, RetryPolicy, SandboxId};
 use soulbox_wire::rest::{
     DerivedTemplate, ListedSandbox, Metric, NetworkEvent, NewPortPass, NewSandboxV2, PortPass,
-    PruneTemplates, PrunedTemplate, Sandbox, SandboxDetail, SandboxLogsV2, SandboxUsage,
-    TemplateProgress,
+    PruneTemplates, PrunedTemplate, RequestRules, Sandbox, SandboxDetail, SandboxLogsV2,
+    SandboxUsage, TemplateProgress,
 };
 
 use super::{
@@ -152,6 +152,24 @@ impl Server {
     /// What the server says.
     pub async fn metrics(&self, id: &SandboxId) -> Result<Vec<Metric>> {
         self.read(&format!("/sandboxes/{id}/metrics")).await
+    }
+
+    /// Which requests the hosts of a sandbox get.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn requests(&self, id: &SandboxId) -> Result<RequestRules> {
+        self.read(&format!("/soulbox/v1/sandboxes/{id}/requests")).await
+    }
+
+    /// Replaces them.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn put_requests(&self, id: &SandboxId, rules: &RequestRules) -> Result<()> {
+        let body = encode(rules)?;
+        let path = format!("/soulbox/v1/sandboxes/{id}/requests");
+        retrying(|| self.send(Method::PUT, &path, Some(body.clone()), &[])).await.map(drop)
     }
 
     /// Lines from `since` (milliseconds since 1970) or from the start on, oldest first.

@@ -6,6 +6,7 @@ mod exec;
 pub(super) mod lifecycle;
 mod net;
 mod observe;
+mod requests;
 pub(super) mod session;
 mod terminal;
 mod url;
@@ -26,6 +27,7 @@ pub(super) async fn run(settings: &Settings, command: Sandbox) -> Result<()> {
         Sandbox::Logs(args) => observe::logs(&server, output, args).await,
         Sandbox::Net(args) => net::run(&server, output, args).await,
         Sandbox::Url(args) => url::run(&server, output, args).await,
+        Sandbox::Requests(args) => requests::run(&server, output, args).await,
         Sandbox::Metrics { id } => observe::metrics(&server, output, &id).await,
     }
 }
