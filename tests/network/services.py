@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from names import Names
-from world import OTHER, OTHER6, WORLD, WORLD6, leave_the_machine
+from protocols import http2, web_socket
+from world import HTTP2, OTHER, OTHER6, WEB_SOCKET, WORLD, WORLD6, leave_the_machine
 
 ETHERTYPES = {0x0800: 4, 0x86DD: 6}
 IPV6_TRANSPARENT = 75
@@ -55,6 +56,11 @@ class World:
             await self.listen(port, serve, tls)
         for port in (7, 123):
             self.datagrams(loop, port)
+        await web_socket(self.listener(443, WEB_SOCKET), context, self.note)
+        only = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        only.load_cert_chain(self.directory / "ca/site.pem", self.directory / "ca/site.key")
+        only.set_alpn_protocols(["h2"])
+        await http2(self.listener(443, HTTP2), only, self.note)
         print("ready", flush=True)
         await asyncio.Event().wait()
 
@@ -87,13 +93,19 @@ class World:
                 self.note("closed", to=to, port=port)
                 writer.close()
 
+        await asyncio.start_server(accepted, sock=self.listener(port), ssl=tls, backlog=1024)
+
+    @staticmethod
+    def listener(port, address=None):
+        """At every address, or at one of IPv4, which goes before."""
         listener = socket.socket(socket.AF_INET6)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         # Answers leave with the address that was called, which no table but our own knows as local.
         listener.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-        listener.bind(("::", port))
-        await asyncio.start_server(accepted, sock=listener, ssl=tls, backlog=1024)
+        listener.bind((f"::ffff:{address}" if address else "::", port))
+        return listener
 
     def sniff(self, sniffer):
         """Notes what arrives, but for the traffic of connections that are open and for neighbour discovery."""

@@ -22,6 +22,7 @@ MACHINE_TOO = "45.83.0.3"
 MACHINE6, WORLD6 = "2a0e:4::1", "2a0e:4::2"
 # Public-looking addresses of the world.
 SITE, OTHER = "93.184.216.34", "93.184.216.35"
+WEB_SOCKET, HTTP2 = "93.184.216.36", "93.184.216.37"
 SITE6, OTHER6 = "2606:2800:220:1::34", "2606:2800:220:1::35"
 
 
@@ -74,6 +75,8 @@ class World:
             "example.com": [SITE],
             "other.org": [OTHER],
             "www.other.org": [OTHER],
+            "ws.example.com": [WEB_SOCKET],
+            "h2.example.com": [HTTP2],
             "six.example.com": [SITE6],
             "both.example.com": [SITE, SITE6],
         }
