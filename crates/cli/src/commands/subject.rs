@@ -43,26 +43,33 @@ pub(super) struct Temporary {
     data_dir: PathBuf,
 }
 
+/// What a temporary server is started with beside the usual.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    pub arguments: Vec<String>,
+    pub environment: Vec<(&'static str, PathBuf)>,
+}
+
 impl Subject {
     pub(super) async fn find(
         settings: &Settings,
         template: Option<String>,
         interrupt: &Interrupt,
     ) -> Result<Self> {
-        Self::find_with(settings, template, interrupt, &[]).await
+        Self::find_with(settings, template, interrupt, &Extra::default()).await
     }
 
-    /// A temporary server is started with `arguments`; one that runs is taken as it is.
+    /// A temporary server is started with `extra`; one that runs is taken as it is.
     pub(super) async fn find_with(
         settings: &Settings,
         template: Option<String>,
         interrupt: &Interrupt,
-        arguments: &[String],
+        extra: &Extra,
     ) -> Result<Self> {
         let (server, data_dir, temporary) = match running(settings).await? {
             Some((server, data_dir)) => (server, data_dir, None),
             None => {
-                let temporary = Temporary::start(settings, interrupt, arguments).await?;
+                let temporary = Temporary::start(settings, interrupt, extra).await?;
                 let data_dir = temporary.data_dir.clone();
                 let settings = Settings {
                     data_dir: DataDir::new(&data_dir),
@@ -119,14 +126,10 @@ async fn best_template(server: &Server) -> Result<String> {
 }
 
 impl Temporary {
-    async fn start(
-        settings: &Settings,
-        interrupt: &Interrupt,
-        arguments: &[String],
-    ) -> Result<Self> {
+    async fn start(settings: &Settings, interrupt: &Interrupt, extra: &Extra) -> Result<Self> {
         let _step = Step::spin(&settings.output, "no server runs: starting a temporary one");
         let data_dir = fresh_dir("temporary")?;
-        let started = Self::start_on(&data_dir, interrupt, arguments).await;
+        let started = Self::start_on(&data_dir, interrupt, extra).await;
         if started.is_err() {
             remove(&data_dir);
         }
@@ -137,7 +140,7 @@ impl Temporary {
     pub(super) async fn start_on(
         data_dir: &Path,
         interrupt: &Interrupt,
-        arguments: &[String],
+        extra: &Extra,
     ) -> Result<(Self, Duration)> {
         // What it says is worth reading if it does not start, and is read by the attack battery.
         let log = data_dir.join("server.log");
@@ -147,7 +150,8 @@ impl Temporary {
             .args(["serve", "--listen", "127.0.0.1:0", "--kill-sandboxes", "--no-base"])
             .arg("--data-dir")
             .arg(data_dir)
-            .args(arguments)
+            .args(&extra.arguments)
+            .envs(extra.environment.iter().map(|(name, value)| (name, value)))
             .env("SOULBOX_LOG", "warn")
             .env_remove("SOULBOX_DOMAIN")
             .stdin(Stdio::null())

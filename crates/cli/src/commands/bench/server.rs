@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Interrupt, Machine, Report, Row};
 use crate::{
-    commands::subject::{Temporary, fresh_dir, remove},
+    commands::subject::{Extra, Temporary, fresh_dir, remove},
     failure::Result,
     progress::Step,
     settings::Settings,
@@ -37,7 +37,7 @@ async fn measure(
     let mut starts = Vec::new();
     // The very first one formats a file system.
     for round in 0..=number {
-        let (server, took) = Temporary::start_on(dir, interrupt, &[]).await?;
+        let (server, took) = Temporary::start_on(dir, interrupt, &Extra::default()).await?;
         server.stop().await;
         if round > 0 {
             starts.push(took);

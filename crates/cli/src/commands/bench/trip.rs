@@ -20,7 +20,7 @@ const SETTLE: Duration = Duration::from_millis(5);
 const LIFE_SECONDS: i32 = 600;
 
 /// What a measured sandbox is asked for with.
-fn request(template: &str) -> NewSandboxV2 {
+pub(super) fn request(template: &str) -> NewSandboxV2 {
     NewSandboxV2 {
         template_id: template.to_owned(),
         timeout: Some(LIFE_SECONDS),
@@ -30,7 +30,11 @@ fn request(template: &str) -> NewSandboxV2 {
 
 /// Makes a sandbox to measure with.
 pub(super) async fn make(subject: &Subject) -> Result<(SandboxId, Remote)> {
-    let made = subject.server.create(&request(&subject.template), None, false).await?;
+    make_of(subject, &request(&subject.template)).await
+}
+
+async fn make_of(subject: &Subject, new: &NewSandboxV2) -> Result<(SandboxId, Remote)> {
+    let made = subject.server.create(new, None, false).await?;
     let id: SandboxId = made.sandbox_id.parse().map_err(|error: InvalidId| {
         Failure::Protocol(format!("the server named a sandbox `{}`: {error}", made.sandbox_id))
     })?;
@@ -43,7 +47,16 @@ pub(super) async fn in_one<T>(
     subject: &Subject,
     work: impl AsyncFnOnce(&Remote) -> Result<T>,
 ) -> Result<T> {
-    let (id, remote) = make(subject).await?;
+    in_one_of(subject, request(&subject.template), work).await
+}
+
+/// The same, of a sandbox that differs from the usual.
+pub(super) async fn in_one_of<T>(
+    subject: &Subject,
+    new: NewSandboxV2,
+    work: impl AsyncFnOnce(&Remote) -> Result<T>,
+) -> Result<T> {
+    let (id, remote) = make_of(subject, &new).await?;
     let done = work(&remote).await;
     subject.server.kill(&id).await?;
     done

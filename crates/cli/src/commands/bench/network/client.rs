@@ -1,6 +1,6 @@
 //! The measuring client: one program, run on this machine or in a sandbox.
 
-use std::{net::SocketAddr, process::Stdio, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use tokio::process::Command;
 
@@ -22,6 +22,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Where the client runs.
 pub(super) enum Client<'a> {
     Here,
+    /// On this machine, trusting the certificates in a file alone.
+    Trusting(PathBuf),
     In(&'a Remote),
 }
 
@@ -43,6 +45,11 @@ impl Client<'_> {
         self.measure(at, "first", &[number]).await
     }
 
+    /// How long each connect, TLS handshake and first byte of an answer took.
+    pub(super) async fn sealed(&self, at: SocketAddr, number: u32) -> Result<Vec<Duration>> {
+        self.measure(at, "sealed", &[number]).await
+    }
+
     /// How long it took to receive so much by so many flows, from the request on.
     pub(super) async fn down(
         &self,
@@ -57,8 +64,10 @@ impl Client<'_> {
     async fn measure(&self, at: SocketAddr, what: &str, numbers: &[u32]) -> Result<Vec<Duration>> {
         let words = words(at, what, numbers);
         let (fine, stdout, stderr) = match self {
-            Self::Here => {
+            Self::Here | Self::Trusting(_) => {
+                let roots = if let Self::Trusting(file) = self { Some(file) } else { None };
                 let done = Command::new(PYTHON)
+                    .envs(roots.map(|file| ("SSL_CERT_FILE", file)))
                     .args(&words)
                     .stdin(Stdio::null())
                     .kill_on_drop(true)
