@@ -39,7 +39,7 @@ const H2_CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const H2_SEND_BUFFER: usize = 128 * 1024;
 const H2_PING: Duration = Duration::from_secs(30);
 /// How often a connection is looked at for idleness and for a client that left.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(750);
 /// How long an ending connection without requests may take to deliver what is still in its buffers.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// With more than three quarters of the connections in use, idle ones go after this long.
@@ -212,6 +212,8 @@ fn http_server(run: &Arc<Run>, config: &Config) -> auto::Builder<Streams> {
     server
         .http1()
         .timer(TokioTimer::new())
+        // Who closes its side behind a request may wait for the answer; `Pulse` sees who left.
+        .half_close(true)
         // Runs between requests too, so it must not be shorter; `Pulse` sees to slow headers.
         .header_read_timeout(config.idle_timeout.max(config.header_timeout))
         .max_buf_size(MAX_HEADERS);
@@ -274,11 +276,20 @@ impl Server {
         let pulse = Arc::new(Pulse::new());
         let service = service_fn({
             let (server, pulse, peer) = (Arc::clone(self), Arc::clone(&pulse), Arc::clone(&peer));
+            let socket = socket.clone();
             move |request: Request<Incoming>| {
-                let in_flight = pulse.request(request.version() == Version::HTTP_2);
-                let (server, peer) = (Arc::clone(&server), Arc::clone(&peer));
+                let multiplexed = request.version() == Version::HTTP_2;
+                let in_flight = pulse.request(multiplexed);
+                let (server, pulse, peer) =
+                    (Arc::clone(&server), Arc::clone(&pulse), Arc::clone(&peer));
+                let socket = socket.clone();
                 async move {
-                    let response = server.request(request, Client { peer: &peer, tls }).await;
+                    let answer = server.request(request, Client { peer: &peer, tls });
+                    let response = if multiplexed {
+                        answer.await
+                    } else {
+                        pulse.until_answered(&socket, answer).await
+                    };
                     Ok::<_, Infallible>(hold(response, in_flight))
                 }
             }
@@ -303,15 +314,14 @@ impl Server {
                     ending = Some(Instant::now());
                     connection.as_mut().graceful_shutdown();
                 }
+                () = pulse.left.notified() => return,
                 _ = look.tick() => {
                     let idle = if peer.run.is_under_pressure() {
                         config.idle_timeout.min(IDLE_UNDER_PRESSURE)
                     } else {
                         config.idle_timeout
                     };
-                    // hyper sees that a client left when it reads; it does not read while a
-                    // sandbox takes no more of a body.
-                    let left = pulse.is_busy() && socket.is_closed_by_peer();
+                    let left = pulse.is_left(&socket);
                     let stuck = ending.is_some_and(|since| since.elapsed() > LAST_WORDS);
                     if left || (stuck && !pulse.is_busy()) {
                         return;

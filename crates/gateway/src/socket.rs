@@ -1,6 +1,7 @@
 //! A client's TCP connection: as hyper reads and writes it, and as the gateway watches it.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::{
@@ -16,7 +17,8 @@ use rustix::net::{Shutdown, sockopt};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
-    time::Instant,
+    sync::Notify,
+    time::{Instant, sleep, timeout},
 };
 
 /// A connection that can be watched while hyper owns it.
@@ -56,6 +58,27 @@ impl Socket {
             Some(Ok(ready)) => ready.is_read_closed(),
             Some(Err(_)) => true,
             None => false,
+        }
+    }
+
+    /// Whether the client's machine refused what was sent to it: nobody is there.
+    pub fn is_reset(&self) -> bool {
+        match self.0.ready(Interest::WRITABLE).now_or_never() {
+            Some(Ok(ready)) => ready.is_write_closed(),
+            Some(Err(_)) => true,
+            None => false,
+        }
+    }
+
+    /// Resolves when the client has closed its side.
+    pub async fn closed_by_peer(&self) {
+        // What is unread keeps the socket readable.
+        const AGAIN: Duration = Duration::from_millis(200);
+        while let Ok(ready) = self.0.ready(Interest::READABLE).await {
+            if ready.is_read_closed() {
+                return;
+            }
+            sleep(AGAIN).await;
         }
     }
 }
@@ -132,7 +155,20 @@ pub(crate) struct Pulse {
     idle_since: AtomicU64,
     /// Milliseconds after `born` at which the next request began to arrive; 0 if it did not.
     arriving_since: AtomicU64,
+    /// The client of an HTTP/1 request closed its side with it, and may wait for the answer.
+    half_closed: AtomicBool,
+    answering: AtomicBool,
+    /// Milliseconds after `born`: begin of the last request.
+    asked_at: AtomicU64,
+    /// The client left before it was answered.
+    pub left: Notify,
 }
+
+/// Who closes its side this soon after a request means that this was the request; later, that it left.
+const WITH_REQUEST: Duration = Duration::from_millis(20);
+/// How long an answer may take to begin for who closed its side: until something is sent, one that
+/// waits and one that left look the same.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
 
 impl Pulse {
     pub fn new() -> Self {
@@ -143,6 +179,10 @@ impl Pulse {
             served: AtomicBool::new(false),
             idle_since: AtomicU64::new(0),
             arriving_since: AtomicU64::new(0),
+            half_closed: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
+            asked_at: AtomicU64::new(0),
+            left: Notify::new(),
         }
     }
 
@@ -156,7 +196,50 @@ impl Pulse {
         self.served.store(true, Ordering::Relaxed);
         self.multiplexed.store(multiplexed, Ordering::Relaxed);
         self.arriving_since.store(0, Ordering::Relaxed);
+        self.half_closed.store(false, Ordering::Relaxed);
+        self.answering.store(false, Ordering::Relaxed);
+        self.asked_at.store(self.now(), Ordering::Relaxed);
         InFlight(Arc::clone(self))
+    }
+
+    /// Waits for the answer to an HTTP/1 request, and tells when its client leaves.
+    pub async fn until_answered<T>(&self, socket: &Socket, answer: impl Future<Output = T>) -> T {
+        tokio::pin!(answer);
+        let early = timeout(WITH_REQUEST, &mut answer).await;
+        let half_closed = socket.is_closed_by_peer();
+        self.half_closed.store(half_closed, Ordering::Relaxed);
+        let answer = match early {
+            Ok(answer) => answer,
+            Err(_) if half_closed => answer.await,
+            Err(_) => {
+                tokio::select! {
+                    biased;
+                    answer = &mut answer => answer,
+                    () = socket.closed_by_peer() => {
+                        self.left.notify_one();
+                        answer.await
+                    }
+                }
+            }
+        };
+        self.answering.store(true, Ordering::Relaxed);
+        answer
+    }
+
+    /// Whether nobody waits any more for what is being answered.
+    pub fn is_left(&self, socket: &Socket) -> bool {
+        if !self.is_busy() || !socket.is_closed_by_peer() {
+            return false;
+        }
+        if self.is_multiplexed() || !self.half_closed.load(Ordering::Relaxed) {
+            // Not yet known to have closed only its side: `until_answered` finds out.
+            return self.is_multiplexed() || self.answering.load(Ordering::Relaxed);
+        }
+        if self.answering.load(Ordering::Relaxed) {
+            return socket.is_reset();
+        }
+        let asked = self.asked_at.load(Ordering::Relaxed);
+        u128::from(self.now().saturating_sub(asked)) > HALF_CLOSED.as_millis()
     }
 
     pub fn is_busy(&self) -> bool {

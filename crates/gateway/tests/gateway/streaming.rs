@@ -201,6 +201,66 @@ async fn a_client_that_leaves_is_gone_for_the_sandbox_within_a_second() {
     }
 }
 
+/// The clients' side of a connection is closed behind the request, as `nc -N` does it.
+async fn half_closed(stage: &Stage, request: &str) -> crate::support::Raw {
+    let mut raw = stage.connect().await;
+    raw.send(request).await;
+    raw.0.shutdown().await.unwrap();
+    raw
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_behind_a_request_gets_the_answer() {
+    let stage = Stage::new().await;
+    let slow = Router::new().fallback(|body: String| async move {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        format!("answer to {body}")
+    });
+    stage.http(3000, slow).await;
+    let host = stage.host(3000);
+    let get = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let post = format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 4\r\n\r\nbody");
+    for request in [get, post] {
+        let answer = half_closed(&stage, &request).await.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("answer to"), "{answer}");
+    }
+    let api = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert!(half_closed(&stage, api).await.rest().await.ends_with("api"));
+}
+
+#[tokio::test]
+async fn a_half_closed_client_that_reads_slowly_gets_all_of_a_long_answer() {
+    let stage = Stage::new().await;
+    stage.http(3000, Router::new().fallback(|| async { Response::new(zeros(4 * MIB)) })).await;
+    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", stage.host(3000));
+    let mut raw = half_closed(&stage, &request).await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    assert!(raw.rest().await.len() > 4 * MIB);
+}
+
+#[tokio::test]
+async fn a_half_closed_client_that_left_is_noticed_when_it_is_answered() {
+    let stage = Stage::new().await;
+    let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n";
+    let mut told = watched(&stage, answer).await;
+    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", stage.host(3000));
+    drop(half_closed(&stage, &request).await);
+    timeout(SOON, told.recv()).await.unwrap().unwrap();
+    timeout(Duration::from_secs(3), told.recv()).await.expect("still connected").unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_no_half_closed_request() {
+    let stage = Stage::new().await;
+    let mut told = watched(&stage, b"").await;
+    let host = stage.host(3000);
+    let request = format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\nbody");
+    let answer = half_closed(&stage, &request).await.rest().await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    timeout(SOON, told.recv()).await.unwrap().unwrap();
+    timeout(Duration::from_secs(3), told.recv()).await.expect("still connected").unwrap();
+}
+
 #[tokio::test]
 async fn an_http2_client_that_cancels_is_gone_for_the_sandbox_within_a_second() {
     for answer in [&b""[..], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"] {
@@ -334,6 +394,8 @@ async fn one_sandbox_has_a_bounded_number_of_requests() {
     let request = stage.get(3000, "/").body(Body::empty()).unwrap();
     let (status, body) = crate::support::json(stage.request(request).await).await;
     assert_eq!((status, &body["connectionLimit"]), (429, &3.into()));
+    // Who closes its side at once with the request may wait for the answer.
+    tokio::time::sleep(Duration::from_millis(50)).await;
     drop(waiting);
     let mut status = 429;
     for _ in 0..200 {
