@@ -54,13 +54,9 @@ async fn wrong_method(method: Method) -> Problem {
 async fn time_limit(request: Request, next: Next) -> Response {
     match tokio::time::timeout(TIME_LIMIT, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::from(Error::NetworkTimeout {
-            operation: "the request".into(),
-            endpoint: "the API".into(),
-            duration_ms: u64::try_from(TIME_LIMIT.as_millis()).unwrap_or(u64::MAX),
-        })
-        .not_again()
-        .into_response(),
+        Err(_) => Problem::from(Error::timed_out("the request", "the API", TIME_LIMIT))
+            .not_again()
+            .into_response(),
     }
 }
 

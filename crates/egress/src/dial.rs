@@ -7,8 +7,15 @@ use std::{
     time::Duration,
 };
 
-use soulbox_model::network::{Domain, ProxyHost, UpstreamProxy};
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use soulbox_model::{
+    Error, RetryPolicy, Retryable,
+    network::{Domain, ProxyHost, UpstreamProxy},
+};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_socks::{TargetAddr, tcp::Socks5Stream};
 
 use crate::{
@@ -20,8 +27,21 @@ use crate::{
 
 /// How long one address may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long all of it may take, name service, every address and every attempt: a program waits.
+const IN_ALL: Duration = Duration::from_secs(20);
 /// Addresses of a name that are tried.
 const ATTEMPTS: usize = 4;
+
+/// For what the program behind the connection would not call an answer.
+const AGAIN: RetryPolicy = RetryPolicy {
+    attempts: 3,
+    first_delay: Duration::from_millis(100),
+    factor: 2.0,
+    max_delay: Duration::from_secs(1),
+    total: Duration::from_secs(5),
+};
+
+const PROXY: &str = "the egress proxy";
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -34,6 +54,40 @@ impl From<io::Error> for Undialled {
     fn from(error: io::Error) -> Self {
         Self::Failed(error)
     }
+}
+
+impl From<Error> for Undialled {
+    fn from(error: Error) -> Self {
+        Self::Failed(io::Error::other(error))
+    }
+}
+
+/// Of a connect to somewhere on the way, not to where the program meant to go.
+impl Retryable for Undialled {
+    fn retryable(&self) -> bool {
+        use io::ErrorKind as Kind;
+        let Self::Failed(error) = self else { return false };
+        matches!(
+            error.kind(),
+            Kind::ConnectionRefused
+                | Kind::ConnectionReset
+                | Kind::ConnectionAborted
+                | Kind::BrokenPipe
+                | Kind::UnexpectedEof
+                | Kind::HostUnreachable
+                | Kind::NetworkUnreachable
+                | Kind::TimedOut
+        )
+    }
+
+    fn retry_delay(&self) -> Option<Duration> {
+        None
+    }
+}
+
+async fn in_all<T>(dial: impl Future<Output = Result<T, Undialled>>) -> Result<T, Undialled> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "it took too long to connect");
+    timeout(IN_ALL, dial).await.map_err(late)?
 }
 
 /// Connects in the place of one sandbox.
@@ -50,13 +104,19 @@ pub(crate) struct Dialler<'a> {
 
 impl Dialler<'_> {
     /// Connects to an address that the rules allow.
+    ///
+    /// A refusal by that address is its answer, and the program gets it at once.
     pub(crate) async fn address(&self, target: SocketAddr) -> Result<Outside, Undialled> {
-        self.place(target, None).await
+        in_all(self.place(target, None)).await
     }
 
     /// Resolves a name and connects to what is reachable of it: what the sandbox thinks the name's
     /// address is has no say. Unless the rules allow the name, they must allow the address.
     pub(crate) async fn name(&self, name: &Domain, port: u16) -> Result<Outside, Undialled> {
+        in_all(self.any_of(name, port)).await
+    }
+
+    async fn any_of(&self, name: &Domain, port: u16) -> Result<Outside, Undialled> {
         let policy = self.now();
         // Our name servers must not hear of the names of a local network.
         if let Err(reason @ Reason::LocalName) = policy.resolvable(name) {
@@ -122,7 +182,19 @@ impl Dialler<'_> {
     }
 
     /// Connects by a SOCKS5 server, which itself must be reachable; there is no other way then.
+    ///
+    /// As long as that server did not answer, nothing of the program was sent: it is asked again, by the
+    /// retry policy.
     async fn through(
+        &self,
+        policy: &Policy,
+        proxy: &UpstreamProxy,
+        target: TargetAddr<'_>,
+    ) -> Result<Outside, Undialled> {
+        AGAIN.run(sleep, || self.through_once(policy, proxy, target.to_owned())).await
+    }
+
+    async fn through_once(
         &self,
         policy: &Policy,
         proxy: &UpstreamProxy,
@@ -135,11 +207,14 @@ impl Dialler<'_> {
                 // The owner's choice, which the lists of names have no say in.
                 let found = self.service.resolver.addresses(policy, self.turns, name).await?;
                 let missing =
-                    || io::Error::other(format!("the egress proxy {name} has no address"));
+                    || io::Error::other(format!("{PROXY} {name} has no address"));
                 found.into_iter().next().ok_or_else(missing)?
             }
         };
-        let socket = direct(policy, SocketAddr::new(ip.to_canonical(), port)).await?;
+        // Only the connect counts: a server that takes it lives, whatever it says of the target, and what
+        // a sandbox asks for must not shut it out.
+        let address = SocketAddr::new(ip.to_canonical(), port);
+        let socket = policy.proxy().run(PROXY, || direct(policy, address)).await?;
         let handshake = async {
             let socket = match &proxy.tls {
                 None => Outside::Plain(socket),
@@ -160,8 +235,13 @@ impl Dialler<'_> {
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the egress proxy is silent"))?;
         // Its errors hold no credentials.
-        let stream =
-            connected.map_err(|error| io::Error::other(format!("the egress proxy: {error}")))?;
+        let stream = connected.map_err(|error| {
+            let kind = match &error {
+                tokio_socks::Error::Io(error) => error.kind(),
+                _ => io::ErrorKind::Other,
+            };
+            io::Error::new(kind, format!("{PROXY}: {error}"))
+        })?;
         Ok(stream.into_inner())
     }
 
@@ -215,6 +295,10 @@ async fn direct(policy: &Policy, target: SocketAddr) -> Result<TcpStream, Undial
 pub(crate) fn is_own(address: IpAddr) -> io::Result<bool> {
     soulbox_sys::outward::is_local(address)
 }
+
+#[cfg(test)]
+#[path = "dial_proxy_tests.rs"]
+mod proxy_tests;
 
 #[cfg(test)]
 mod tests {

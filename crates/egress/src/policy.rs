@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use soulbox_model::network::{Cidr, Destination, Domain, Egress, Pattern, UdpRule, UpstreamProxy};
+use soulbox_model::{
+    BreakerPolicy, Breakers,
+    network::{Cidr, Destination, Domain, Egress, Pattern, UdpRule, UpstreamProxy},
+};
 
 use crate::{
     special::{Special, special},
@@ -18,6 +21,7 @@ use crate::{
 pub struct Policy {
     egress: Egress,
     private: Arc<[Cidr]>,
+    proxy: Arc<Breakers>,
 }
 
 /// What the rules say of an address alone.
@@ -148,7 +152,14 @@ impl fmt::Display for Reason {
 
 impl Policy {
     pub fn new(egress: Egress, private: &[Cidr]) -> Self {
-        Self { egress, private: private.into() }
+        let proxy = Arc::new(Breakers::new(BreakerPolicy::default()));
+        Self { egress, private: private.into(), proxy }
+    }
+
+    /// Leaves the egress proxy of these rules alone while it is dead. There is none for addresses: what
+    /// they answer is for the program, and one sandbox's failures must not shut out another.
+    pub(crate) fn proxy(&self) -> &Breakers {
+        &self.proxy
     }
 
     pub fn egress(&self) -> &Egress {

@@ -65,3 +65,37 @@ pub enum ConnectError {
     #[error("connect: {0}")]
     Io(#[from] std::io::Error),
 }
+
+impl ConnectError {
+    /// Whether the next attempt may be luckier: the queue of who listens is full, it is being replaced, or
+    /// this process has as many files open as it may.
+    fn passes(error: &std::io::Error) -> bool {
+        use std::io::ErrorKind as Kind;
+        const TOO_MANY_FILES: [i32; 2] = [23, 24];
+        matches!(
+            error.kind(),
+            Kind::WouldBlock
+                | Kind::Interrupted
+                | Kind::ConnectionRefused
+                | Kind::ConnectionReset
+                | Kind::ConnectionAborted
+                | Kind::TimedOut
+        ) || error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code))
+    }
+}
+
+impl From<ConnectError> for soulbox_model::Error {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::NotRunning(id) => Self::not_found("sandbox", id),
+            ConnectError::PortClosed(port) => Self::not_found("port", port),
+            // Nothing was asked yet, so the policy decides how soon it is tried again.
+            ConnectError::Io(source) if ConnectError::passes(&source) => Self::Unavailable {
+                reason: "the sandbox takes no connection now".into(),
+                retry_after: None,
+                source: Some(source.into()),
+            },
+            ConnectError::Io(source) => Self::internal("connect to a sandbox", source),
+        }
+    }
+}

@@ -61,6 +61,18 @@ impl Upload {
         (Self { shared: Arc::clone(&shared), wait }, UploadHandle(shared))
     }
 
+    /// Nothing, for a request that is sent once more and had no body.
+    pub fn empty() -> Self {
+        let shared = Arc::new(Shared {
+            incoming: Mutex::new(None),
+            finished: AtomicBool::new(true),
+            broken: AtomicBool::new(false),
+            open: AtomicBool::new(true),
+            waker: AtomicWaker::new(),
+        });
+        Self { shared, wait: None }
+    }
+
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(wait) = &mut self.wait else { return Poll::Ready(()) };
         self.shared.waker.register(cx.waker());

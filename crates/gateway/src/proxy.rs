@@ -159,18 +159,24 @@ impl Inner {
     }
 
     /// Sends over an idle connection, else over a new one. A request goes out a second time only if
-    /// not one byte of it was sent.
+    /// not one byte of it was sent; or if it may be repeated (RFC 9110 §9.2.2) and went out over a
+    /// connection that its server may have been closing, where nothing came back.
     async fn send(
         &self,
         passage: &Passage<'_>,
         mut request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Connection), Problem> {
         while let Some(mut connection) = passage.permit.take_idle(passage.target).await {
+            let copy = passage.is_repeatable(&request).then(|| again(&request));
             match connection.sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, connection)),
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(self.explain(passage, &failed.into_error()).await),
+                Err(mut failed) => match (failed.take_message(), copy) {
+                    (Some(unsent), _) => request = unsent,
+                    (None, Some(copy)) if is_unanswered(failed.error()) => {
+                        request = copy;
+                        break;
+                    }
+                    (None, _) => return Err(self.explain(passage, &failed.into_error()).await),
                 },
             }
         }
@@ -237,6 +243,31 @@ impl Inner {
             _ => Problem::not_found(passage.to.clone()),
         }
     }
+}
+
+impl Passage<'_> {
+    /// Whether it may go out twice: it is idempotent and has no body. Agents do not close idle connections.
+    fn is_repeatable(&self, request: &Request<Upload>) -> bool {
+        matches!(self.target, Target::Port(_))
+            && self.upgrade.is_none()
+            && request.method().is_idempotent()
+            && request.body().is_end_stream()
+    }
+}
+
+/// The same request, which has no body.
+fn again(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Whether the connection ended before a byte of an answer.
+fn is_unanswered(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed()
 }
 
 /// Lets a client that is answered before its body was read finish sending.

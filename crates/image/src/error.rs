@@ -57,15 +57,17 @@ impl From<Error> for soulbox_model::Error {
             Error::NotReady { retry, .. } => Self::Unavailable {
                 reason: error.to_string(),
                 retry_after: retry.then_some(RETRY_AFTER),
+                source: Some(Box::new(error)),
             },
-            Error::Cancelled(_) => Self::unavailable(error.to_string(), RETRY_AFTER),
+            Error::Cancelled(_) => Self::unavailable(error.to_string(), RETRY_AFTER).because(error),
             Error::Full(limit) => Self::ResourceLimit {
                 resource: "derived templates".into(),
                 current: limit as u64,
                 limit: limit as u64,
             },
             Error::ToolMissing { .. } | Error::NotRoot | Error::Unsupported(_) => {
-                Self::Unavailable { reason: error.to_string(), retry_after: None }
+                let reason = error.to_string();
+                Self::Unavailable { reason, retry_after: None, source: Some(Box::new(error)) }
             }
             Error::Io { .. } | Error::Build { .. } => Self::internal("template", error),
         }

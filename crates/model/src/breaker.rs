@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::Error;
+use crate::{Error, Retryable};
 
 /// When to leave an upstream alone, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Default for BreakerPolicy {
 
 /// A circuit breaker for each upstream, by name.
 ///
-/// What counts is a [retryable](Error::retryable) error: one that says that the upstream is not well, not
+/// What counts is a [retryable](Retryable::retryable) error: one that says that the upstream is not well, not
 /// that the request was wrong. After as many of them in a row as the policy says, calls fail at once with
 /// [`Error::Unavailable`], which carries how long it will be so; then one call at a time is let through,
 /// until one succeeds.
@@ -65,10 +65,11 @@ impl Breakers {
     ///
     /// # Errors
     /// Those of `operation`, and [`Error::Unavailable`] in its place.
-    pub async fn run<T, Op, Fut>(&self, upstream: &str, operation: Op) -> Result<T, Error>
+    pub async fn run<T, E, Op, Fut>(&self, upstream: &str, operation: Op) -> Result<T, E>
     where
+        E: Retryable + From<Error>,
         Op: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, Error>>,
+        Fut: Future<Output = Result<T, E>>,
     {
         self.admit(upstream, Instant::now())?;
         // Dropped before its end, a call tells nothing and makes way for the next.
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
 
     fn lost() -> Error {
-        Error::ConnectionLost { reason: "reset".into(), attempts: 0 }
+        Error::lost("reset", "by peer")
     }
 
     fn brief(failures: u32) -> Breakers {
@@ -184,14 +185,14 @@ mod tests {
             .run("a", || {
                 ready({
                     called.set(true);
-                    Ok(())
+                    Ok::<_, Error>(())
                 })
             })
             .await
             .unwrap_err();
         assert!(!called.get() && refused.code() == "SB-UNAVAILABLE", "{refused}");
         assert!(refused.retry_delay() > Some(Duration::ZERO));
-        assert!(breakers.run("b", || ready(Ok(()))).await.is_ok());
+        assert!(breakers.run("b", || ready(Ok::<_, Error>(()))).await.is_ok());
     }
 
     #[tokio::test]
@@ -200,12 +201,12 @@ mod tests {
         fail(&breakers, "a").await;
         tokio::time::sleep(Duration::from_millis(40)).await;
         let probe = breakers.run("a", || async {
-            let second = breakers.run("a", || ready(Ok(()))).await;
+            let second = breakers.run("a", || ready(Ok::<_, Error>(()))).await;
             assert!(second.is_err(), "two calls at a time");
-            Ok(())
+            Ok::<_, Error>(())
         });
         assert!(probe.await.is_ok());
-        assert!(breakers.run("a", || ready(Ok(()))).await.is_ok());
+        assert!(breakers.run("a", || ready(Ok::<_, Error>(()))).await.is_ok());
     }
 
     #[tokio::test]
@@ -215,7 +216,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(40)).await;
         let endless = breakers.run("a", std::future::pending::<Result<(), Error>>);
         assert!(tokio::time::timeout(Duration::from_millis(5), endless).await.is_err());
-        assert!(breakers.run("a", || ready(Ok(()))).await.is_ok());
+        assert!(breakers.run("a", || ready(Ok::<_, Error>(()))).await.is_ok());
     }
 
     #[tokio::test]

@@ -25,9 +25,20 @@ pub enum Error {
     #[error("sandbox {sandbox_id} did not start within {timeout_ms} ms")]
     SandboxStartupTimeout { timeout_ms: u64, sandbox_id: SandboxId },
     #[error("{operation} to {endpoint} timed out after {duration_ms} ms")]
-    NetworkTimeout { operation: String, endpoint: String, duration_ms: u64 },
+    NetworkTimeout {
+        operation: String,
+        endpoint: String,
+        duration_ms: u64,
+        #[source]
+        source: Option<BoxError>,
+    },
     #[error("connection lost after {attempts} reconnect attempts: {reason}")]
-    ConnectionLost { reason: String, attempts: u32 },
+    ConnectionLost {
+        reason: String,
+        attempts: u32,
+        #[source]
+        source: Option<BoxError>,
+    },
     #[error("authentication by {method} failed: {message}")]
     Authentication { method: &'static str, message: String, retry_after: Option<Duration> },
     #[error("missing permission `{permission}`")]
@@ -43,7 +54,12 @@ pub enum Error {
     #[error("{field}: {message}")]
     InvalidRequest { field: String, message: String },
     #[error("{reason}")]
-    Unavailable { reason: String, retry_after: Option<Duration> },
+    Unavailable {
+        reason: String,
+        retry_after: Option<Duration>,
+        #[source]
+        source: Option<BoxError>,
+    },
     #[error("{feature} is not implemented by this server")]
     NotImplemented { feature: String },
     #[error("internal error: {context}")]
@@ -86,7 +102,40 @@ impl Error {
     }
 
     pub fn unavailable(reason: impl Into<String>, retry_after: Duration) -> Self {
-        Self::Unavailable { reason: reason.into(), retry_after: Some(retry_after) }
+        Self::Unavailable { reason: reason.into(), retry_after: Some(retry_after), source: None }
+    }
+
+    /// Something broke before anything came back; not reconnected yet.
+    pub fn lost(reason: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self::ConnectionLost { reason: reason.into(), attempts: 0, source: Some(source.into()) }
+    }
+
+    /// Nothing came back of `operation` in `limit`.
+    pub fn timed_out(
+        operation: impl Into<String>,
+        endpoint: impl Into<String>,
+        limit: Duration,
+    ) -> Self {
+        Self::NetworkTimeout {
+            operation: operation.into(),
+            endpoint: endpoint.into(),
+            duration_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+            source: None,
+        }
+    }
+
+    /// The same, with what made it so.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<BoxError>) -> Self {
+        if let Self::SandboxCreation { source, .. }
+        | Self::NetworkTimeout { source, .. }
+        | Self::ConnectionLost { source, .. }
+        | Self::Unavailable { source, .. }
+        | Self::Internal { source, .. } = &mut self
+        {
+            *source = Some(cause.into());
+        }
+        self
     }
 
     /// The same of a field that lies inside `outer`.
@@ -173,7 +222,7 @@ mod tests {
     use super::*;
 
     fn lost(attempts: u32) -> Error {
-        Error::ConnectionLost { reason: "reset".into(), attempts }
+        Error::ConnectionLost { reason: "reset".into(), attempts, source: None }
     }
 
     fn denied(retry_after: Option<Duration>) -> Error {
@@ -187,17 +236,13 @@ mod tests {
     /// Every variant with its code, status, and whether and when it may be retried.
     fn table() -> Vec<(Error, &'static str, u16, bool, Option<u64>)> {
         let id = SandboxId::random();
-        let timeout = Error::NetworkTimeout {
-            operation: "read".into(),
-            endpoint: "x".into(),
-            duration_ms: 5,
-        };
+        let timeout = Error::timed_out("read", "x", Duration::from_millis(5));
         let startup = Error::SandboxStartupTimeout { timeout_ms: 5, sandbox_id: id };
         let permission = Error::Permission { permission: "keys".into(), user_id: None };
         let limit = Error::ResourceLimit { resource: "sandboxes".into(), current: 2, limit: 2 };
         let config =
             Error::Configuration { field: "port".into(), message: "x".into(), span: Some(3..4) };
-        let forever = Error::Unavailable { reason: "x".into(), retry_after: None };
+        let forever = Error::Unavailable { reason: "x".into(), retry_after: None, source: None };
         let briefly = Error::unavailable("x", Duration::from_secs(3));
         let later = Error::NotImplemented { feature: "pausing".into() };
         vec![
@@ -261,6 +306,23 @@ mod tests {
                 _ => None,
             };
             assert!(told.is_none_or(|told| told == retryable), "{row}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_keeps_its_cause() {
+        let second = Duration::from_secs(1);
+        for error in [
+            creation(true),
+            lost(1),
+            Error::timed_out("read", "x", second),
+            Error::unavailable("busy", second),
+            Error::lost("reset", "before"),
+        ] {
+            let told = error.to_string();
+            let error = error.because(std::io::Error::other("the wire"));
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            assert_eq!((cause.as_deref(), error.to_string()), (Some("the wire"), told));
         }
     }
 

@@ -17,7 +17,7 @@ pub use breaker::{BreakerPolicy, Breakers};
 pub use error::{BoxError, Error, Result};
 pub use id::{Port, SandboxId, SecretId, TeamId, TemplateId};
 pub use resources::{DiskRate, Resources};
-pub use retry::RetryPolicy;
+pub use retry::{RetryPolicy, Retryable};
 pub use secret::SecretValue;
 
 /// The port on which the agent answers inside every sandbox, as E2B clients expect it.

@@ -7,9 +7,28 @@ use rand::RngExt;
 
 use crate::Error;
 
+/// What an error says about another attempt.
+pub trait Retryable {
+    /// Whether the same may succeed later.
+    fn retryable(&self) -> bool;
+
+    /// The delay that the error itself asks for; `None` leaves it to the policy.
+    fn retry_delay(&self) -> Option<Duration>;
+}
+
+impl Retryable for Error {
+    fn retryable(&self) -> bool {
+        self.retryable()
+    }
+
+    fn retry_delay(&self) -> Option<Duration> {
+        self.retry_delay()
+    }
+}
+
 /// Exponential backoff with full jitter, bounded in attempts, delay and total time.
 ///
-/// Only [retryable](Error::retryable) errors are retried; a delay that the error carries
+/// Only [retryable](Retryable::retryable) errors are retried; a delay that the error carries
 /// (a peer's `Retry-After`) wins over the computed one. Dropping the future cancels it. The caller
 /// must only retry what is idempotent or carries an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,14 +79,15 @@ impl RetryPolicy {
     ///
     /// # Errors
     /// The last error of `operation`.
-    pub async fn run<T, Op, Fut, Sleep, Nap>(
+    pub async fn run<T, E, Op, Fut, Sleep, Nap>(
         &self,
         sleep: Sleep,
         mut operation: Op,
-    ) -> Result<T, Error>
+    ) -> Result<T, E>
     where
+        E: Retryable,
         Op: FnMut() -> Fut,
-        Fut: Future<Output = Result<T, Error>>,
+        Fut: Future<Output = Result<T, E>>,
         Sleep: Fn(Duration) -> Nap,
         Nap: Future<Output = ()>,
     {
@@ -127,7 +147,7 @@ mod tests {
     }
 
     fn retryable() -> Error {
-        Error::Unavailable { reason: "busy".into(), retry_after: None }
+        Error::Unavailable { reason: "busy".into(), retry_after: None, source: None }
     }
 
     fn asks_for(seconds: u64) -> Error {
@@ -177,13 +197,7 @@ mod tests {
     async fn the_delay_that_a_peer_asks_for_wins() {
         let (_, naps, _) = calls(RetryPolicy::default(), |_| Some(asks_for(7))).await;
         assert_eq!(naps, [Duration::from_secs(7); 2]);
-        let timeout = |_| {
-            Some(Error::NetworkTimeout {
-                operation: "read".into(),
-                endpoint: "x".into(),
-                duration_ms: 1,
-            })
-        };
+        let timeout = |_| Some(Error::timed_out("read", "x", Duration::from_millis(1)));
         assert_eq!(calls(RetryPolicy::default(), timeout).await.1, [Duration::from_secs(2); 2]);
     }
 

@@ -116,7 +116,7 @@ async fn inject(
 }
 
 async fn ask(address: SocketAddr) -> Result<String, Error> {
-    let lost = |error: io::Error| Error::ConnectionLost { reason: error.to_string(), attempts: 0 };
+    let lost = |error: io::Error| Error::lost(error.to_string(), error);
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.map_err(lost)?;
         stream.write_all(b"ask\n").await.map_err(lost)?;
@@ -125,12 +125,9 @@ async fn ask(address: SocketAddr) -> Result<String, Error> {
         Ok(answer)
     };
     let limit = Duration::from_millis(300);
-    let answer =
-        tokio::time::timeout(limit, exchange).await.map_err(|_| Error::NetworkTimeout {
-            operation: "asking".into(),
-            endpoint: address.to_string(),
-            duration_ms: 300,
-        })??;
+    let answer = tokio::time::timeout(limit, exchange).await.map_err(|elapsed| {
+        Error::timed_out("asking", address.to_string(), limit).because(elapsed)
+    })??;
     match answer.trim_end().split_once(' ') {
         Some(("200", text)) if answer.ends_with('\n') => Ok(text.to_owned()),
         Some(("503", after)) => {
@@ -138,7 +135,7 @@ async fn ask(address: SocketAddr) -> Result<String, Error> {
             Err(Error::unavailable("busy", after))
         }
         Some(("400", why)) => Err(Error::invalid("question", why)),
-        _ => Err(Error::ConnectionLost { reason: "half an answer".into(), attempts: 0 }),
+        _ => Err(Error::lost("half an answer", "the end came early")),
     }
 }
 

@@ -8,7 +8,7 @@ use sqlx::{Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use crate::{
-    ApiKey, Error, KeyHash, Mask, NewKey, Result, Store, file::write_private, key,
+    ApiKey, Error, KeyHash, Mask, NewKey, Result, Store, busy::patiently, file::write_private, key,
     time::from_micros,
 };
 
@@ -71,7 +71,7 @@ impl Store {
             created_by: created_by.map(str::to_owned),
             last_used_at: None,
         };
-        sqlx::query(
+        patiently(|| async { sqlx::query(
             "INSERT INTO api_key (id, team_id, name, hash, prefix, value_length, value_prefix, \
              value_suffix, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
@@ -87,7 +87,7 @@ impl Store {
         .bind(created_by)
         .execute(&self.writer)
         .await
-        .map_err(Error::database("make an API key"))?;
+        .map_err(Error::database("make an API key")) }).await?;
         Ok(key)
     }
 
@@ -120,40 +120,49 @@ impl Store {
 
     /// Returns whether the team had that key.
     pub async fn rename_key(&self, team: TeamId, id: Uuid, name: &str) -> Result<bool> {
-        sqlx::query("UPDATE api_key SET name = $3 WHERE team_id = $1 AND id = $2")
-            .bind(team.to_string())
-            .bind(id.to_string())
-            .bind(name)
-            .execute(&self.writer)
-            .await
-            .map(|done| done.rows_affected() == 1)
-            .map_err(Error::database("rename an API key"))
+        patiently(|| async {
+            sqlx::query("UPDATE api_key SET name = $3 WHERE team_id = $1 AND id = $2")
+                .bind(team.to_string())
+                .bind(id.to_string())
+                .bind(name)
+                .execute(&self.writer)
+                .await
+                .map(|done| done.rows_affected() == 1)
+                .map_err(Error::database("rename an API key"))
+        })
+        .await
     }
 
     /// Deletes a key. Returns whether the team had it.
     pub async fn revoke_key(&self, team: TeamId, id: Uuid) -> Result<bool> {
-        sqlx::query("DELETE FROM api_key WHERE team_id = $1 AND id = $2")
-            .bind(team.to_string())
-            .bind(id.to_string())
-            .execute(&self.writer)
-            .await
-            .map(|done| done.rows_affected() == 1)
-            .map_err(Error::database("revoke an API key"))
+        patiently(|| async {
+            sqlx::query("DELETE FROM api_key WHERE team_id = $1 AND id = $2")
+                .bind(team.to_string())
+                .bind(id.to_string())
+                .execute(&self.writer)
+                .await
+                .map(|done| done.rows_affected() == 1)
+                .map_err(Error::database("revoke an API key"))
+        })
+        .await
     }
 
     /// Notes when keys were used last; unknown ones are passed over.
     pub async fn touch_keys(&self, used: &[(Uuid, DateTime<Utc>)]) -> Result<()> {
-        let failed = || Error::database("note the use of API keys");
-        let mut transaction = self.writer.begin().await.map_err(failed())?;
-        for (id, at) in used {
-            sqlx::query("UPDATE api_key SET last_used_at = $2 WHERE id = $1")
-                .bind(id.to_string())
-                .bind(at.timestamp_micros())
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed())?;
-        }
-        transaction.commit().await.map_err(failed())
+        patiently(|| async {
+            let failed = || Error::database("note the use of API keys");
+            let mut transaction = self.writer.begin().await.map_err(failed())?;
+            for (id, at) in used {
+                sqlx::query("UPDATE api_key SET last_used_at = $2 WHERE id = $1")
+                    .bind(id.to_string())
+                    .bind(at.timestamp_micros())
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed())?;
+            }
+            transaction.commit().await.map_err(failed())
+        })
+        .await
     }
 }
 

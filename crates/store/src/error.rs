@@ -62,17 +62,30 @@ impl Error {
 }
 
 const SQLITE_BUSY: i32 = 5;
+const SQLITE_LOCKED: i32 = 6;
 const SQLITE_FULL: i32 = 13;
+
+impl soulbox_model::Retryable for Error {
+    /// Whether somebody else held the database: nothing was done then.
+    fn retryable(&self) -> bool {
+        matches!(self.sqlite_code(), Some(SQLITE_BUSY | SQLITE_LOCKED))
+    }
+
+    fn retry_delay(&self) -> Option<Duration> {
+        None
+    }
+}
 
 impl From<Error> for soulbox_model::Error {
     fn from(error: Error) -> Self {
         match (&error, error.sqlite_code()) {
-            (_, Some(SQLITE_FULL)) => Self::Unavailable {
-                reason: "the disk of the data directory is full: free space there".into(),
-                retry_after: Some(Duration::from_secs(30)),
-            },
-            (_, Some(SQLITE_BUSY)) => {
-                Self::unavailable("the database is busy: try again", Duration::from_secs(1))
+            (_, Some(SQLITE_FULL)) => {
+                let reason = "the disk of the data directory is full: free space there";
+                Self::unavailable(reason, Duration::from_secs(30)).because(error)
+            }
+            (_, Some(SQLITE_BUSY | SQLITE_LOCKED)) => {
+                let reason = "the database is busy: try again";
+                Self::unavailable(reason, Duration::from_secs(1)).because(error)
             }
             (Error::Unfit(field, why), _) => Self::invalid(*field, *why),
             (Error::Taken(_) | Error::Full(_), _) => Self::Conflict(error.to_string()),

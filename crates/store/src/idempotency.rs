@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use soulbox_model::{SandboxId, TeamId};
 use sqlx::{Row, SqliteConnection};
 
-use crate::{Error, Result, Store, sandboxes::taken};
+use crate::{Error, Result, Store, busy::patiently, sandboxes::taken};
 
 /// A client's name for one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,15 +48,18 @@ impl Store {
 
     /// Forgets the keys from before `until` whose sandbox is gone. Returns how many.
     pub async fn prune_idempotency(&self, until: DateTime<Utc>) -> Result<u64> {
-        sqlx::query(
-            "DELETE FROM idempotency WHERE created_at < $1 \
+        patiently(|| async {
+            sqlx::query(
+                "DELETE FROM idempotency WHERE created_at < $1 \
              AND NOT EXISTS (SELECT 1 FROM sandbox WHERE sandbox.id = idempotency.sandbox_id)",
-        )
-        .bind(until.timestamp_micros())
-        .execute(&self.writer)
+            )
+            .bind(until.timestamp_micros())
+            .execute(&self.writer)
+            .await
+            .map(|done| done.rows_affected())
+            .map_err(Error::database("forget idempotency keys"))
+        })
         .await
-        .map(|done| done.rows_affected())
-        .map_err(Error::database("forget idempotency keys"))
     }
 }
 

@@ -6,6 +6,7 @@
 //! Start with [`Store::open`], then [`sandbox`](SandboxRow) and [`key`](ApiKey).
 
 mod api_keys;
+mod busy;
 mod error;
 mod file;
 mod idempotency;
@@ -38,8 +39,8 @@ use sqlx::{
 pub use teams::Team;
 use vault::Vault;
 
-/// How long a statement waits for another process that writes.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::busy::BUSY_TIMEOUT;
+
 /// How long a caller waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// WAL pages after which a commit checkpoints by itself, should [`Store::checkpoint`] not run.

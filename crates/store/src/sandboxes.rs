@@ -9,7 +9,7 @@ use soulbox_faults::point;
 use soulbox_model::{Resources, SandboxId, TeamId, TemplateId, network::Network};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use crate::{Error, Idempotency, Result, Store, idempotency, time::from_micros};
+use crate::{Error, Idempotency, Result, Store, busy::patiently, idempotency, time::from_micros};
 
 macro_rules! columns {
     () => {
@@ -94,56 +94,71 @@ impl Store {
         row: &SandboxRow,
         request: Option<&Idempotency>,
     ) -> Result<()> {
-        const WHAT: &str = "add a sandbox";
-        let Some(request) = request else {
-            let mut connection = self.writer.acquire().await.map_err(Error::database(WHAT))?;
-            return insert(&mut connection, row).await;
-        };
-        let mut transaction = self.writer.begin().await.map_err(Error::database(WHAT))?;
-        insert(&mut transaction, row).await?;
-        point("store.half-inserted");
-        idempotency::insert(&mut transaction, row.team, &row.id, request).await?;
-        transaction.commit().await.map_err(Error::database(WHAT))
+        patiently(|| async {
+            const WHAT: &str = "add a sandbox";
+            let Some(request) = request else {
+                let mut connection = self.writer.acquire().await.map_err(Error::database(WHAT))?;
+                return insert(&mut connection, row).await;
+            };
+            let mut transaction = self.writer.begin().await.map_err(Error::database(WHAT))?;
+            insert(&mut transaction, row).await?;
+            point("store.half-inserted");
+            idempotency::insert(&mut transaction, row.team, &row.id, request).await?;
+            transaction.commit().await.map_err(Error::database(WHAT))
+        })
+        .await
     }
 
     /// Notes that a sandbox runs; nothing happens to one that ends already.
     pub async fn set_running(&self, id: &SandboxId) -> Result<()> {
-        sqlx::query("UPDATE sandbox SET state = 'running' WHERE id = $1 AND state = 'creating'")
-            .bind(id.as_str())
-            .execute(&self.writer)
-            .await
-            .map(|_| point("store.running"))
-            .map_err(Error::database("note that a sandbox runs"))
+        patiently(|| async {
+            sqlx::query("UPDATE sandbox SET state = 'running' WHERE id = $1 AND state = 'creating'")
+                .bind(id.as_str())
+                .execute(&self.writer)
+                .await
+                .map(|_| point("store.running"))
+                .map_err(Error::database("note that a sandbox runs"))
+        })
+        .await
     }
 
     pub async fn set_ending(&self, id: &SandboxId) -> Result<()> {
-        sqlx::query("UPDATE sandbox SET state = 'ending' WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&self.writer)
-            .await
-            .map(|_| point("store.ending"))
-            .map_err(Error::database("note that a sandbox ends"))
+        patiently(|| async {
+            sqlx::query("UPDATE sandbox SET state = 'ending' WHERE id = $1")
+                .bind(id.as_str())
+                .execute(&self.writer)
+                .await
+                .map(|_| point("store.ending"))
+                .map_err(Error::database("note that a sandbox ends"))
+        })
+        .await
     }
 
     pub async fn set_end_at(&self, id: &SandboxId, end_at: DateTime<Utc>) -> Result<()> {
-        sqlx::query("UPDATE sandbox SET end_at = $2 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(end_at.timestamp_micros())
-            .execute(&self.writer)
-            .await
-            .map(|_| point("store.end-moved"))
-            .map_err(Error::database("note the end of a sandbox"))
+        patiently(|| async {
+            sqlx::query("UPDATE sandbox SET end_at = $2 WHERE id = $1")
+                .bind(id.as_str())
+                .bind(end_at.timestamp_micros())
+                .execute(&self.writer)
+                .await
+                .map(|_| point("store.end-moved"))
+                .map_err(Error::database("note the end of a sandbox"))
+        })
+        .await
     }
 
     /// Notes which authority opens TLS for the rules of a sandbox.
     pub async fn set_authority(&self, id: &SandboxId, pem: &str) -> Result<()> {
-        sqlx::query("UPDATE sandbox SET authority = $2 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(pem)
-            .execute(&self.writer)
-            .await
-            .map(drop)
-            .map_err(Error::database("note the authority of a sandbox"))
+        patiently(|| async {
+            sqlx::query("UPDATE sandbox SET authority = $2 WHERE id = $1")
+                .bind(id.as_str())
+                .bind(pem)
+                .execute(&self.writer)
+                .await
+                .map(drop)
+                .map_err(Error::database("note the authority of a sandbox"))
+        })
+        .await
     }
 
     /// Notes what a sandbox may reach from now on. `allow_internet` of `None` leaves that flag.
@@ -153,42 +168,52 @@ impl Store {
         network: &Network,
         allow_internet: Option<bool>,
     ) -> Result<()> {
-        sqlx::query(
-            "UPDATE sandbox SET network = $2, allow_internet = COALESCE($3, allow_internet) \
+        patiently(|| async {
+            sqlx::query(
+                "UPDATE sandbox SET network = $2, allow_internet = COALESCE($3, allow_internet) \
              WHERE id = $1",
-        )
-        .bind(id.as_str())
-        .bind(network_text(Some(network))?)
-        .bind(allow_internet)
-        .execute(&self.writer)
+            )
+            .bind(id.as_str())
+            .bind(network_text(Some(network))?)
+            .bind(allow_internet)
+            .execute(&self.writer)
+            .await
+            .map(|_| point("store.network"))
+            .map_err(Error::database("note the network policy of a sandbox"))
+        })
         .await
-        .map(|_| point("store.network"))
-        .map_err(Error::database("note the network policy of a sandbox"))
     }
 
     /// Removes a sandbox that ended. Its idempotency key stays.
     pub async fn delete_sandbox(&self, id: &SandboxId) -> Result<()> {
-        sqlx::query("DELETE FROM sandbox WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&self.writer)
-            .await
-            .map(|_| point("store.removed"))
-            .map_err(Error::database("remove a sandbox"))
+        patiently(|| async {
+            sqlx::query("DELETE FROM sandbox WHERE id = $1")
+                .bind(id.as_str())
+                .execute(&self.writer)
+                .await
+                .map(|_| point("store.removed"))
+                .map_err(Error::database("remove a sandbox"))
+        })
+        .await
     }
 
     /// Removes a sandbox that was never handed out, with its idempotency key: a repeat starts anew.
     ///
     /// `id` may be one that [`Loaded::unreadable`] names.
     pub async fn forget_sandbox(&self, id: &str) -> Result<()> {
-        let failed = || Error::database("forget a sandbox");
-        let mut transaction = self.writer.begin().await.map_err(failed())?;
-        for sql in
-            ["DELETE FROM idempotency WHERE sandbox_id = $1", "DELETE FROM sandbox WHERE id = $1"]
-        {
-            sqlx::query(sql).bind(id).execute(&mut *transaction).await.map_err(failed())?;
-            point("store.half-forgotten");
-        }
-        transaction.commit().await.map_err(failed())
+        patiently(|| async {
+            let failed = || Error::database("forget a sandbox");
+            let mut transaction = self.writer.begin().await.map_err(failed())?;
+            for sql in [
+                "DELETE FROM idempotency WHERE sandbox_id = $1",
+                "DELETE FROM sandbox WHERE id = $1",
+            ] {
+                sqlx::query(sql).bind(id).execute(&mut *transaction).await.map_err(failed())?;
+                point("store.half-forgotten");
+            }
+            transaction.commit().await.map_err(failed())
+        })
+        .await
     }
 
     /// Every sandbox of every team.

@@ -11,6 +11,7 @@ use sqlx::{Row, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
 
 use crate::{
     Error, Result, Store,
+    busy::patiently,
     sandboxes::taken,
     time::from_micros,
     vault::{Sealed, Vault},
@@ -219,19 +220,24 @@ impl Store {
 
     /// Returns whether the team had it.
     pub async fn delete_secret(&self, team: TeamId, which: &SecretRef) -> Result<bool> {
-        let (sql, text) = match which {
-            SecretRef::Id(id) => ("DELETE FROM secret WHERE team_id = $1 AND id = $2", id.as_str()),
-            SecretRef::Name(name) => {
-                ("DELETE FROM secret WHERE team_id = $1 AND name = $2", name.as_str())
-            }
-        };
-        sqlx::query(sql)
-            .bind(team.to_string())
-            .bind(text)
-            .execute(&self.writer)
-            .await
-            .map(|done| done.rows_affected() == 1)
-            .map_err(Error::database("delete a secret"))
+        patiently(|| async {
+            let (sql, text) = match which {
+                SecretRef::Id(id) => {
+                    ("DELETE FROM secret WHERE team_id = $1 AND id = $2", id.as_str())
+                }
+                SecretRef::Name(name) => {
+                    ("DELETE FROM secret WHERE team_id = $1 AND name = $2", name.as_str())
+                }
+            };
+            sqlx::query(sql)
+                .bind(team.to_string())
+                .bind(text)
+                .execute(&self.writer)
+                .await
+                .map(|done| done.rows_affected() == 1)
+                .map_err(Error::database("delete a secret"))
+        })
+        .await
     }
 
     /// Seals every secret of every team with a fresh key, and forgets the old ones.
@@ -279,8 +285,9 @@ impl Store {
 
     /// The write lock of the database, and the keys as they are under it.
     async fn change_secrets(&self, doing: &'static str) -> Result<Transaction<'_, Sqlite>> {
+        let begin = || self.writer.begin_with("BEGIN IMMEDIATE");
         let transaction =
-            self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(Error::database(doing))?;
+            patiently(|| async { begin().await.map_err(Error::database(doing)) }).await?;
         self.with_vault(Vault::reload).await?;
         Ok(transaction)
     }

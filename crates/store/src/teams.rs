@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use soulbox_model::TeamId;
 use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
-use crate::{Error, Result, Store, sandboxes::taken, time::from_micros};
+use crate::{Error, Result, Store, busy::patiently, sandboxes::taken, time::from_micros};
 
 const DEFAULT_SLUG: &str = "default";
 
@@ -33,14 +33,17 @@ impl Store {
             name: name.to_owned(),
             created_at: from_micros("team", Utc::now().timestamp_micros())?,
         };
-        sqlx::query("INSERT INTO team (id, slug, name, created_at) VALUES ($1, $2, $3, $4)")
-            .bind(team.id.to_string())
-            .bind(slug)
-            .bind(name)
-            .bind(team.created_at.timestamp_micros())
-            .execute(&self.writer)
-            .await
-            .map_err(taken("the name of the team", "make a team"))?;
+        patiently(|| async {
+            sqlx::query("INSERT INTO team (id, slug, name, created_at) VALUES ($1, $2, $3, $4)")
+                .bind(team.id.to_string())
+                .bind(slug)
+                .bind(name)
+                .bind(team.created_at.timestamp_micros())
+                .execute(&self.writer)
+                .await
+                .map_err(taken("the name of the team", "make a team"))
+        })
+        .await?;
         Ok(team)
     }
 

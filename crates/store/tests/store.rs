@@ -294,3 +294,55 @@ async fn a_passing_team_leaves_nothing() {
     let hash = KeyHash::of(&made.plain).unwrap();
     assert!(store.find_key(hash).await.unwrap().is_none());
 }
+
+/// Holds the write lock of the database in `dir`, as another process would, until it is dropped.
+async fn hold(dir: &Path) -> sqlx::SqliteConnection {
+    use sqlx::{ConnectOptions, Executor};
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.join("soulbox.db"));
+    let mut other = options.connect().await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    other
+}
+
+#[tokio::test]
+async fn a_write_waits_for_another_process_longer_than_one_attempt() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let row = row(store.default_team().id);
+    let other = hold(dir.path()).await;
+    let free = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        drop(other);
+    };
+    let began = Instant::now();
+    let key = request("k");
+    let (added, ()) = tokio::join!(store.insert_sandbox(&row, Some(&key)), free);
+    added.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    // Refused for good, it is not tried again.
+    let began = Instant::now();
+    assert!(matches!(store.insert_sandbox(&row, None).await, Err(Error::Taken(_))));
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_database_that_stays_busy_is_given_up_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let other = hold(dir.path()).await;
+    let began = Instant::now();
+    let refused = store.create_team("other", "Other").await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    let refused = ModelError::from(refused);
+    assert_eq!((refused.code(), refused.retryable()), ("SB-UNAVAILABLE", true));
+    let cause = std::error::Error::source(&refused).map(ToString::to_string).unwrap();
+    assert!(cause.contains("make a team") && cause.contains("locked"), "{cause}");
+    // Whoever stops waiting is free at once, and nothing is left half done.
+    let began = Instant::now();
+    let cancelled = store.create_team("third", "Third");
+    assert!(tokio::time::timeout(Duration::from_millis(50), cancelled).await.is_err());
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    drop(other);
+    assert!(store.find_team("other").await.unwrap().is_none());
+    store.create_team("other", "Other").await.unwrap();
+}

@@ -36,7 +36,8 @@ async fn ready(State(app): State<App>) -> Result<StatusCode> {
         Ok(_) | Err(Error::Authentication { .. }) => Ok(StatusCode::OK),
         Err(error) => {
             let retry_after = error.retry_delay();
-            Err(Error::Unavailable { reason: format!("not ready: {error}"), retry_after }.into())
+            let reason = format!("not ready: {error}");
+            Err(Error::Unavailable { reason, retry_after, source: Some(error.into()) }.into())
         }
     }
 }

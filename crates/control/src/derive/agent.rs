@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Full, Limited, StreamBody, combinators::Unsyn
 use hyper::body::{Frame, Incoming};
 use serde::Deserialize;
 use serde_json::json;
-use soulbox_engine::{Engine, Target};
+use soulbox_engine::Engine;
 use soulbox_model::{BoxError, SandboxId};
 use tokio_util::io::ReaderStream;
 
@@ -178,7 +178,8 @@ impl Agent<'_> {
         request: Request<Body>,
         read: impl AsyncFnOnce(http::Response<Incoming>) -> Result<T, BoxError>,
     ) -> Result<T, BoxError> {
-        let stream = self.engine.connect(self.id, Target::Control).await?;
+        // What it runs may not be run twice: only the connection is tried again.
+        let stream = agent::connect(self.engine, self.id).await?;
         agent::exchange(stream, request, read).await
     }
 }

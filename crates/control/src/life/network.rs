@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use http::{Request, header};
 use serde_json::json;
 use soulbox_egress::{Authority, Denial, Owner, Part, READERS, Reader, Relay, Wire};
-use soulbox_engine::{Error as EngineError, Target};
+use soulbox_engine::Error as EngineError;
 use soulbox_model::{
     BoxError, Error, Result, SandboxId, SecretValue, TeamId,
     network::{Demands, Domain, Egress, Network, SecretName},
@@ -155,9 +155,12 @@ impl Core {
         if let Some(token) = &live.access_token {
             settings["accessToken"] = token.as_str().into();
         }
-        let stream = self.engine.connect(&live.id, Target::Control).await?;
-        let request = Request::post("/init").header(header::CONTENT_TYPE, "application/json");
-        agent::ask(stream, request, settings.to_string().into(), 4096).await.map(drop)
+        // It sets what is the same the second time.
+        let request = Request::post("/init")
+            .header(header::HOST, "sandbox")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(settings.to_string().into())?;
+        Ok(agent::ask(&*self.engine, &live.id, &request, 4096).await.map(drop)?)
     }
 
     /// Opens the way out of a sandbox under its policy. Where that fails it reaches nothing, which its

@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chrono::DateTime;
-use http::Request;
+use http::{Request, header::HOST};
 use serde::Deserialize;
 use serde_json::Value;
-use soulbox_engine::{Conduit, Target};
 use soulbox_model::{BoxError, SandboxId};
 
 use crate::{
@@ -46,8 +45,7 @@ impl Core {
     /// Brings the journal of a sandbox up to date with its agent.
     pub(crate) async fn pull_logs(&self, live: &Live) -> Result<(), BoxError> {
         let mut next = live.journal.next.lock().await;
-        let stream = self.engine.connect(&live.id, Target::Control).await?;
-        let answer = ask(stream, *next).await?;
+        let answer = self.ask(&live.id, *next).await?;
         let (lines, after) = read(&answer, *next)?;
         live.journal.extend(lines);
         *next = after;
@@ -56,7 +54,14 @@ impl Core {
 
     /// Whether the agent of a sandbox answers.
     pub(crate) async fn answers(&self, id: &SandboxId) -> Result<(), BoxError> {
-        ask(self.engine.connect(id, Target::Control).await?, 0).await.map(drop)
+        Ok(self.ask(id, 0).await.map(drop)?)
+    }
+
+    async fn ask(&self, id: &SandboxId, since: u64) -> Result<Bytes, BoxError> {
+        let request = Request::get(format!("/soulbox/logs?since={since}&limit={LINES_AT_ONCE}"))
+            .header(HOST, "sandbox")
+            .body(Bytes::new())?;
+        Ok(agent::ask(&*self.engine, id, &request, ANSWER_BYTES).await?)
     }
 }
 
@@ -68,11 +73,6 @@ pub(crate) fn read(
     let Answer { next, lines } = serde_json::from_slice(answer)?;
     let new = lines.into_iter().filter(move |line| line.seq >= since);
     Ok((new.take(LINES_AT_ONCE).filter_map(Line::into_log_line), next.max(since)))
-}
-
-async fn ask(stream: Conduit, since: u64) -> Result<Bytes, BoxError> {
-    let request = Request::get(format!("/soulbox/logs?since={since}&limit={LINES_AT_ONCE}"));
-    agent::ask(stream, request, Bytes::new(), ANSWER_BYTES).await
 }
 
 impl Line {

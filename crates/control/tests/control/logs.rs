@@ -65,6 +65,42 @@ async fn an_agent_that_does_not_answer_delays_but_does_not_block() {
 }
 
 #[tokio::test]
+async fn an_agent_that_takes_no_connection_for_a_moment_is_tried_again() {
+    let world = World::new().await;
+    let made = world.create(600).await;
+    let faults = &world.machine.faults;
+    let note = |text| {
+        let in_a_moment = Utc::now().timestamp_millis() + 1;
+        world.machine.guest(&made.id).unwrap().note(in_a_moment, "info", text);
+    };
+    for (fault, text) in [(&faults.full, "after a full queue"), (&faults.cut, "after a reset")] {
+        note(text);
+        fault.store(1, Ordering::SeqCst);
+        let asked = faults.asked.load(Ordering::SeqCst);
+        let lines = messages(&world, &made.id, forward()).await;
+        assert_eq!(lines.last().map(String::as_str), Some(text));
+        let took = faults.asked.load(Ordering::SeqCst) - asked;
+        assert_eq!(took, if text.contains("queue") { 1 } else { 2 });
+    }
+    // What will not be better the next time is not asked again.
+    faults.babble.store(1, Ordering::SeqCst);
+    let asked = faults.asked.load(Ordering::SeqCst);
+    messages(&world, &made.id, forward()).await;
+    assert_eq!(faults.asked.load(Ordering::SeqCst) - asked, 1);
+}
+
+#[tokio::test]
+async fn an_agent_that_never_takes_a_connection_is_given_up_soon() {
+    let world = World::new().await;
+    let made = world.create(600).await;
+    world.machine.faults.full.store(100, Ordering::SeqCst);
+    let started = std::time::Instant::now();
+    assert_eq!(messages(&world, &made.id, forward()).await, ["sandbox created"]);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(world.machine.faults.full.load(Ordering::SeqCst), 97);
+}
+
+#[tokio::test]
 async fn a_restarted_server_reads_the_agents_log_again() {
     let world = World::new().await;
     let made = world.create(600).await;

@@ -49,6 +49,14 @@ pub struct Faults {
     pub destroy_ms: AtomicU32,
     /// Agents accept but do not answer.
     pub mute: AtomicBool,
+    /// How many connects to an agent find its queue full.
+    pub full: AtomicUsize,
+    /// How many connections an agent ends before it answers.
+    pub cut: AtomicUsize,
+    /// How many connections an agent answers with something that is no HTTP.
+    pub babble: AtomicUsize,
+    /// Connections that agents took.
+    pub asked: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -181,6 +189,15 @@ impl Guest {
 
 async fn serve_log(listener: UnixListener, log: Arc<Mutex<Vec<Value>>>, machine: Arc<Machine>) {
     while let Ok((mut stream, _)) = listener.accept().await {
+        let faults = &machine.faults;
+        faults.asked.fetch_add(1, Ordering::SeqCst);
+        if spend(&faults.cut) {
+            continue;
+        }
+        if spend(&faults.babble) {
+            let _ = stream.write_all(b"hello, this is no HTTP\r\n\r\n").await;
+            continue;
+        }
         if machine.faults.mute.load(Ordering::SeqCst) {
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(60)).await;
@@ -203,6 +220,11 @@ async fn serve_log(listener: UnixListener, log: Arc<Mutex<Vec<Value>>>, machine:
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         let _ = stream.write_all(answer.as_bytes()).await;
     }
+}
+
+/// Takes one of what is left.
+fn spend(left: &AtomicUsize) -> bool {
+    left.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
 async fn serve_echo(listener: UnixListener) {
@@ -313,6 +335,9 @@ impl Engine for TestEngine {
     async fn connect(&self, id: &SandboxId, target: Target) -> Result<Conduit, ConnectError> {
         if self.guest(id).is_none() {
             return Err(ConnectError::NotRunning(id.clone()));
+        }
+        if spend(&self.machine.faults.full) {
+            return Err(std::io::Error::from(std::io::ErrorKind::WouldBlock).into());
         }
         let name = match target {
             Target::Agent => "agent",

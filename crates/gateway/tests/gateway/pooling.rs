@@ -71,6 +71,58 @@ async fn a_request_that_may_have_arrived_is_never_sent_again() {
     assert_eq!(requests.load(Ordering::SeqCst), 2);
 }
 
+/// Serves one request of each connection; takes the next one and dies over it, or answers half of it.
+async fn mortal(stage: &Stage, last: &'static [u8]) -> Arc<AtomicUsize> {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    stage
+        .raw(3000, move |mut stream, _| {
+            let counted = Arc::clone(&counted);
+            async move {
+                for answer in [OK, last] {
+                    if read_head(&mut stream).await.is_none() {
+                        return;
+                    }
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    stream.write_all(answer).await.unwrap();
+                }
+            }
+        })
+        .await;
+    requests
+}
+
+#[tokio::test]
+async fn what_may_be_repeated_survives_a_kept_connection_that_dies_over_it() {
+    let stage = Stage::new().await;
+    let requests = mortal(&stage, b"").await;
+    assert_eq!(stage.text(3000, "/").await.0, 200);
+    assert_eq!(stage.text(3000, "/").await, (200, "ok".into()));
+    assert_eq!(requests.load(Ordering::SeqCst), 3);
+    // With a body it is not, though its method were fit.
+    let request = stage.get(3000, "/").method("PUT").body(Body::from("body")).unwrap();
+    assert_eq!(stage.request(request).await.status(), 502);
+    assert_eq!(requests.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn nothing_is_repeated_once_an_answer_began() {
+    let stage = Stage::new().await;
+    let requests = mortal(&stage, b"HTTP/1.1 200 OK\r\nContent-").await;
+    assert_eq!(stage.text(3000, "/").await.0, 200);
+    stage.text(3000, "/").await;
+    assert!(requests.load(Ordering::SeqCst) <= 3);
+}
+
+#[tokio::test]
+async fn a_server_that_dies_over_a_first_request_is_not_asked_again() {
+    let stage = Stage::new().await;
+    let connections =
+        stage.raw(3000, |mut stream, _| async move { drop(read_head(&mut stream).await) }).await;
+    assert_eq!(stage.text(3000, "/").await.0, 502);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
 #[tokio::test]
 async fn an_answer_that_nobody_asked_for_reaches_nobody() {
     let stage = Stage::new().await;
