@@ -52,6 +52,7 @@ BODIES = {
     "network": {"denyOut": ["0.0.0.0/0"]},
     "requests": {"allow": ["GET a.example.com/*"]},
     "passes": {"port": 3000},
+    "domains": {"domains": ["teams.shop.example"], "port": 3000},
     "secrets": {"value": "stolen"},
     "api-keys": {"name": "stolen"},
 }

@@ -9,7 +9,7 @@ import time
 
 import httpx
 import pytest
-from conftest import EXAMPLES, needs_base
+from conftest import EXAMPLES, TEMPLATE, needs_base
 
 
 def fetch(url):
@@ -84,6 +84,34 @@ def test_internet_is_allowed_or_not_as_the_key_says(up, soulbox, allowed):
     """What that means for a program is asked by `tests/network`."""
     run = up(f"network.allow_internet={str(allowed).lower()}")
     assert soulbox.json("sandbox", "info", run.told["sandbox_id"])["allowInternetAccess"] is allowed
+
+
+def test_domains_lead_to_the_first_port(up, soulbox, tmp_path):
+    (tmp_path / "index.html").write_text("the shop")
+    listens = "import socket; socket.create_connection(('127.0.0.1', 8081), 2)"
+    up_again = up(
+        "network.ports=[8081, 8082]",
+        "network.domains=shop.example,www.shop.example",
+        'commands.start=["python3", "-m", "http.server", "8081"]',
+        f"commands.ready={json.dumps(['python3', '-c', listens])}",
+    )
+    first, *_, shop, www = up_again.told["urls"]
+    port = re.search(r":(\d+)/", first)[1]
+    assert (shop, www) == (f"http://shop.example:{port}/", f"http://www.shop.example:{port}/")
+    assert fetch(shop).text == fetch(first).text == "the shop"
+    assert up().told["urls"][-2:] == [shop, www], "what is up is told of in full"
+    soulbox("down", "--project", tmp_path)
+    assert fetch(shop).text != "the shop"
+
+
+def test_a_domain_of_another_sandbox_starts_nothing(up, soulbox, sandbox_of, api):
+    holder = sandbox_of(TEMPLATE).id
+    body = {"domains": ["taken.example"], "port": 80}
+    assert api.http.put(f"/soulbox/v1/sandboxes/{holder}/domains", json=body).status_code == 204
+    before = soulbox("sandbox", "list", "-q").stdout
+    told = up("network.ports=8081", "network.domains=free.example,taken.example", code=None).told
+    assert "taken.example" in told and "another name" in told
+    assert soulbox("sandbox", "list", "-q").stdout == before
 
 
 def test_timeout_ends_it(up, soulbox, tmp_path):

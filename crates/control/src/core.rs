@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     archive::Archive,
     derive::{Outward, Workbench},
+    domains::Names,
     keys::KeyCache,
     life::{Cause, Requests},
     live::{Live, Registry},
@@ -53,6 +54,7 @@ pub(crate) struct Core {
     pub(crate) workbench: Arc<Workbench>,
     pub(crate) domain: Option<String>,
     pub(crate) registry: Registry,
+    pub(crate) names: Names,
     pub(crate) timers: Timers,
     pub(crate) requests: Requests,
     pub(crate) keys: KeyCache,
@@ -89,6 +91,7 @@ impl Core {
             trusted,
             domain,
             registry: Registry::new(limits.max_sandboxes),
+            names: Names::default(),
             timers: Timers::default(),
             requests: Requests::default(),
             keys: KeyCache::default(),

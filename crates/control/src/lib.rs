@@ -10,6 +10,7 @@ mod agent;
 mod archive;
 mod core;
 pub mod derive;
+mod domains;
 mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -36,7 +37,7 @@ use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_image::{Template, Templates, derived::Plan};
 use soulbox_model::{
     Error, Port, Result, SandboxId, TeamId,
-    network::{Demands, Egress},
+    network::{Demands, Domain, Egress},
     resources::Usage,
 };
 pub use soulbox_store::{
@@ -161,6 +162,35 @@ impl Control {
     /// [`Error::NotFound`]; [`Error::InvalidRequest`] for too many of them.
     pub async fn set_requests(&self, team: TeamId, id: &SandboxId, demands: Demands) -> Result<()> {
         self.core.set_requests(team, id, demands).await
+    }
+
+    /// Replaces the names that lead to a port of a sandbox; `None` takes them away. `asked` is the host by
+    /// which the server was asked for this, which no sandbox gets.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::InvalidRequest`] for a name of the server; [`Error::Conflict`] for one
+    /// that leads to another sandbox, of whichever team; [`Error::ResourceLimit`] for too many.
+    pub async fn set_domains(
+        &self,
+        team: TeamId,
+        id: &SandboxId,
+        to: Option<(Vec<Domain>, Port)>,
+        asked: Option<&str>,
+    ) -> Result<()> {
+        self.core.set_domains(team, id, to, asked).await
+    }
+
+    /// The names that lead to a sandbox, and to which port.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn domains(&self, team: TeamId, id: &SandboxId) -> Result<(Vec<String>, Option<Port>)> {
+        Ok(self.core.names.of(&self.core.running(team, id)?.id))
+    }
+
+    /// The running sandbox that a name of its own leads to, and the port. Asked for every request.
+    pub fn by_domain(&self, name: &str) -> Option<(SandboxId, Port)> {
+        self.core.names.get(name).filter(|(id, _)| self.is_running(id))
     }
 
     /// # Errors

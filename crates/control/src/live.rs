@@ -52,6 +52,8 @@ pub(crate) struct Live {
     /// Held while a policy is written, so that the last one set is the last one written.
     pub(crate) saving_network: tokio::sync::Mutex<()>,
     status: Mutex<Status>,
+    /// Held while its names are written.
+    pub(crate) saving_domains: tokio::sync::Mutex<()>,
     /// Held while the end time is written, so that the last one set is the last one written.
     pub(crate) saving_end: tokio::sync::Mutex<()>,
     pub(crate) ending: watch::Sender<Ending>,
@@ -120,6 +122,7 @@ impl Live {
                 end_at: row.end_at,
                 deadline: instant_of(row.end_at),
             }),
+            saving_domains: tokio::sync::Mutex::default(),
             saving_end: tokio::sync::Mutex::default(),
             ending: watch::Sender::new(Ending::Pending),
             history: Mutex::new(History::new(0, instant_of(row.started_at))),

@@ -47,6 +47,7 @@ impl Core {
             .await;
         let kept: HashSet<SandboxId> = kept.into_iter().flatten().collect();
 
+        self.restore_domains().await?;
         point("restart.adopted");
         let finished: Vec<Result<()>> = stream::iter(unfinished)
             .map(|row| self.finish_old(row))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use soulbox_control::{Control, PortAccess};
 use soulbox_engine::{Conduit, ConnectError, Target};
-use soulbox_model::SandboxId;
+use soulbox_model::{Port, SandboxId};
 
 use crate::Sandboxes;
 
@@ -21,5 +21,9 @@ impl Sandboxes for Control {
 
     fn by_access_token(&self, token: &str) -> Option<SandboxId> {
         Self::by_access_token(self, token)
+    }
+
+    fn by_domain(&self, name: &str) -> Option<(SandboxId, Port)> {
+        Self::by_domain(self, name)
     }
 }

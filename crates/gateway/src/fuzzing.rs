@@ -20,7 +20,7 @@ pub enum Routed {
 /// # Errors
 /// What the client is told.
 pub fn route(parts: &Parts, domain: Option<&str>) -> Result<Routed, String> {
-    match route::route(parts, domain) {
+    match route::route(parts, domain, |_| None) {
         Ok(Route::Api) => Ok(Routed::Api),
         Ok(Route::AccessToken(token)) => Ok(Routed::AccessToken(token)),
         Ok(Route::Sandbox(destination)) => Ok(Routed::Sandbox {

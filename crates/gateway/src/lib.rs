@@ -33,7 +33,7 @@ use async_trait::async_trait;
 pub use listener::serve;
 pub use soulbox_control::PortAccess;
 use soulbox_engine::{Conduit, ConnectError, Target};
-use soulbox_model::SandboxId;
+use soulbox_model::{Port, SandboxId};
 
 /// What the gateway needs to know of sandboxes.
 #[async_trait]
@@ -54,6 +54,12 @@ pub trait Sandboxes: Send + Sync + 'static {
     fn by_access_token(&self, _token: &str) -> Option<SandboxId> {
         None
     }
+
+    /// The running sandbox that a name of its own leads to, and the port. Asked for every request whose
+    /// host has not the form of a sandbox's, so it must be quick.
+    fn by_domain(&self, _name: &str) -> Option<(SandboxId, Port)> {
+        None
+    }
 }
 
 #[async_trait]
@@ -68,6 +74,10 @@ impl<S: Sandboxes + ?Sized> Sandboxes for Arc<S> {
 
     fn by_access_token(&self, token: &str) -> Option<SandboxId> {
         (**self).by_access_token(token)
+    }
+
+    fn by_domain(&self, name: &str) -> Option<(SandboxId, Port)> {
+        (**self).by_domain(name)
     }
 }
 

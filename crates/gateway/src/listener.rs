@@ -343,7 +343,8 @@ impl Server {
             return Problem::TooFast(None).into_response(false);
         }
         let (mut parts, incoming) = request.into_parts();
-        let routed = route(&parts, self.inner.config.domain.as_deref());
+        let named = |name: &str| self.inner.sandboxes.by_domain(name);
+        let routed = route(&parts, self.inner.config.domain.as_deref(), named);
         match routed {
             Ok(Route::Api) => {
                 parts.extensions.insert(ConnectInfo(client.peer.address));

@@ -2,6 +2,7 @@
 //!
 //! A request names a sandbox by its host (`<port>-<id>.<domain>`), by the headers `E2b-Sandbox-Id` and
 //! `E2b-Sandbox-Port`, or both; then they must agree. Whatever could be read in two ways is refused.
+//! Beside these, a sandbox may have names of its own, which come last.
 
 use http::{
     HeaderMap, HeaderName, Method, Version,
@@ -13,6 +14,7 @@ use soulbox_model::{Port, SandboxId};
 
 pub(crate) const SANDBOX_ID: HeaderName = HeaderName::from_static("e2b-sandbox-id");
 pub(crate) const SANDBOX_PORT: HeaderName = HeaderName::from_static("e2b-sandbox-port");
+const BEARER: &[u8] = b"bearer ";
 const ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-access-token");
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,14 +62,22 @@ pub(crate) enum Misrouted {
     Connect,
 }
 
-/// Decides where a request goes; `domain` as [`domain_name`] returns it.
-pub(crate) fn route(parts: &Parts, domain: Option<&str>) -> Result<Route, Misrouted> {
+/// Decides where a request goes; `domain` as [`domain_name`] returns it, and `named` says where a name of
+/// a sandbox's own leads.
+pub(crate) fn route(
+    parts: &Parts,
+    domain: Option<&str>,
+    named: impl FnOnce(&str) -> Option<(SandboxId, Port)>,
+) -> Result<Route, Misrouted> {
     if parts.method == Method::CONNECT && parts.extensions.get::<Protocol>().is_none() {
         return Err(Misrouted::Connect);
     }
     refuse_duplicates(&parts.headers)?;
     let by_host = match host_of(parts)? {
-        Some(host) => by_host(&host, domain)?,
+        Some(host) => match by_host(&host, domain)? {
+            None if !has_api_key(&parts.headers) => named(&host.name).map(Destination::from),
+            by_host => by_host,
+        },
         None => None,
     };
     let by_headers = by_headers(&parts.headers)?;
@@ -184,6 +194,19 @@ fn by_host(host: &Host, domain: Option<&str>) -> Result<Option<Destination>, Mis
     Destination::parse(name, port).map(Some)
 }
 
+/// Whether a request carries a key of this server, in whichever way the API takes one: then it is for the
+/// API. Whoever got hold of a name of the API's would otherwise be sent the keys of others.
+fn has_api_key(headers: &HeaderMap) -> bool {
+    let key = |value: &[u8]| value.starts_with(b"e2b_");
+    let named = headers.get_all("x-api-key").iter().any(|value| key(value.as_bytes()));
+    named
+        || headers.get_all(header::AUTHORIZATION).iter().any(|value| {
+            value.as_bytes().split_at_checked(BEARER.len()).is_some_and(|(scheme, rest)| {
+                scheme.eq_ignore_ascii_case(BEARER) && key(rest.trim_ascii_start())
+            })
+        })
+}
+
 fn by_headers(headers: &HeaderMap) -> Result<Option<Destination>, Misrouted> {
     match (headers.get(SANDBOX_ID), headers.get(SANDBOX_PORT)) {
         (None, None) => Ok(None),
@@ -199,6 +222,12 @@ fn by_headers(headers: &HeaderMap) -> Result<Option<Destination>, Misrouted> {
             }
             Destination::parse(id, port).map(Some)
         }
+    }
+}
+
+impl From<(SandboxId, Port)> for Destination {
+    fn from((id, port): (SandboxId, Port)) -> Self {
+        Self { name: id.to_string(), id: Some(id), port }
     }
 }
 

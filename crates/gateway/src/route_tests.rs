@@ -14,6 +14,10 @@ fn parts(uri: &str, headers: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
+fn route(parts: &Parts, domain: Option<&str>) -> Result<Route, Misrouted> {
+    super::route(parts, domain, |_| None)
+}
+
 fn by(domain: Option<&str>, headers: &[(&str, &str)]) -> Result<Route, Misrouted> {
     route(&parts("/", headers), domain)
 }
@@ -24,6 +28,32 @@ fn sandbox(id: &str, port: u16) -> Result<Route, Misrouted> {
         id: id.parse().ok(),
         port: Port::new(port).unwrap(),
     }))
+}
+
+#[test]
+fn names_of_a_sandboxs_own_come_last_and_get_no_request_with_an_api_key() {
+    let own = Some("sb.example.com");
+    // Whatever is asked for is taken.
+    let greedy = |_: &str| Some((ID.parse().unwrap(), Port::new(3000).unwrap()));
+    let by = |headers: &[(&str, &str)]| super::route(&parts("/", headers), own, greedy);
+    let mine = sandbox(ID, 3000);
+    assert_eq!(by(&[("host", "Shop.example.org:8443")]), mine);
+    assert_eq!(by(&[("host", "shop.example.org"), ("x-api-key", "their-own")]), mine);
+    assert_eq!(by(&[("host", "shop.example.org"), ("authorization", "Bearer other")]), mine);
+    let port = format!("80-{OTHER}.sb.example.com");
+    assert_eq!(by(&[("host", &port)]), sandbox(OTHER, 80));
+    let local = format!("80-{OTHER}.localhost");
+    assert_eq!(by(&[("host", &local)]), sandbox(OTHER, 80));
+    for key in [
+        ("x-api-key", "e2b_00"),
+        ("authorization", "Bearer e2b_00"),
+        ("authorization", "bearer   e2b_00"),
+    ] {
+        assert_eq!(by(&[("host", "shop.example.org"), key]), Ok(Route::Api), "{key:?}");
+    }
+    let headers = [("e2b-sandbox-id", OTHER), ("e2b-sandbox-port", "80")];
+    let both = [("host", "shop.example.org"), headers[0], headers[1]];
+    assert_eq!(by(&both), Err(Misrouted::Conflict));
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub enum Error {
     /// The name, key or id is taken.
     #[error("{0} is taken")]
     Taken(&'static str),
+    #[error("`{0}` leads to another sandbox: end that one, or take another name")]
+    NameTaken(String),
     /// It can't be that: the field and why.
     #[error("{0}: {1}")]
     Unfit(&'static str, &'static str),
@@ -88,7 +90,9 @@ impl From<Error> for soulbox_model::Error {
                 Self::unavailable(reason, Duration::from_secs(1)).because(error)
             }
             (Error::Unfit(field, why), _) => Self::invalid(*field, *why),
-            (Error::Taken(_) | Error::Full(_), _) => Self::Conflict(error.to_string()),
+            (Error::Taken(_) | Error::NameTaken(_) | Error::Full(_), _) => {
+                Self::Conflict(error.to_string())
+            }
             _ => Self::internal("the database failed", error),
         }
     }

@@ -7,6 +7,7 @@
 
 mod api_keys;
 mod busy;
+mod domains;
 mod error;
 mod file;
 mod idempotency;
@@ -26,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+pub use domains::DomainRow;
 pub use error::{Error, Result};
 pub use idempotency::{Idempotency, IdempotencyRow};
 pub use key::{ApiKey, KEY_PREFIX, KeyHash, Mask, NewKey};

@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "network", include_str!("../migrations/0002_network.sql")),
     (3, "secrets", include_str!("../migrations/0003_secrets.sql")),
     (4, "authority", include_str!("../migrations/0004_authority.sql")),
+    (5, "domains", include_str!("../migrations/0005_domains.sql")),
 ];
 
 pub(crate) async fn run(pool: &SqlitePool) -> Result<()> {

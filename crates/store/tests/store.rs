@@ -295,6 +295,37 @@ async fn a_passing_team_leaves_nothing() {
     assert!(store.find_key(hash).await.unwrap().is_none());
 }
 
+#[tokio::test]
+async fn a_name_leads_to_one_sandbox_and_goes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let other_team = store.create_team("other", "Other").await.unwrap().id;
+    let (mine, theirs) = (row(store.default_team().id), row(other_team));
+    store.insert_sandbox(&mine, None).await.unwrap();
+    store.insert_sandbox(&theirs, None).await.unwrap();
+    let port = soulbox_model::Port::new(3000).unwrap();
+    let names = ["a.example", "b.example"].map(|name| name.parse().unwrap());
+    assert!(store.set_domains(&mine.id, &names, port).await.unwrap());
+    assert!(store.set_domains(&mine.id, &names, port).await.unwrap());
+    // All or nothing.
+    let wanted = ["c.example".parse().unwrap(), names[1].clone()];
+    let refused = store.set_domains(&theirs.id, &wanted, port).await;
+    let refused = ModelError::from(refused.unwrap_err());
+    assert_eq!((refused.code(), refused.http_status()), ("SB-CONFLICT", 409));
+    assert!(!refused.to_string().contains(mine.id.as_str()), "{refused}");
+    store.close().await;
+    let store = open(dir.path()).await;
+    let held: Vec<_> = store.domains().await.unwrap().into_iter().map(|row| row.sandbox).collect();
+    assert_eq!(held, [mine.id.clone(), mine.id.clone()]);
+    // One that ends holds none any more, nor does it get one.
+    store.set_ending(&mine.id).await.unwrap();
+    assert!(store.set_domains(&theirs.id, &names[1..], port).await.unwrap());
+    assert!(!store.set_domains(&mine.id, &names, port).await.unwrap());
+    store.delete_sandbox(&theirs.id).await.unwrap();
+    assert_eq!(store.domains().await.unwrap().len(), 1);
+    assert!(!store.set_domains(&SandboxId::random(), &names, port).await.unwrap());
+}
+
 /// Holds the write lock of the database in `dir`, as another process would, until it is dropped.
 async fn hold(dir: &Path) -> sqlx::SqliteConnection {
     use sqlx::{ConnectOptions, Executor};

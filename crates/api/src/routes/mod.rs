@@ -1,6 +1,7 @@
 //! The handlers, by subject.
 
 mod derived;
+mod domains;
 mod health;
 mod keys;
 mod later;
@@ -31,6 +32,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(passes::routes())
         .merge(requests::routes())
         .merge(traffic::routes())
+        .merge(domains::routes())
         .merge(templates::routes())
         .merge(keys::routes())
         .merge(secrets::routes())

@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use soulbox_model::{Port, RetryPolicy, SandboxId};
 use soulbox_wire::rest::{
     DerivedTemplate, ListedSandbox, Metric, NetworkEvent, NewPortPass, NewSandboxV2, PortPass,
-    PruneTemplates, PrunedTemplate, RequestRules, Sandbox, SandboxDetail, SandboxLogsV2,
+    PruneTemplates, PrunedTemplate, RequestRules, Sandbox, SandboxDetail, SandboxDomains, SandboxLogsV2,
     SandboxUsage, TemplateProgress,
 };
 
@@ -259,6 +259,28 @@ impl Server {
         let path = format!("/soulbox/v1/sandboxes/{id}/passes");
         let answer = retrying(|| self.send(Method::POST, &path, Some(body.clone()), &[])).await?;
         decode(&answer)
+    }
+
+    /// Makes names lead to a port of a sandbox; they go with it.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn set_domains(&self, id: &SandboxId, names: &[String], port: Port) -> Result<()> {
+        let port = Some(port.get().into());
+        let body = encode(&SandboxDomains { domains: names.to_vec(), port })?;
+        let path = format!("/soulbox/v1/sandboxes/{id}/domains");
+        retrying(|| self.send(Method::PUT, &path, Some(body.clone()), &[])).await.map(drop)
+    }
+
+    /// Where a name of a sandbox's own is reached, if DNS points it at the server.
+    pub fn domain_url(&self, name: &str) -> String {
+        let at = self.http.endpoint();
+        let (scheme, usual) = if at.tls { ("https", 443) } else { ("http", 80) };
+        if at.port == usual {
+            format!("{scheme}://{name}/")
+        } else {
+            format!("{scheme}://{name}:{}/", at.port)
+        }
     }
 
     /// The agent of a live sandbox.

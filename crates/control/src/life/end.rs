@@ -132,6 +132,7 @@ impl Core {
             core.destroy(&live.id, Some(&live)).await;
             point("end.forgotten");
             core.registry.remove(&live);
+            core.names.forget(&live.id);
             live.free_slot();
             core.archive.add(Arc::clone(&live));
             live.ending.send_replace(Ending::Done);

@@ -27,6 +27,29 @@ async fn the_next_server_adopts_what_lives() {
 }
 
 #[tokio::test]
+async fn names_survive_the_server_and_go_with_their_sandbox() {
+    let world = World::new().await;
+    let (mine, other) = (world.create(600).await, world.create(600).await);
+    let port = soulbox_model::Port::new(3000).unwrap();
+    let name = |text: &str| vec![text.parse().unwrap()];
+    let set = async |world: &World, id, text: &str| {
+        world.control.set_domains(world.team, id, Some((name(text), port)), None).await
+    };
+    set(&world, &mine.id, "a.example").await.unwrap();
+    set(&world, &other.id, "b.example").await.unwrap();
+    world.machine.guest(&other.id).unwrap().crash(false);
+    until(async || world.control.by_domain("b.example").is_none()).await;
+    let world = world.crash().await;
+    assert_eq!(world.control.by_domain("a.example"), Some((mine.id.clone(), port)));
+    let third = world.create(600).await;
+    assert_eq!(status(set(&world, &third.id, "a.example").await), 409);
+    world.control.kill(world.team, &mine.id).await.unwrap();
+    assert_eq!(world.control.by_domain("a.example"), None);
+    set(&world, &third.id, "a.example").await.unwrap();
+    assert_eq!(status(set(&world, &mine.id, "c.example").await), 404);
+}
+
+#[tokio::test]
 async fn adopted_sandboxes_time_out_and_are_watched() {
     let world = World::new().await;
     let (short, dies) = (world.create(2).await, world.create(600).await);

@@ -31,7 +31,7 @@ pub use secret::{BoundSecret, NewSecret, PutSecret, Secret, SecretUpdate};
 pub use soulbox::{
     ByteLimit, DerivedFile, DerivedStep, DerivedTemplate, NetworkDecision, NetworkEvent,
     NetworkUsage, NewPortPass, PortPass, PruneTemplates, PrunedTemplate, RequestRules,
-    SandboxUsage, ServerStatus, TemplateProgress, TemplateState,
+    SandboxDomains, SandboxUsage, ServerStatus, TemplateProgress, TemplateState,
 };
 pub use template::{BuildStatus, Template, TemplateAlias, TemplateUser};
 

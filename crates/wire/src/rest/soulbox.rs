@@ -145,6 +145,16 @@ pub struct NetworkUsage {
     pub denied: u64,
 }
 
+/// Names of their own that lead to a sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxDomains {
+    /// Host names, at most 32; each leads to one sandbox of the server.
+    pub domains: Vec<String>,
+    /// The port that they lead to; needed unless there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u32>,
+}
+
 /// A template of this server and how far its build is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TemplateProgress {

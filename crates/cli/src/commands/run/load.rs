@@ -17,6 +17,8 @@ pub(super) const NAME: &str = "soulbox-project";
 pub(super) const DIRECTORY: &str = "soulbox-directory";
 /// Ports that have URLs, with commas between them.
 pub(super) const PORTS: &str = "soulbox-ports";
+/// Names of its own, with commas between them.
+pub(super) const DOMAINS: &str = "soulbox-domains";
 /// There where nothing but memory can be written.
 pub(super) const READ_ONLY: &str = "soulbox-read-only";
 
@@ -47,6 +49,9 @@ impl Loaded {
             (DIRECTORY.to_owned(), self.dir.display().to_string()),
             (PORTS.to_owned(), ports.join(",")),
         ];
+        if !self.project.network.domains.is_empty() {
+            labels.push((DOMAINS.to_owned(), self.project.network.domains.join(",")));
+        }
         if self.project.security.read_only {
             labels.push((READ_ONLY.to_owned(), "yes".to_owned()));
         }
@@ -104,12 +109,6 @@ impl Loaded {
                           need of the kernel is closed to sandboxes"
                         .into(),
                 hint: "set it to false, or run the project on another engine".into(),
-            });
-        }
-        if !project.network.domains.is_empty() {
-            return Err(Failure::Environment {
-                message: "network.domains: this server does not route names of your own yet".into(),
-                hint: "leave the key out; every port has a URL anyway".into(),
             });
         }
         Ok(template)

@@ -10,7 +10,7 @@ use soulbox_wire::rest::ListedSandbox;
 use super::{
     id_of,
     install::{self, Installed},
-    load::{Loaded, NAME, PORTS, READ_ONLY},
+    load::{DOMAINS, Loaded, NAME, PORTS, READ_ONLY},
 };
 use crate::{
     args::run::Overrides,
@@ -89,13 +89,28 @@ impl Started {
         let remote = server.remote_with(&id, made.envd_access_token);
         let app = app_of(&loaded.project);
         let started = Self { id, remote, app, domain: made.domain, began };
-        match started.fill(output, loaded, &installed).await {
+        match started.prepare(server, output, loaded, &installed).await {
             Ok(()) => Ok(started),
             Err(failure) => {
                 let _ = server.kill(&started.id).await;
                 Err(failure)
             }
         }
+    }
+
+    async fn prepare(
+        &self,
+        server: &Server,
+        output: &Output,
+        loaded: &Loaded,
+        installed: &Installed,
+    ) -> Result<()> {
+        let network = &loaded.project.network;
+        // First: where a name is somebody else's, nothing needs to be copied.
+        if let Some(port) = network.ports.first().filter(|_| !network.domains.is_empty()) {
+            server.set_domains(&self.id, &network.domains, *port).await?;
+        }
+        self.fill(output, loaded, installed).await
     }
 
     async fn fill(&self, output: &Output, loaded: &Loaded, installed: &Installed) -> Result<()> {
@@ -151,8 +166,10 @@ impl Started {
         if !output.json {
             output.note(format!("{name} is ready after {ready_ms:.0} ms"));
         }
-        let ports = project.network.ports.iter().copied();
-        tell(server, output, (name, &self.id, domain), ports, Some(ready_ms))
+        let ports =
+            project.network.ports.iter().map(|port| server.port_url(&self.id, *port, domain));
+        let names = project.network.domains.iter().map(|name| server.domain_url(name));
+        tell(output, name, &self.id, ports.chain(names).collect(), Some(ready_ms))
     }
 }
 
@@ -163,17 +180,19 @@ impl Started {
 pub(super) fn tell_of(server: &Server, output: &Output, sandbox: &ListedSandbox) -> Result<()> {
     let name = sandbox.metadata.get(NAME).map(String::as_str).unwrap_or_default();
     let id = id_of(&sandbox.sandbox_id)?;
-    tell(server, output, (name, &id, None), ports_in(sandbox), None)
+    let ports = ports_in(sandbox).map(|port| server.port_url(&id, port, None));
+    let names = sandbox.metadata.get(DOMAINS).map(String::as_str).unwrap_or_default();
+    let names = names.split_terminator(',').map(|name| server.domain_url(name));
+    tell(output, name, &id, ports.chain(names).collect(), None)
 }
 
 fn tell(
-    server: &Server,
     output: &Output,
-    (project, id, domain): (&str, &SandboxId, Option<&str>),
-    ports: impl Iterator<Item = Port>,
+    project: &str,
+    id: &SandboxId,
+    urls: Vec<String>,
     ready_ms: Option<f64>,
 ) -> Result<()> {
-    let urls: Vec<String> = ports.map(|port| server.port_url(id, port, domain)).collect();
     if output.json {
         return output.record(&Told { project, sandbox_id: id.to_string(), urls, ready_ms });
     }
