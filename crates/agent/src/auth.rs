@@ -12,7 +12,10 @@ use base64::Engine;
 use connectrpc::ConnectError;
 use subtle::ConstantTimeEq;
 
-use crate::{State, reply, users::Users};
+use crate::{
+    State, reply,
+    users::{NoUser, Users},
+};
 
 /// Carries the access token.
 pub const TOKEN_HEADER: &str = "x-access-token";
@@ -69,9 +72,12 @@ pub async fn check_token(
 pub async fn note_acting_user(mut request: Request, next: Next) -> Response {
     let name = basic_user(request.headers());
     if let Some(name) = &name
-        && Users::load().user(name).is_none()
+        && let Err(why) = Users::load().find(name)
     {
-        let error = ConnectError::unauthenticated(format!("invalid username: '{name}'"));
+        let error = match why {
+            NoUser::Unknown => ConnectError::unauthenticated(format!("invalid username: '{name}'")),
+            NoUser::Unreadable(why) => ConnectError::internal(why.to_string()),
+        };
         return error.into_http_response(request.headers()).into_response();
     }
     request.extensions_mut().insert(Acting { name });

@@ -47,18 +47,39 @@ struct Group {
 pub struct Users {
     users: Vec<User>,
     groups: Vec<Group>,
+    /// Why the users are not known.
+    unreadable: Option<Unreadable>,
 }
+
+/// There is a file of users, and it cannot be read: so it is with a disk that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{PASSWD} cannot be read: {0}")]
+pub struct Unreadable(String);
+
+/// Why there is no user of some name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoUser {
+    Unknown,
+    Unreadable(Unreadable),
+}
+
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
 
 impl Users {
     /// Reads both files. A root file system without `/etc/passwd` has the user `root` alone.
     pub fn load() -> Self {
-        let passwd = read_bounded("/etc/passwd");
-        let group = read_bounded("/etc/group").unwrap_or_default();
+        Self::from(read_bounded(PASSWD), &read_bounded(GROUP).unwrap_or_default())
+    }
+
+    fn from(passwd: io::Result<Vec<u8>>, group: &[u8]) -> Self {
         match passwd {
-            Ok(passwd) => Self::parse(&passwd, &group),
-            Err(_) => {
-                let mut users = Self::parse(b"", &group);
+            Ok(passwd) => Self::parse(&passwd, group),
+            Err(error) => {
+                let mut users = Self::parse(b"", group);
                 users.users.push(User::root());
+                let missing = error.kind() == io::ErrorKind::NotFound;
+                users.unreadable = (!missing).then(|| Unreadable(error.to_string()));
                 users
             }
         }
@@ -69,7 +90,15 @@ impl Users {
         Self {
             users: lines(passwd).filter_map(|line| parse_user(&line)).collect(),
             groups: lines(group).filter_map(|line| parse_group(&line)).collect(),
+            unreadable: None,
         }
+    }
+
+    /// # Errors
+    /// If there is none, or nobody can tell.
+    pub fn find(&self, name: &str) -> Result<&User, NoUser> {
+        self.user(name)
+            .ok_or_else(|| self.unreadable.clone().map_or(NoUser::Unknown, NoUser::Unreadable))
     }
 
     pub fn user(&self, name: &str) -> Option<&User> {
@@ -152,19 +181,19 @@ fn parse_group(line: &str) -> Option<Group> {
 mod tests {
     use super::*;
 
-    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/bash\n\
+    const LINES: &[u8] = b"root:x:0:0:root:/root:/bin/bash\n\
         # comment\n\
         broken line\n\
         huge:x:99999999999:1::/home/huge:/bin/sh\n\
         \xff\xfe:x:7:7::/x:/bin/sh\n\
         user:x:1000:1001:,,,:/home/user:/bin/bash\n\
         nohome:x:1002:1002:::\n";
-    const GROUP: &[u8] =
+    const GROUPS: &[u8] =
         b"root:x:0:\nsudo:x:27:user,other\nuser:x:1001:user\naudio:x:29:other,user\nbad:x:y:user\n";
 
     #[test]
     fn reads_users_and_skips_what_is_no_user() {
-        let users = Users::parse(PASSWD, GROUP);
+        let users = Users::parse(LINES, GROUPS);
         let user = users.user("user").unwrap();
         assert_eq!((user.uid, user.gid), (1000, 1001));
         assert_eq!((user.home.as_str(), user.shell.as_str()), ("/home/user", "/bin/bash"));
@@ -178,11 +207,23 @@ mod tests {
 
     #[test]
     fn groups_start_with_the_primary_one() {
-        let users = Users::parse(PASSWD, GROUP);
+        let users = Users::parse(LINES, GROUPS);
         let user = users.user("user").unwrap();
         assert_eq!(users.groups_of(user), vec![1001, 27, 29]);
         assert_eq!(users.group_name(27), Some("sudo"));
         assert_eq!(users.group_name(4), None);
+    }
+
+    #[test]
+    fn a_file_of_users_that_cannot_be_read_is_no_absent_user() {
+        // Nothing is mapped at address 0: the kernel answers EIO, as it does for a disk that failed.
+        let users = Users::from(read_bounded("/proc/self/mem"), GROUPS);
+        let Err(NoUser::Unreadable(why)) = users.find("user") else { panic!("{users:?}") };
+        assert!(why.to_string().contains("Input/output error"), "{why}");
+        assert_eq!(users.find("root"), Ok(&User::root()));
+        let users = Users::from(read_bounded("/nowhere/passwd"), GROUPS);
+        assert_eq!(users.find("user"), Err(NoUser::Unknown));
+        assert_eq!(Users::parse(LINES, GROUPS).find("nobody"), Err(NoUser::Unknown));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{fs, paths::PathError, reply};
+use crate::{fs, paths::PathError, reply, users::NoUser};
 
 pub type Result<T, E = Refusal> = std::result::Result<T, E>;
 
@@ -44,6 +44,9 @@ impl From<PathError> for Refusal {
 
 impl From<fs::actor::UnknownUser> for Refusal {
     fn from(unknown: fs::actor::UnknownUser) -> Self {
+        if let NoUser::Unreadable(why) = unknown.why {
+            return Self::new(StatusCode::INTERNAL_SERVER_ERROR, why.to_string());
+        }
         let name = unknown.name;
         if name.is_empty() {
             return Self::bad_request("no user is named and there is no default user");

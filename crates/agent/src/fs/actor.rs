@@ -6,7 +6,7 @@ use super::error::Result;
 use crate::{
     State,
     paths::resolve,
-    users::{User, Users},
+    users::{NoUser, User, Users},
 };
 
 /// The acting user, everybody else's names, and where an empty path leads.
@@ -17,12 +17,13 @@ pub struct Actor {
     workdir: Option<String>,
 }
 
-/// There is no such user.
+/// There is no such user, or nobody can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownUser {
     pub name: String,
     /// Nobody was named, so this was the default user.
     pub is_default: bool,
+    pub why: NoUser,
 }
 
 impl Actor {
@@ -30,9 +31,9 @@ impl Actor {
     pub fn find(state: &State, name: Option<&str>) -> Result<Self, UnknownUser> {
         let users = Users::load();
         let wanted = name.map_or_else(|| state.default_user(), str::to_owned);
-        match users.user(&wanted).cloned() {
-            Some(user) => Ok(Self { users, user, workdir: state.default_workdir() }),
-            None => Err(UnknownUser { name: wanted, is_default: name.is_none() }),
+        match users.find(&wanted).cloned() {
+            Ok(user) => Ok(Self { users, user, workdir: state.default_workdir() }),
+            Err(why) => Err(UnknownUser { name: wanted, is_default: name.is_none(), why }),
         }
     }
 

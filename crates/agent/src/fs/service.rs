@@ -28,7 +28,7 @@ use super::{
     watch::{Follow, Options},
     wire::Shape,
 };
-use crate::{State, auth::Acting};
+use crate::{State, auth::Acting, users::NoUser};
 
 /// How often a silent stream shows that it lives, if the client names no interval.
 const KEEPALIVE: Duration = Duration::from_secs(90);
@@ -72,6 +72,9 @@ impl FilesystemService {
 
 impl From<UnknownUser> for ConnectError {
     fn from(unknown: UnknownUser) -> Self {
+        if let NoUser::Unreadable(why) = unknown.why {
+            return Self::internal(why.to_string());
+        }
         let what = if unknown.is_default { "default user" } else { "username" };
         Self::unauthenticated(format!("invalid {what}: '{}'", unknown.name))
     }

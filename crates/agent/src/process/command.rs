@@ -28,7 +28,7 @@ use crate::{
     State,
     auth::Acting,
     paths,
-    users::{User, Users},
+    users::{NoUser, User, Users},
 };
 
 /// When the agent itself was started without one.
@@ -108,14 +108,17 @@ fn find_user<'a>(
     acting: &Acting,
     users: &'a Users,
 ) -> Result<&'a User, ConnectError> {
-    match &acting.name {
-        Some(name) => users.user(name).ok_or_else(|| format!("invalid username: '{name}'")),
+    let (found, what, name) = match &acting.name {
+        Some(name) => (users.find(name), "username", name.to_string()),
         None => {
             let name = state.default_user();
-            users.user(&name).ok_or_else(|| format!("invalid default user: '{name}'"))
+            (users.find(&name), "default user", name)
         }
-    }
-    .map_err(ConnectError::unauthenticated)
+    };
+    found.map_err(|why| match why {
+        NoUser::Unknown => ConnectError::unauthenticated(format!("invalid {what}: '{name}'")),
+        NoUser::Unreadable(why) => ConnectError::internal(why.to_string()),
+    })
 }
 
 fn directory(state: &State, user: &User, wanted: &str) -> Result<String, ConnectError> {
