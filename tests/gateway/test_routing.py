@@ -71,13 +71,15 @@ def test_unknown_sandbox(gateway):
     answer = gateway.get("/", {"Host": f"80-{UNKNOWN}.{gateway.domain}"})
     assert answer.status_code == 502
     assert answer.headers["content-type"].startswith("application/json")
-    assert answer.json() == {"sandboxId": UNKNOWN, "message": "The sandbox was not found", "code": 502}
+    ours = {"code": "SB-NOT-FOUND", "retryable": False}
+    assert answer.json() == {"sandboxId": UNKNOWN, "message": "The sandbox was not found", "code": 502, "soulbox": ours}
 
 
 def test_closed_port(gateway, app):
     answer = gateway.get("/", gateway.host(app, 9))
     assert answer.status_code == 502
     expected = {"sandboxId": app.sandbox_id, "message": "The sandbox is running but port is not open", "port": 9, "code": 502}
+    expected["soulbox"] = {"code": "SB-NOT-FOUND", "retryable": False}
     assert answer.json() == expected
 
 

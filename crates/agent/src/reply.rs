@@ -10,11 +10,22 @@ use serde::Serialize;
 struct Failure<'a> {
     code: u16,
     message: &'a str,
+    soulbox: Detail,
 }
 
-/// The error body of every plain endpoint: `{"code":<status>,"message":"…"}` and a newline.
+/// Ours, beside what clients of envd read.
+#[derive(Serialize)]
+struct Detail {
+    code: &'static str,
+    retryable: bool,
+}
+
+/// The error body of every plain endpoint: `{"code":<status>,"message":"…"}`, with the platform's code
+/// behind it, and a newline.
 pub fn error(status: StatusCode, message: &str) -> Response<Body> {
-    json(status, &Failure { code: status.as_u16(), message })
+    let code = soulbox_model::Error::code_of_status(status.as_u16());
+    let soulbox = Detail { code, retryable: false };
+    json(status, &Failure { code: status.as_u16(), message, soulbox })
 }
 
 /// A JSON answer with a newline at its end.

@@ -6,7 +6,7 @@
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
-use soulbox_model::Port;
+use soulbox_model::{Error, Port};
 
 use crate::{
     ingress::Refusal,
@@ -98,7 +98,9 @@ impl Problem {
     }
 
     fn body(&self) -> Value {
-        let mut body = json!({ "message": self.message(), "code": self.status().as_u16() });
+        let ours = json!({ "code": self.code(), "retryable": self.retryable() });
+        let mut body =
+            json!({ "message": self.message(), "code": self.status().as_u16(), "soulbox": ours });
         match self {
             Self::Misrouted(_) | Self::BrokenBody | Self::TooFast(None) => {}
             Self::Private(to, _) | Self::TooFast(Some(to)) => body["sandboxId"] = json!(to.name),
@@ -114,6 +116,40 @@ impl Problem {
             Self::Reserved(path) => body["path"] = json!(path),
         }
         body
+    }
+
+    /// The platform's error that this is; the answer keeps E2B's words and status.
+    fn error(&self) -> Error {
+        let limit = |resource: &str, limit: usize| Error::ResourceLimit {
+            resource: resource.into(),
+            current: limit as u64,
+            limit: limit as u64,
+        };
+        match self {
+            Self::Misrouted(why) => Error::invalid("request", why.to_string()),
+            Self::BrokenBody => Error::invalid("body", self.message()),
+            Self::NotFound { name, .. } => Error::not_found("sandbox", name),
+            Self::PortClosed(to) => Error::not_found("port", to.port),
+            Self::Unreachable(..) => {
+                Error::ConnectionLost { reason: self.message(), attempts: 0, source: None }
+            }
+            Self::TooMany(_, most) => limit("requests at a time", *most),
+            Self::TooFast(_) => limit("requests in a second", 0),
+            Self::Private(to, _) => {
+                Error::Permission { permission: format!("port {}", to.port), user_id: None }
+            }
+            Self::Reserved(path) => Error::not_found("route", path),
+        }
+    }
+
+    /// As it stands in the log and the body.
+    pub fn code(&self) -> &'static str {
+        self.error().code()
+    }
+
+    /// Whether the same request may be sent again at once; where it may have arrived, it may not.
+    fn retryable(&self) -> bool {
+        matches!(self, Self::TooMany(..) | Self::TooFast(_) | Self::Unreachable(_, Fault::Dial))
     }
 
     pub fn into_response(self, page: bool) -> Response<Body> {
@@ -265,6 +301,31 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect()
+    }
+
+    #[test]
+    fn every_problem_has_a_documented_code() {
+        let to = || Destination { name: "x".into(), id: None, port: Port::AGENT };
+        let dial = Problem::Unreachable(to(), Fault::Dial);
+        for (problem, code, again) in [
+            (Problem::Misrouted(Misrouted::NoHost), "SB-INVALID", false),
+            (Problem::Misrouted(Misrouted::Connect), "SB-INVALID", false),
+            (Problem::BrokenBody, "SB-INVALID", false),
+            (Problem::not_found(to()), "SB-NOT-FOUND", false),
+            (Problem::PortClosed(to()), "SB-NOT-FOUND", false),
+            (dial, "SB-CONN-LOST", true),
+            (Problem::Unreachable(to(), Fault::Closed), "SB-CONN-LOST", false),
+            (Problem::Unreachable(to(), Fault::NotHttp), "SB-CONN-LOST", false),
+            (Problem::TooMany(to(), 3), "SB-LIMIT", true),
+            (Problem::TooFast(None), "SB-LIMIT", true),
+            (Problem::Private(to(), Refusal::Missing), "SB-PERMISSION", false),
+            (Problem::Reserved("/init".into()), "SB-NOT-FOUND", false),
+        ] {
+            let body = problem.body();
+            let told = (&body["soulbox"]["code"], &body["soulbox"]["retryable"]);
+            assert_eq!(told, (&code.into(), &again.into()), "{problem:?}");
+            assert!(Error::CODES.contains(&code));
+        }
     }
 
     #[test]

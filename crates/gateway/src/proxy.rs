@@ -16,7 +16,7 @@ use hyper::{
 };
 use rand::RngExt;
 use soulbox_engine::{Conduit, ConnectError, Target};
-use soulbox_model::{Port, SandboxId};
+use soulbox_model::{Port, RetryPolicy, SandboxId};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -31,13 +31,16 @@ use crate::{
     tunnel,
 };
 
-/// A program that was just started may not listen yet: waits between attempts to reach it.
-const DIAL_WAITS: [Duration; 4] = [
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(300),
-    Duration::from_millis(400),
-];
+/// Nothing was asked before there is a connection. A program that was just started may not listen yet, so
+/// the waits are whole: jitter would only give it up sooner. No circuit breaker: the kernel says at once
+/// whether somebody listens, and what one program does must not shut out another.
+const DIAL: RetryPolicy = RetryPolicy {
+    attempts: 5,
+    first_delay: Duration::from_millis(100),
+    factor: 1.6,
+    max_delay: Duration::from_millis(400),
+    total: DIAL_TIMEOUT,
+};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Routes of the agent that belong to the server; the agent's own path matching cannot be fooled into
@@ -87,7 +90,7 @@ impl Inner {
         match self.deliver(to, request, client).await {
             Ok(response) => response,
             Err(problem) => {
-                tracing::debug!(?problem, "not delivered");
+                tracing::debug!(code = problem.code(), ?problem, "not delivered");
                 problem.into_response(page)
             }
         }
@@ -208,7 +211,7 @@ impl Inner {
         id: &SandboxId,
         target: Target,
     ) -> Result<Conduit, Problem> {
-        let mut waits = DIAL_WAITS.into_iter();
+        let mut waits = DIAL.delays();
         loop {
             let problem = match timeout(DIAL_TIMEOUT, self.sandboxes.dial(id, target)).await {
                 Ok(Ok(conduit)) => return Ok(conduit),

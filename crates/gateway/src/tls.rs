@@ -34,6 +34,19 @@ pub enum TlsError {
     Tls(#[from] rustls::Error),
 }
 
+impl From<TlsError> for soulbox_model::Error {
+    fn from(error: TlsError) -> Self {
+        match error {
+            TlsError::Write { .. } | TlsError::Issue(_) | TlsError::Tls(_) => {
+                Self::internal("TLS", error)
+            }
+            TlsError::Pem { .. } | TlsError::Empty(_) | TlsError::Mismatch { .. } => {
+                Self::Configuration { field: "tls".into(), message: error.to_string(), span: None }
+            }
+        }
+    }
+}
+
 /// TLS with a certificate and key from PEM files.
 #[derive(Debug)]
 pub struct FileTls {
@@ -114,4 +127,30 @@ fn server_config(certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<Server
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = ServerSessionMemoryCache::new(4096);
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use soulbox_model::Error;
+
+    use super::*;
+
+    #[test]
+    fn every_error_has_a_code() {
+        let (certificate, key) = (PathBuf::from("a"), PathBuf::from("b"));
+        let bad = || rustls::Error::General("x".into());
+        for (error, code) in [
+            (TlsError::Pem { what: "key", path: "a".into(), reason: "b".into() }, "SB-CONFIG"),
+            (TlsError::Empty("a".into()), "SB-CONFIG"),
+            (TlsError::Mismatch { certificate, key, source: bad() }, "SB-CONFIG"),
+            (
+                TlsError::Write { path: "a".into(), source: io::ErrorKind::StorageFull.into() },
+                "SB-INTERNAL",
+            ),
+            (TlsError::Issue(rcgen::Error::CouldNotParseCertificate), "SB-INTERNAL"),
+            (TlsError::Tls(bad()), "SB-INTERNAL"),
+        ] {
+            assert_eq!(Error::from(error).code(), code);
+        }
+    }
 }

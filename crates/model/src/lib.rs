@@ -6,6 +6,7 @@
 
 pub mod boot;
 pub mod breaker;
+mod code;
 pub mod error;
 pub mod id;
 pub mod network;

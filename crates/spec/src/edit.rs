@@ -72,6 +72,19 @@ fn put(old: &mut toml_edit::Value, new: &toml_edit::Value) {
     *old.decor_mut() = decor;
 }
 
+impl From<EditError> for soulbox_model::Error {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Value(_) => Self::invalid("value", error.to_string()),
+            EditError::NotToml(_) | EditError::NotATable(_) => Self::Configuration {
+                field: crate::FILE_NAME.into(),
+                message: error.to_string(),
+                span: None,
+            },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,6 +39,28 @@ pub enum LoadError {
     Wrong(#[from] Diagnostics),
 }
 
+impl From<LoadError> for soulbox_model::Error {
+    fn from(error: LoadError) -> Self {
+        let wrong = |path: &PathBuf, message: String| Self::Configuration {
+            field: path.display().to_string(),
+            message,
+            span: None,
+        };
+        match error {
+            LoadError::Missing(dir) => {
+                Self::not_found("project file", dir.join(FILE_NAME).display())
+            }
+            LoadError::Unreadable { path, source } => {
+                Self::internal(format!("{} cannot be read", path.display()), source)
+            }
+            LoadError::NotAProjectFile { path, why } => wrong(&path, why),
+            LoadError::Wrong(diagnostics) => {
+                wrong(&PathBuf::from(FILE_NAME), diagnostics.to_string())
+            }
+        }
+    }
+}
+
 /// What a project is held against besides its own rules.
 #[derive(Debug, Clone, Default)]
 pub struct Against {

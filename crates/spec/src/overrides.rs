@@ -25,6 +25,12 @@ pub enum NotAnOverride {
     Unknown { name: String, suggestion: Option<String> },
 }
 
+impl From<NotAnOverride> for soulbox_model::Error {
+    fn from(error: NotAnOverride) -> Self {
+        Self::invalid("--set", error.to_string())
+    }
+}
+
 fn near(suggestion: &Option<String>) -> String {
     suggestion.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
 }

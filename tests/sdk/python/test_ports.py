@@ -56,6 +56,7 @@ async def test_a_closed_port_says_so(sandbox, server):
         "message": "The sandbox is running but port is not open",
         "port": 9999,
         "code": 502,
+        "soulbox": {"code": "SB-NOT-FOUND", "retryable": False},
     }
 
 

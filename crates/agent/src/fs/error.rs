@@ -89,3 +89,31 @@ impl From<Error> for ConnectError {
         Self::new(error.code(), error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use soulbox_model::Error as Platform;
+
+    use super::*;
+
+    #[test]
+    fn every_error_has_a_code_of_the_platform() {
+        let text = || "x".to_owned();
+        let io = |errno: Errno| Error::io("x", errno);
+        for (error, code) in [
+            (Error::Invalid(text()), "SB-INVALID"),
+            (Error::Precondition(text()), "SB-INVALID"),
+            (Error::NotFound(text()), "SB-NOT-FOUND"),
+            (Error::AlreadyExists(text()), "SB-CONFLICT"),
+            (Error::TooMuch(text()), "SB-INVALID"),
+            (Error::Internal(text()), "SB-INTERNAL"),
+            (io(Errno::NOSPC), "SB-LIMIT"),
+            (io(Errno::ACCESS), "SB-PERMISSION"),
+            (io(Errno::ROFS), "SB-PERMISSION"),
+            (io(Errno::IO), "SB-INTERNAL"),
+            (PathError::Nul.into(), "SB-INVALID"),
+        ] {
+            assert_eq!(Platform::code_of_status(error.status().as_u16()), code, "{error:?}");
+        }
+    }
+}

@@ -60,10 +60,7 @@ fn set(settings: &Settings, directory: &Path, values: &[String]) -> Result<()> {
     let dir = ProjectDir::open(directory)?;
     let before = dir.read()?;
     let typed: Vec<_> = overrides(values)?.into_iter().filter(|o| o.origin == "--set").collect();
-    let after = edit::apply(&before, &typed).map_err(|error| Failure::Usage {
-        message: error.to_string(),
-        hint: Some("`soulbox config check` says what is wrong with the file".to_owned()),
-    })?;
+    let after = edit::apply(&before, &typed).map_err(soulbox_model::Error::from)?;
     dir.check(&after, &Against::default()).map_err(|wrong| Failure::Project(Box::new(wrong)))?;
     dir.write(&after, true)?;
     settings.output.note(format!("{} is changed", dir.file().display()));

@@ -56,12 +56,7 @@ impl Tls {
 }
 
 fn unusable(error: TlsError) -> Failure {
-    soulbox_model::Error::Configuration {
-        field: "tls".into(),
-        message: error.to_string(),
-        span: None,
-    }
-    .into()
+    soulbox_model::Error::from(error).into()
 }
 
 /// Reads certificate files again each time that `reload` says so. Never ends.

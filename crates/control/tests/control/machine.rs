@@ -194,10 +194,6 @@ async fn serve_log(listener: UnixListener, log: Arc<Mutex<Vec<Value>>>, machine:
         if spend(&faults.cut) {
             continue;
         }
-        if spend(&faults.babble) {
-            let _ = stream.write_all(b"hello, this is no HTTP\r\n\r\n").await;
-            continue;
-        }
         if machine.faults.mute.load(Ordering::SeqCst) {
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(60)).await;
@@ -209,6 +205,10 @@ async fn serve_log(listener: UnixListener, log: Arc<Mutex<Vec<Value>>>, machine:
         while !head.ends_with(b"\r\n\r\n") {
             let Ok(byte) = stream.read_u8().await else { break };
             head.push(byte);
+        }
+        if spend(&machine.faults.babble) {
+            let _ = stream.write_all(b"hello, this is no HTTP\r\n\r\n").await;
+            continue;
         }
         let head = String::from_utf8(head).unwrap();
         let since = head.strip_prefix("GET /soulbox/logs?since=").unwrap();

@@ -24,7 +24,10 @@ async fn an_unknown_sandbox_is_502_at_once() {
         assert_eq!(status, 502);
         assert_eq!(
             body,
-            serde_json::json!({"sandboxId": name, "message": "The sandbox was not found", "code": 502})
+            serde_json::json!({
+                "sandboxId": name, "message": "The sandbox was not found", "code": 502,
+                "soulbox": {"code": "SB-NOT-FOUND", "retryable": false},
+            })
         );
         assert!(started.elapsed().as_millis() < 500);
     }
@@ -40,6 +43,7 @@ async fn a_closed_port_is_502_with_the_port() {
         body,
         serde_json::json!({
             "sandboxId": stage.id, "port": 8080, "code": 502,
+            "soulbox": {"code": "SB-NOT-FOUND", "retryable": false},
             "message": "The sandbox is running but port is not open",
         })
     );

@@ -44,6 +44,7 @@ async fn without_the_token_nothing_reaches_a_private_port() {
         serde_json::json!({
             "sandboxId": stage.id.to_string(),
             "code": 403,
+            "soulbox": {"code": "SB-PERMISSION", "retryable": false},
             "message": "Sandbox is secured with traffic access token. Token header \
                         'e2b-traffic-access-token' is missing",
         })

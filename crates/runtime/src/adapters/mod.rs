@@ -171,6 +171,12 @@ impl Options {
 #[error("{0}")]
 pub struct BadOption(pub String);
 
+impl From<BadOption> for soulbox_model::Error {
+    fn from(error: BadOption) -> Self {
+        Self::invalid("option", error.0)
+    }
+}
+
 /// What a runtime's own words mean.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {

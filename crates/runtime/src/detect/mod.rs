@@ -72,6 +72,16 @@ pub struct DetectError {
     pub source: std::io::Error,
 }
 
+impl From<DetectError> for soulbox_model::Error {
+    fn from(error: DetectError) -> Self {
+        if error.source.kind() == std::io::ErrorKind::NotFound {
+            Self::not_found("directory", error.path.display())
+        } else {
+            Self::internal("looking for a runtime", error)
+        }
+    }
+}
+
 /// Looks at `directory` now; [`Detector`] remembers.
 ///
 /// # Errors
