@@ -47,8 +47,7 @@ async fn proxy(script: &'static [Fault]) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 fn behind(proxy: SocketAddr) -> Policy {
-    let proxy =
-        UpstreamProxy::new(proxy.to_string().parse().unwrap(), None, None, None).unwrap();
+    let proxy = UpstreamProxy::new(proxy.to_string().parse().unwrap(), None, None, None).unwrap();
     let egress = Egress { proxy: Some(proxy), ..Egress::default() };
     Policy::new(egress, &["127.0.0.0/8".parse().unwrap()])
 }
