@@ -38,7 +38,7 @@ pub(crate) async fn ask(
     most: usize,
 ) -> Result<Bytes> {
     let once = || async {
-        let stream = Ok::<_, Error>(engine.connect(id, Target::Control).await?)?;
+        let stream = engine.connect(id, Target::Control).await?;
         let request = request.clone().map(Full::new);
         exchange(stream, request, async |response: Response<Incoming>| {
             if !response.status().is_success() {

@@ -206,8 +206,7 @@ impl Dialler<'_> {
             ProxyHost::Name(name) => {
                 // The owner's choice, which the lists of names have no say in.
                 let found = self.service.resolver.addresses(policy, self.turns, name).await?;
-                let missing =
-                    || io::Error::other(format!("{PROXY} {name} has no address"));
+                let missing = || io::Error::other(format!("{PROXY} {name} has no address"));
                 found.into_iter().next().ok_or_else(missing)?
             }
         };
