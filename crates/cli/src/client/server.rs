@@ -8,8 +8,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use soulbox_model::{Port, RetryPolicy, SandboxId};
 use soulbox_wire::rest::{
     DerivedTemplate, ListedSandbox, Metric, NetworkEvent, NewPortPass, NewSandboxV2, PortPass,
-    PruneTemplates, PrunedTemplate, RequestRules, Sandbox, SandboxDetail, SandboxDomains, SandboxLogsV2,
-    SandboxUsage, TemplateProgress,
+    PruneTemplates, PrunedTemplate, RequestRules, Sandbox, SandboxDetail, SandboxDomains,
+    SandboxLogsV2, SandboxUsage, TemplateProgress,
 };
 
 use super::{

@@ -7,7 +7,7 @@ use std::{
 
 use super::{command, load::Loaded, ready, start::Started};
 use crate::{
-    args::run::Which,
+    args::run::{Overrides, Which},
     client::{Server, process::Signal},
     failure::{Failure, Result},
     output::Output,
@@ -44,7 +44,9 @@ pub(in crate::commands) async fn once(
 ) -> Result<Times> {
     let began = Instant::now();
     let loaded = Loaded::open(&Which { project: dir.to_owned() }, &[])?;
-    let started = Started::make(server, output, &loaded).await?;
+    let nothing =
+        Overrides { set: Vec::new(), wait: LIMIT, install_within: LIMIT, no_install: true };
+    let started = Started::make(server, output, &loaded, &nothing).await?;
     let measured = async {
         to_ready(&loaded, &started).await?;
         let whole = began.elapsed();
