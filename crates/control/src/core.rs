@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, SubsecRound, Utc};
 use soulbox_engine::Engine;
 use soulbox_image::Templates;
-use soulbox_model::{Error, Resources, Result, SandboxId, TeamId};
+use soulbox_model::{Error, Resources, Result, SandboxId, TeamId, network::Domain};
 use soulbox_store::Store;
 use tokio::{
     sync::Semaphore,
@@ -53,6 +53,7 @@ pub(crate) struct Core {
     pub(crate) trusted: Option<String>,
     pub(crate) workbench: Arc<Workbench>,
     pub(crate) domain: Option<String>,
+    pub(crate) custom_domains: Vec<Domain>,
     pub(crate) registry: Registry,
     pub(crate) names: Names,
     pub(crate) timers: Timers,
@@ -70,8 +71,17 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config) -> Result<Arc<Self>> {
-        let Config { engine, store, templates, resources, limits, egress, trusted, domain } =
-            config;
+        let Config {
+            engine,
+            store,
+            templates,
+            resources,
+            limits,
+            egress,
+            trusted,
+            domain,
+            custom_domains,
+        } = config;
         if limits.max_timeout.is_zero() || limits.max_timeout > LONGEST_LIFE {
             return Err(Error::Configuration {
                 field: "max_timeout".into(),
@@ -90,6 +100,7 @@ impl Core {
             egress,
             trusted,
             domain,
+            custom_domains,
             registry: Registry::new(limits.max_sandboxes),
             names: Names::default(),
             timers: Timers::default(),

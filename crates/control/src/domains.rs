@@ -1,8 +1,8 @@
 //! Names of their own that lead to a port of a sandbox.
 //!
-//! A name is only worth something once DNS points it at this server; which name that may be, nobody here can
-//! check. What can be is that it takes nothing away: each name leads to one sandbox, and none is one by which
-//! the server or a port of a sandbox is reached.
+//! A name is only worth something once DNS points it at this server, and whose it is there nobody here can
+//! check. So the operator lists the domains whose names may be taken, each name leads to one sandbox, and one
+//! that a team had is kept for it for a day.
 
 use std::collections::HashMap;
 
@@ -60,14 +60,12 @@ impl Names {
 }
 
 impl Core {
-    /// Replaces the names that lead to a port of a sandbox. `asked` is the name by which the server was
-    /// asked for this.
+    /// Replaces the names that lead to a port of a sandbox.
     pub(crate) async fn set_domains(
         &self,
         team: TeamId,
         id: &SandboxId,
         to: Option<(Vec<Domain>, Port)>,
-        asked: Option<&str>,
     ) -> Result<()> {
         // Without a name, no port is asked for.
         let (mut names, port) = to.unwrap_or((Vec::new(), Port::AGENT));
@@ -83,28 +81,40 @@ impl Core {
         if port == Port::AGENT && !names.is_empty() {
             return Err(Error::invalid("port", format!("{port} is the sandbox's own")));
         }
-        let own = self.domain.as_deref().map(bare);
         for name in &names {
-            check(name.as_str(), own.as_deref(), asked.map(bare).as_deref())
-                .map_err(|why| Error::invalid("domains", format!("`{name}` {why}")))?;
+            self.check_name(name)?;
         }
         let live = self.running(team, id)?;
         let _turn = live.saving_domains.lock().await;
         if !self.store.set_domains(id, &names, port).await? {
             return Err(Error::not_found("sandbox", id));
         }
-        self.names.set(id, &names, port, || self.registry.get(id).is_some());
+        self.names.set(id, &names, port, || self.may_be_named(id));
         Ok(())
     }
 
-    /// Names of an earlier run whose sandboxes were adopted.
+    fn may_be_named(&self, id: &SandboxId) -> bool {
+        self.registry.get(id).is_some_and(|live| live.is_running())
+    }
+
+    fn check_name(&self, name: &Domain) -> Result<()> {
+        let own = self.domain.as_deref().map(bare);
+        check(name.as_str(), own.as_deref(), &self.custom_domains)
+            .map_err(|why| Error::invalid("domains", format!("`{name}` {why}")))
+    }
+
+    /// Names of an earlier run whose sandboxes were adopted, as far as the server's settings still allow them.
     pub(crate) async fn restore_domains(&self) -> Result<()> {
         let mut by_sandbox: HashMap<SandboxId, (Port, Vec<Domain>)> = HashMap::new();
         for row in self.store.domains().await? {
+            if let Err(error) = self.check_name(&row.name) {
+                tracing::warn!(sandbox = %row.sandbox, %error, "a name is not routed any more");
+                continue;
+            }
             by_sandbox.entry(row.sandbox).or_insert((row.port, Vec::new())).1.push(row.name);
         }
         for (id, (port, names)) in by_sandbox {
-            self.names.set(&id, &names, port, || self.registry.get(&id).is_some());
+            self.names.set(&id, &names, port, || self.may_be_named(&id));
         }
         Ok(())
     }
@@ -118,7 +128,7 @@ fn bare(host: &str) -> String {
 }
 
 /// Refuses what would take a name away from the server or from the ports of sandboxes.
-fn check(name: &str, own: Option<&str>, asked: Option<&str>) -> Result<(), &'static str> {
+fn check(name: &str, own: Option<&str>, open: &[Domain]) -> Result<(), &'static str> {
     let below = |domain: &str| {
         name == domain || name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
     };
@@ -133,10 +143,15 @@ fn check(name: &str, own: Option<&str>, asked: Option<&str>) -> Result<(), &'sta
             "belongs to this server, whose sandboxes and API have the names below its domain: take \
              one of another domain",
         )
-    } else if asked == Some(name) {
-        Err("is the name of this server's API: take another one")
     } else if like_a_port {
         Err("reads like the host of a sandbox's port: let it not begin with digits and a hyphen")
+    } else if open.is_empty() {
+        Err(
+            "cannot be routed: the operator opens domains for names of sandboxes with `soulbox serve \
+             --custom-domain`",
+        )
+    } else if !open.iter().any(|domain| below(domain.as_str())) {
+        Err("is in no domain that the operator opened with `soulbox serve --custom-domain`")
     } else {
         Ok(())
     }
@@ -148,18 +163,21 @@ mod tests {
 
     #[test]
     fn names_of_the_server_are_nobodys() {
-        let ask =
-            |name: &str| check(name, Some("sandbox.example.com"), Some("soulbox.corp.example"));
+        let open = ["example.com", "8080.example.org"].map(|name| name.parse().unwrap());
+        let ask = |name: &str| check(name, Some("sandbox.example.com"), &open);
         for good in
-            ["shop.example.com", "notsandbox.example.com", "8080.example.org", "a1-b.example"]
+            ["shop.example.com", "example.com", "notsandbox.example.com", "8080.example.org"]
         {
             assert_eq!(ask(good), Ok(()), "{good}");
         }
+        assert!(check("shop.example.com", None, &[]).is_err());
         for bad in [
             "sandbox.example.com",
             "api.sandbox.example.com",
             "3000-abc.sandbox.example.com",
             "soulbox.corp.example",
+            "notexample.com",
+            "example.org",
             "localhost",
             "api.localhost",
             "intranet",

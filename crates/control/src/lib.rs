@@ -164,20 +164,19 @@ impl Control {
         self.core.set_requests(team, id, demands).await
     }
 
-    /// Replaces the names that lead to a port of a sandbox; `None` takes them away. `asked` is the host by
-    /// which the server was asked for this, which no sandbox gets.
+    /// Replaces the names that lead to a port of a sandbox; `None` takes them away.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::InvalidRequest`] for a name of the server; [`Error::Conflict`] for one
-    /// that leads to another sandbox, of whichever team; [`Error::ResourceLimit`] for too many.
+    /// [`Error::NotFound`]; [`Error::InvalidRequest`] for a name that is not open to sandboxes; [`Error::Conflict`]
+    /// for one that leads to another sandbox, or did to one of another team in the last day;
+    /// [`Error::ResourceLimit`] for too many.
     pub async fn set_domains(
         &self,
         team: TeamId,
         id: &SandboxId,
         to: Option<(Vec<Domain>, Port)>,
-        asked: Option<&str>,
     ) -> Result<()> {
-        self.core.set_domains(team, id, to, asked).await
+        self.core.set_domains(team, id, to).await
     }
 
     /// The names that lead to a sandbox, and to which port.

@@ -10,7 +10,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use soulbox_engine::Engine;
 use soulbox_image::Templates;
-use soulbox_model::{Resources, SandboxId, TeamId, TemplateId, network::Network};
+use soulbox_model::{
+    Resources, SandboxId, TeamId, TemplateId,
+    network::{Domain, Network},
+};
 use soulbox_store::Store;
 use uuid::Uuid;
 
@@ -31,6 +34,8 @@ pub struct Config {
     pub trusted: Option<String>,
     /// Told to clients, who build sandbox host names with it; `None` leaves them their own.
     pub domain: Option<String>,
+    /// Those of whose names, themselves included, sandboxes may take some for their own.
+    pub custom_domains: Vec<Domain>,
 }
 
 /// What this server grants at most.

@@ -73,20 +73,24 @@ pub(crate) fn route(
         return Err(Misrouted::Connect);
     }
     refuse_duplicates(&parts.headers)?;
-    let by_host = match host_of(parts)? {
-        Some(host) => match by_host(&host, domain)? {
-            None if !has_api_key(&parts.headers) => named(&host.name).map(Destination::from),
-            by_host => by_host,
-        },
-        None => None,
-    };
+    let host = host_of(parts)?;
+    let by_host = host.as_ref().map(|host| by_host(host, domain)).transpose()?.flatten();
     let by_headers = by_headers(&parts.headers)?;
     match (by_host, by_headers) {
         (Some(host), Some(headers)) if host != headers => Err(Misrouted::Conflict),
         (Some(destination), _) => Ok(Route::Sandbox(destination)),
         (None, Some(destination)) if is_api_call(&destination, parts.uri.path()) => Ok(Route::Api),
         (None, Some(destination)) => Ok(Route::Sandbox(destination)),
-        (None, None) => Ok(by_access_token(parts).map_or(Route::Api, Route::AccessToken)),
+        (None, None) => Ok(match by_access_token(parts) {
+            Some(token) => Route::AccessToken(token),
+            // Last of all, and never with what opens something: whoever took a name must not collect it.
+            None if has_api_key(&parts.headers) || parts.headers.contains_key(ACCESS_TOKEN) => {
+                Route::Api
+            }
+            None => host
+                .and_then(|host| named(&host.name))
+                .map_or(Route::Api, |place| Route::Sandbox(Destination::from(place))),
+        }),
     }
 }
 

@@ -317,8 +317,14 @@ async fn a_name_leads_to_one_sandbox_and_goes_with_it() {
     let store = open(dir.path()).await;
     let held: Vec<_> = store.domains().await.unwrap().into_iter().map(|row| row.sandbox).collect();
     assert_eq!(held, [mine.id.clone(), mine.id.clone()]);
-    // One that ends holds none any more, nor does it get one.
+    // One that ends holds none any more, nor does it get one; its team keeps them for a while.
+    let next = row(store.default_team().id);
+    store.insert_sandbox(&next, None).await.unwrap();
     store.set_ending(&mine.id).await.unwrap();
+    assert!(store.set_domains(&theirs.id, &names[1..], port).await.is_err());
+    assert!(store.set_domains(&next.id, &names[1..], port).await.unwrap());
+    // Given up, they are anybody's.
+    assert!(store.set_domains(&next.id, &[], port).await.unwrap());
     assert!(store.set_domains(&theirs.id, &names[1..], port).await.unwrap());
     assert!(!store.set_domains(&mine.id, &names, port).await.unwrap());
     store.delete_sandbox(&theirs.id).await.unwrap();

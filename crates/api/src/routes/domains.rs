@@ -1,7 +1,7 @@
 //! Names of their own that lead to a sandbox.
 
 use axum::{Json, extract::State};
-use http::{HeaderMap, StatusCode, Uri, header::HOST};
+use http::StatusCode;
 use soulbox_model::{Error, Port, network::Domain};
 use soulbox_wire::rest::SandboxDomains;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -51,8 +51,6 @@ async fn put_domains(
     holder: TokenHolder,
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
-    uri: Uri,
-    headers: HeaderMap,
     Body(SandboxDomains { domains, port }): Body<SandboxDomains>,
 ) -> Result<StatusCode> {
     let names: Vec<Domain> = domains
@@ -67,9 +65,7 @@ async fn put_domains(
             None if names.is_empty() => None,
             None => return Err(Problem::invalid("port", "is missing: where the names lead to")),
         };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let asked = uri.authority().map(|authority| authority.as_str()).or(host);
     let to = port.map(|port| (names, port));
-    app.control.set_domains(holder.caller.team, &id, to, asked).await?;
+    app.control.set_domains(holder.caller.team, &id, to).await?;
     Ok(StatusCode::NO_CONTENT)
 }

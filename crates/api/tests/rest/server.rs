@@ -48,6 +48,7 @@ impl Server {
             resources: Resources::default(),
             limits,
             domain: None,
+            custom_domains: Vec::new(),
         })
         .await
         .unwrap();

@@ -196,6 +196,10 @@ pub struct Serve {
     /// Domain under which sandboxes are reached, as `<port>-<sandbox>.<domain>`.
     #[arg(long, value_name = "NAME", env = "SOULBOX_DOMAIN")]
     pub domain: Option<String>,
+    /// Domain whose names, itself included, sandboxes may take for their own, where its DNS leads here;
+    /// repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub custom_domain: Vec<soulbox_model::network::Domain>,
     /// End every sandbox when the server ends.
     #[arg(long)]
     pub kill_sandboxes: bool,

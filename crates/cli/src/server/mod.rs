@@ -104,6 +104,7 @@ impl Stack {
             egress: soulbox_egress::Service::new(args.egress()),
             trusted: trusted(&args.sandbox_ca)?,
             domain: domain.as_ref().map(|domain| domain.told(tls.is_some(), bound.port())),
+            custom_domains: args.custom_domain.clone(),
         })
         .await?;
         let info = soulbox_api::ServerInfo {

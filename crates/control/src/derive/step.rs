@@ -75,7 +75,7 @@ async fn attempt(
         // What our own rules refuse, they refuse the next time, too.
         let passes = step.retry && refusals() == before && is_passing(&reason);
         match passes && began.elapsed() < step.timeout {
-            true => Error::Unavailable { reason, retry_after: None, source: Some(error.into()) },
+            true => Error::Unavailable { reason, retry_after: None, source: Some(error) },
             false => Error::internal(reason.clone(), reason),
         }
     })

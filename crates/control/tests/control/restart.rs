@@ -33,7 +33,7 @@ async fn names_survive_the_server_and_go_with_their_sandbox() {
     let port = soulbox_model::Port::new(3000).unwrap();
     let name = |text: &str| vec![text.parse().unwrap()];
     let set = async |world: &World, id, text: &str| {
-        world.control.set_domains(world.team, id, Some((name(text), port)), None).await
+        world.control.set_domains(world.team, id, Some((name(text), port))).await
     };
     set(&world, &mine.id, "a.example").await.unwrap();
     set(&world, &other.id, "b.example").await.unwrap();
@@ -83,6 +83,7 @@ async fn what_expired_or_died_meanwhile_is_gone() {
         resources: Resources::default(),
         limits,
         domain: None,
+        custom_domains: Vec::new(),
     })
     .await
     .unwrap();

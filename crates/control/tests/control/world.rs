@@ -80,6 +80,7 @@ async fn start(machine: &Arc<Machine>, dir: &std::path::Path, limits: Limits) ->
         resources: Resources::default(),
         limits,
         domain: Some("box.test".into()),
+        custom_domains: vec!["example".parse().unwrap()],
     };
     (Control::open(config).await.unwrap(), team)
 }
