@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import websockets
 from conftest import VALUE, fetch, furnished, run
+from world import OTHER, WEB_SOCKET
 
 RULE = [{"transform": {"headers": {"Authorization": "Bearer ${e2b.secrets.key}"}}}]
 MASK = "*" * len(VALUE)
@@ -73,16 +74,19 @@ except Exception as error:
 """
         assert self.talk(keyed, script).stdout == "4321 as you wish\n"
 
-    def test_a_change_of_the_rules_cuts_it(self, trusting, keyed, world):
+    @pytest.mark.parametrize("change", [{"allow_internet_access": False}, {"rules": {"ws.example.com": RULE}, "deny_out": [WEB_SOCKET]}], ids=["all", "address"])
+    def test_a_change_of_the_rules_cuts_it(self, trusting, keyed, world, change):
+        """Also where the sandbox calls another address, which stays allowed."""
         sandbox = furnished(trusting.create(network={"rules": {"ws.example.com": RULE}}, envs={"KEY": "none"}))
         try:
             sandbox.files.write("/tmp/websockets.zip", package(websockets))
+            run(sandbox, f"echo {OTHER} ws.example.com >> /etc/hosts", user="root")
             mark = world.mark()
             script = "ws.recv()\nprint('open')\ntry:\n    print(ws.recv())\nexcept Exception as error:\n    print('cut', error.rcvd)"
             client = self.talk(sandbox, script, background=True)
             said = (stdout.strip() for stdout, _, _ in client if stdout and stdout.strip())
             assert next(said) == "open"
-            sandbox.update_network({"allow_internet_access": False})
+            sandbox.update_network(change)
             assert client.wait().stdout == "open\ncut None\n"
             assert len(world.seen(mark, what="websocket over")) == 1
         finally:

@@ -2,13 +2,15 @@
 
 import json
 import signal
+import time
 import urllib.error
 import urllib.request
 
 import e2b
 import pytest
 from conftest import VALUE, WORLD, attempt, fetch, furnished, last_request, run, site
-from world import SITE
+from test_changes import until
+from world import MACHINE, OTHER, SITE
 
 ALL = {"deny_out": ["0.0.0.0/0"]}
 
@@ -131,6 +133,36 @@ def test_rules_come_and_go_while_it_runs(trusting, world):
         assert last_request(world, mark)["headers"]["x-team"] == "green"
         sandbox.update_network({})
         assert fetch(sandbox, "https://api.example.com/")[0] == 60
+    finally:
+        sandbox.kill()
+
+
+HELD = """
+import socket, sys, time
+stream = socket.create_connection((sys.argv[1], 80)); stream.settimeout(20)
+stream.sendall(b"POST / HTTP/1.1\\r\\nHost: api.example.com\\r\\nContent-Length: 10\\r\\n\\r\\nhalf")
+try: said = stream.recv(100)
+except ConnectionResetError: said = b""
+open("/tmp/ended", "w").write(repr(said))
+"""
+
+
+def test_a_request_is_cut_by_where_it_really_goes(trusting, world):
+    """Whatever address the sandbox takes for the host's, also while that one stays allowed."""
+    network = {"rules": rules(**{"X-Team": "blue"})}
+    sandbox = furnished(trusting.create(network=network))
+    try:
+        mark = world.mark()
+        sandbox.files.write("/tmp/held.py", HELD)
+        sandbox.commands.run(f"python3 /tmp/held.py {OTHER}", background=True, timeout=0)
+        until(lambda: world.seen(mark, what="tcp", to=SITE))
+        sandbox.update_network({**network, "deny_out": [MACHINE]})
+        time.sleep(0.3)
+        assert not sandbox.files.exists("/tmp/ended")
+        sandbox.update_network({**network, "deny_out": [SITE]})
+        until(lambda: sandbox.files.exists("/tmp/ended"))
+        until(lambda: world.seen(mark, what="closed", to=SITE))
+        assert not world.seen(mark, what="tcp", to=OTHER)
     finally:
         sandbox.kill()
 

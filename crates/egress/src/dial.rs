@@ -90,6 +90,9 @@ async fn in_all<T>(dial: impl Future<Output = Result<T, Undialled>>) -> Result<T
     timeout(IN_ALL, dial).await.map_err(late)?
 }
 
+/// A connection, and what the rules must go on to allow for it to be kept.
+pub(crate) type Dialled = (Outside, Passed);
+
 /// Connects in the place of one sandbox.
 ///
 /// It goes by the policy of the moment at every step: resolving a name or reaching a proxy takes time,
@@ -106,17 +109,17 @@ impl Dialler<'_> {
     /// Connects to an address that the rules allow.
     ///
     /// A refusal by that address is its answer, and the program gets it at once.
-    pub(crate) async fn address(&self, target: SocketAddr) -> Result<Outside, Undialled> {
+    pub(crate) async fn address(&self, target: SocketAddr) -> Result<Dialled, Undialled> {
         in_all(self.place(target, None)).await
     }
 
     /// Resolves a name and connects to what is reachable of it: what the sandbox thinks the name's
     /// address is has no say. Unless the rules allow the name, they must allow the address.
-    pub(crate) async fn name(&self, name: &Domain, port: u16) -> Result<Outside, Undialled> {
+    pub(crate) async fn name(&self, name: &Domain, port: u16) -> Result<Dialled, Undialled> {
         in_all(self.any_of(name, port)).await
     }
 
-    async fn any_of(&self, name: &Domain, port: u16) -> Result<Outside, Undialled> {
+    async fn any_of(&self, name: &Domain, port: u16) -> Result<Dialled, Undialled> {
         let policy = self.now();
         // Our name servers must not hear of the names of a local network.
         if let Err(reason @ Reason::LocalName) = policy.resolvable(name) {
@@ -125,7 +128,7 @@ impl Dialler<'_> {
         if let Some(proxy) = policy.egress().proxy.as_ref().filter(|_| policy.name(name)) {
             let target = TargetAddr::Domain(name.as_str().into(), port);
             let passed = self.passed(Ipv4Addr::UNSPECIFIED.into(), Some(name), Some(proxy));
-            return self.unless_cut(&passed, self.through(&policy, proxy, target)).await;
+            return self.unless_cut(passed, self.through(&policy, proxy, target)).await;
         }
         let mut last = Undialled::Failed(io::Error::new(
             io::ErrorKind::NotFound,
@@ -154,7 +157,7 @@ impl Dialler<'_> {
     }
 
     /// Connects to an address, if the policy lets this flow go there now and as long as it takes.
-    async fn place(&self, target: SocketAddr, name: Option<&Domain>) -> Result<Outside, Undialled> {
+    async fn place(&self, target: SocketAddr, name: Option<&Domain>) -> Result<Dialled, Undialled> {
         let policy = self.now();
         if !name.is_some_and(|name| policy.name(name)) {
             let refused = match (policy.address(target.ip()), name) {
@@ -171,12 +174,12 @@ impl Dialler<'_> {
         match &policy.egress().proxy {
             None => {
                 let work = async { direct(&policy, target).await.map(Outside::Plain) };
-                self.unless_cut(&passed, work).await
+                self.unless_cut(passed, work).await
             }
             Some(proxy) => {
                 policy.reachable(target.ip()).map_err(Undialled::Refused)?;
                 let work = self.through(&policy, proxy, TargetAddr::Ip(target));
-                self.unless_cut(&passed, work).await
+                self.unless_cut(passed, work).await
             }
         }
     }
@@ -248,16 +251,16 @@ impl Dialler<'_> {
     /// step of it, the first one included.
     async fn unless_cut(
         &self,
-        passed: &Passed,
+        passed: Passed,
         work: impl Future<Output = Result<Outside, Undialled>>,
-    ) -> Result<Outside, Undialled> {
+    ) -> Result<Dialled, Undialled> {
         let mut policy = self.policy.clone();
         tokio::select! {
             biased;
-            _ = policy.wait_for(|policy| !policy.keeps(passed)) => {
+            _ = policy.wait_for(|policy| !policy.keeps(&passed)) => {
                 Err(Undialled::Refused(Reason::NotAllowed))
             }
-            done = work => done,
+            done = work => done.map(|outside| (outside, passed)),
         }
     }
 

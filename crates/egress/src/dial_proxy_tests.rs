@@ -56,7 +56,7 @@ async fn dial_to(policy: &Policy, target: SocketAddr) -> Result<Outside, Undiall
     let (service, turns) = (Service::new(Config::default()), Turns::default());
     let (_sender, policy) = watch::channel(Arc::new(policy.clone()));
     let dialler = Dialler { service: &service, turns: &turns, policy: &policy, opened: false };
-    dialler.address(target).await
+    dialler.address(target).await.map(|(outside, _)| outside)
 }
 
 async fn dial(policy: &Policy) -> Result<Outside, Undialled> {

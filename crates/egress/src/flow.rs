@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     answer, carry,
-    dial::Undialled,
+    dial::{Dialled, Undialled},
     gate::Shared,
     intercept::{self, Opening},
     outside::Outside,
@@ -110,7 +110,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
     match verdict {
         // Only a connection that may have a rule is made to say where it goes before it goes there.
         Verdict::Allowed if !policy.egress().needs_names() => {
-            by_address(shared, &policy, Opened::unheard(stream), target).await;
+            by_address(shared, Opened::unheard(stream), target).await;
         }
         Verdict::Allowed | Verdict::ByName => {
             let looked_into = shared.pins.name(target.ip(), |name| policy.egress().opens(name));
@@ -132,7 +132,7 @@ pub(crate) fn is_inside(target: SocketAddr) -> bool {
     ip.is_loopback() || ip == soulbox_sys::outward::OWN_V4 || ip == soulbox_sys::outward::OWN_V6
 }
 
-async fn by_address(shared: &Shared, policy: &Policy, opened: Opened, target: SocketAddr) {
+async fn by_address(shared: &Shared, opened: Opened, target: SocketAddr) {
     let mut names = shared.pins.names(target.ip());
     names.extend(opened.host().cloned());
     let place = Place { names, address: Some(target.ip()) };
@@ -142,10 +142,7 @@ async fn by_address(shared: &Shared, policy: &Policy, opened: Opened, target: So
     };
     let to = Target { name: opened.host().cloned(), ..Target::address(target) };
     match dialled {
-        Ok(upstream) => {
-            let way = Way { target, name: None, names: place.names };
-            carry(shared, policy, opened, upstream, way).await;
-        }
+        Ok(dialled) => carry(shared, opened, dialled, target, place.names).await,
         Err(undialled) => {
             shared.undialled(to, &undialled);
             opened.give_up(&target.to_string(), undialled).await;
@@ -153,7 +150,8 @@ async fn by_address(shared: &Shared, policy: &Policy, opened: Opened, target: So
     }
 }
 
-/// Serves a connection for whose host there is a rule, until the policy changes against it.
+/// Serves a connection for whose host there is a rule, until the policy changes against it: against
+/// where the sandbox thinks that it goes here, against what is dialled for it where that is kept.
 async fn open(shared: &Arc<Shared>, opened: Opened, host: Domain, target: SocketAddr) {
     let sealed = matches!(opened.spoken, Spoken::Tls(_));
     let Opened { stream, head, .. } = opened;
@@ -195,7 +193,7 @@ async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
             let unsaid = opened.host().is_none();
             let pinned = shared.pins.name(target.ip(), |name| policy.egress().opens(name));
             match pinned.filter(|_| unsaid) {
-                None => by_address(shared, &policy, opened, target).await,
+                None => by_address(shared, opened, target).await,
                 Some(name) => refuse(shared, opened, target, &Reason::OnlyHttp(name)).await,
             }
         }
@@ -238,10 +236,7 @@ async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: 
         None => shared.dialler(false).name(&name, target.port()).await,
     };
     match dialled {
-        Ok(upstream) => {
-            let way = Way { target, name: Some(name), names: place.names };
-            carry(shared, policy, opened, upstream, way).await;
-        }
+        Ok(dialled) => carry(shared, opened, dialled, target, place.names).await,
         Err(undialled) => {
             let to = Target { address: None, ..Target::named(&name, target) };
             let place = to.to_string();
@@ -255,35 +250,23 @@ fn denial(target: &str, reason: &Reason) -> String {
     format!("SoulBox refused a connection of this sandbox to {target}: {reason}.")
 }
 
-/// Where a flow goes.
-struct Way {
-    /// As the sandbox sees it.
-    target: SocketAddr,
-    /// The name that was dialled.
-    name: Option<Domain>,
-    /// What it counts under.
-    names: Vec<Domain>,
-}
-
 /// Carries bytes both ways until both ends are done, the policy changes against it, or it had all that
-/// it may have.
+/// it may have. Where the sandbox thinks that it goes is `target`; it counts under `names`.
 async fn carry(
     shared: &Shared,
-    dialled: &Policy,
     opened: Opened,
-    mut outside: Outside,
-    Way { target, name, names }: Way,
+    (mut outside, passed): Dialled,
+    target: SocketAddr,
+    names: Vec<Domain>,
 ) {
-    let said = name.clone().or_else(|| opened.host().cloned());
+    let said = passed.name.clone().or_else(|| opened.host().cloned());
     let Opened { stream: mut inside, head, .. } = opened;
-    let proxy = dialled.egress().proxy.clone();
-    let reached = match (&proxy, outside.peer_addr()) {
+    let reached = match (&passed.proxy, outside.peer_addr()) {
         (None, Ok(peer)) => peer.ip().to_canonical(),
         _ => target.ip(),
     };
     let to = Target { name: said, ..Target::address(SocketAddr::new(reached, target.port())) };
     let meter = Arc::new(shared.begin(to, names));
-    let passed = Passed { reached, name, opened: false, proxy };
     let mut policy = shared.policy.clone();
     let cut = policy.wait_for(|policy| !policy.keeps(&passed));
     let work = async {

@@ -122,16 +122,25 @@ where
         .initial_connection_window_size(upstream::CONNECTION_WINDOW)
         .max_send_buf_size(upstream::SEND_BUFFER)
         .max_header_list_size(HEADERS as u32);
-    server
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .await
-        .map_err(io::Error::other)?;
-    // Here, so that it ends with the flow.
-    let upgraded = exchange.upgraded.lock().take();
-    if let Some((inside, outside)) = upgraded {
-        join(inside, outside).await;
+    let mut policy = exchange.shared.policy.clone();
+    let cut = policy.wait_for(|policy| exchange.upstream.cut_by(policy));
+    let work = async {
+        server
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .await
+            .map_err(io::Error::other)?;
+        // Here, so that it ends with the flow.
+        let upgraded = exchange.upgraded.lock().take();
+        if let Some((inside, outside)) = upgraded {
+            join(inside, outside).await;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        _ = cut => Err(io::ErrorKind::PermissionDenied.into()),
+        done = work => done,
     }
-    Ok(())
 }
 
 /// Why a request is not answered by the host.

@@ -1,6 +1,11 @@
 //! The way to the host itself.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
 use hyper::{
@@ -20,7 +25,8 @@ use super::Failure;
 use crate::{
     Policy, Reason, Target,
     gate::Shared,
-    traffic::{Metered, Place},
+    policy::Passed,
+    traffic::{Meter, Metered, Place},
 };
 
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -86,6 +92,8 @@ pub(super) struct Upstream {
     /// One at a time, so that requests that come together share what the first one finds.
     dialling: tokio::sync::Mutex<()>,
     open: Mutex<Open>,
+    /// All that were dialled, also those that left HTTP since.
+    dialled: Mutex<Vec<(Weak<Meter>, Passed)>>,
     /// What moves their bytes: ends with the flow.
     drivers: Mutex<JoinSet<()>>,
 }
@@ -119,6 +127,7 @@ impl Upstream {
             tls,
             dialling: tokio::sync::Mutex::default(),
             open: Mutex::default(),
+            dialled: Mutex::default(),
             drivers: Mutex::default(),
         }
     }
@@ -227,10 +236,16 @@ impl Upstream {
         let place = Arc::clone(&self.shared.upstreams)
             .try_acquire_owned()
             .map_err(|_| Failure::Refused("too many requests are under way at once".to_owned()))?;
-        let stream = self.shared.dialler(true).name(&self.host, self.port).await?;
+        let (stream, passed) = self.shared.dialler(true).name(&self.host, self.port).await?;
         let address = stream.peer_addr().map_err(unreachable)?;
         let to = Target::named(&self.host, SocketAddr::new(address.ip().to_canonical(), self.port));
         let meter = Arc::new(self.shared.begin(to, vec![self.host.clone()]));
+        self.dialled.lock().push((Arc::downgrade(&meter), passed));
+        // A change from here on is seen by who serves the flow; this is for one before.
+        let policy = Arc::clone(&self.shared.policy.borrow());
+        if self.cut_by(&policy) {
+            return Err(Failure::Refused(Reason::NotAllowed.to_string()));
+        }
         let stream = Metered::new(stream, meter);
         let Some(tls) = &self.tls else {
             return self.speak_http1(TokioIo::new(stream), place).await;
@@ -254,6 +269,18 @@ impl Upstream {
         self.drive(place, connection);
         self.open.lock().h2 = Some(sender.clone());
         Ok(Sender::H2(sender))
+    }
+
+    /// Cuts the connections that lead where a policy lets nothing go; says whether there are any.
+    pub(super) fn cut_by(&self, policy: &Policy) -> bool {
+        let mut dialled = self.dialled.lock();
+        dialled.retain(|(meter, _)| meter.strong_count() > 0);
+        let forbidden = dialled.iter().filter(|(_, passed)| !policy.keeps(passed));
+        let forbidden: Vec<_> = forbidden.filter_map(|(meter, _)| meter.upgrade()).collect();
+        for meter in forbidden.iter().filter(|meter| meter.was_cut().is_none()) {
+            self.shared.cut("tcp", meter, &Reason::NotAllowed);
+        }
+        !forbidden.is_empty()
     }
 
     async fn speak_http1<S>(

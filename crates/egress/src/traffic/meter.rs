@@ -94,6 +94,9 @@ impl Meter {
         most: usize,
         act: impl FnOnce(usize) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        if self.cut.lock().is_some() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         let passed = self.traffic.limits.pass(way, (&self.place, &self.applying), most, act);
         match &passed {
             Ok(moved) => {
