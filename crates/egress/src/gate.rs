@@ -1,6 +1,6 @@
 //! One sandbox's way out, while it is served.
 
-use std::{io, net::IpAddr, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{fmt, io, net::IpAddr, os::fd::AsFd, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use soulbox_model::network::{Domain, Egress};
@@ -39,35 +39,58 @@ const LONGEST_QUESTION: usize = 1232;
 const REST: Duration = Duration::from_millis(50);
 
 /// Serves a sandbox's way out while it is held.
-#[derive(Debug)]
 pub struct Gate {
-    service: Arc<Service>,
     policy: watch::Sender<Arc<Policy>>,
-    authority: Arc<Mutex<Option<Arc<Authority>>>>,
-    rates: Arc<Rates>,
-    traffic: Arc<Traffic>,
-    doors: Arc<Doors>,
-    pins: Arc<Pins>,
+    shared: Arc<Shared>,
     _serving: DropGuard,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").finish_non_exhaustive()
+    }
 }
 
 /// What the flows of one sandbox share.
 pub(crate) struct Shared {
     pub(crate) service: Arc<Service>,
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
-    pub(crate) pins: Arc<Pins>,
-    doors: Arc<Doors>,
+    pub(crate) pins: Pins,
+    doors: Doors,
     pub(crate) turns: Turns,
-    pub(crate) rates: Arc<Rates>,
+    pub(crate) rates: Rates,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) upstreams: Arc<Semaphore>,
     opened: Arc<Semaphore>,
-    authority: Arc<Mutex<Option<Arc<Authority>>>>,
+    authority: Mutex<Option<Arc<Authority>>>,
     owner: Arc<dyn Owner>,
     pub(crate) pipes: Pipes,
 }
 
 impl Shared {
+    fn new(
+        service: Arc<Service>,
+        policy: watch::Receiver<Arc<Policy>>,
+        traffic: Arc<Traffic>,
+        doors: Doors,
+        owner: Arc<dyn Owner>,
+    ) -> Self {
+        Self {
+            service,
+            policy,
+            pins: Pins::default(),
+            doors,
+            turns: Turns::default(),
+            rates: Rates::default(),
+            traffic,
+            upstreams: Arc::new(Semaphore::new(UPSTREAMS)),
+            opened: Arc::new(Semaphore::new(OPENED)),
+            authority: Mutex::default(),
+            owner,
+            pipes: Pipes::new(PIPES),
+        }
+    }
+
     pub(crate) fn denied(&self, protocol: &'static str, target: Target, reason: &Reason) {
         self.refused(protocol, target, reason.rule(), reason.to_string());
     }
@@ -172,25 +195,10 @@ impl Gate {
         let questions = UdpSocket::from_std(wire.udp.into())?;
         let datagrams = UdpSocket::from_std(wire.relay.socket.into())?;
         let datagrams = relay::Ends { socket: datagrams, answers: wire.relay.answers };
-        let doors = Arc::new(Doors::new(wire.relay.doors));
-        let pins = Arc::<Pins>::default();
+        let doors = Doors::new(wire.relay.doors);
         let (policy, watched) = watch::channel(Arc::new(service.policy(egress)));
-        let authority = Arc::new(Mutex::new(authority));
-        let rates = Arc::<Rates>::default();
-        let shared = Arc::new(Shared {
-            service: Arc::clone(&service),
-            policy: watched,
-            pins: Arc::clone(&pins),
-            doors: Arc::clone(&doors),
-            turns: Turns::default(),
-            rates: Arc::clone(&rates),
-            traffic: Arc::clone(&traffic),
-            upstreams: Arc::new(Semaphore::new(UPSTREAMS)),
-            opened: Arc::new(Semaphore::new(OPENED)),
-            authority: Arc::clone(&authority),
-            owner,
-            pipes: Pipes::new(PIPES),
-        });
+        let shared = Arc::new(Shared::new(service, watched, traffic, doors, owner));
+        *shared.authority.lock() = authority;
         let stop = CancellationToken::new();
         let steering = wire.steering;
         let accepting = accept(listener, Arc::clone(&shared));
@@ -200,29 +208,29 @@ impl Gate {
         }));
         let relaying = relay::serve(datagrams, Arc::clone(&shared));
         tokio::spawn(stop.clone().run_until_cancelled_owned(relaying));
-        tokio::spawn(stop.clone().run_until_cancelled_owned(resolve(questions, shared)));
-        let _serving = stop.drop_guard();
-        let gate = Self { service, policy, authority, rates, traffic, doors, pins, _serving };
+        let resolving = resolve(questions, Arc::clone(&shared));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(resolving));
+        let gate = Self { policy, shared, _serving: stop.drop_guard() };
         gate.open_doors();
         Ok(gate)
     }
 
     /// The sandbox trusts this authority from now on.
     pub fn trusts(&self, authority: Arc<Authority>) {
-        *self.authority.lock() = Some(authority);
+        *self.shared.authority.lock() = Some(authority);
     }
 
     /// In effect when this returns: for new connections, for questions, and for flows, of which
     /// those that are no longer allowed are cut.
     pub fn set(&self, egress: Egress) {
-        self.rates.keep(&egress.rates);
-        self.traffic.limits().set(&egress.bytes);
-        self.policy.send_replace(Arc::new(self.service.policy(egress)));
+        self.shared.rates.keep(&egress.rates);
+        self.shared.traffic.limits().set(&egress.bytes);
+        self.policy.send_replace(Arc::new(self.shared.service.policy(egress)));
         self.open_doors();
     }
 
     fn open_doors(&self) {
-        self.doors.set(|| Arc::clone(&self.policy.borrow()), &self.pins);
+        self.shared.doors.set(|| Arc::clone(&self.policy.borrow()), &self.shared.pins);
     }
 }
 
@@ -275,5 +283,38 @@ async fn resolve(socket: UdpSocket, shared: Arc<Shared>) {
             // A full buffer inside loses the answer, as any network may.
             let _ = soulbox_sys::outward::send(socket.as_fd(), &answer, from, datagram.from);
         });
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use soulbox_model::{SecretValue, network::SecretName};
+
+    use super::*;
+
+    struct Nobody;
+
+    #[async_trait::async_trait]
+    impl Owner for Nobody {
+        fn denied(&self, _: Denial) {}
+
+        async fn secret(&self, _: &SecretName, _: &Domain) -> Result<SecretValue, String> {
+            Err("there is none".to_owned())
+        }
+    }
+
+    /// A gate without the ends of a sandbox.
+    pub(crate) struct Parts {
+        pub(crate) policy: watch::Sender<Arc<Policy>>,
+        pub(crate) shared: Arc<Shared>,
+    }
+
+    pub(crate) fn parts(service: Arc<Service>, egress: Egress) -> Parts {
+        let traffic = Arc::<Traffic>::default();
+        traffic.limits().set(&egress.bytes);
+        let (policy, watched) = watch::channel(Arc::new(service.policy(egress)));
+        let table = std::fs::File::open("/dev/null").unwrap().into();
+        let shared = Shared::new(service, watched, traffic, Doors::new(table), Arc::new(Nobody));
+        Parts { policy, shared: Arc::new(shared) }
     }
 }

@@ -34,6 +34,7 @@ use soulbox_model::{
     SecretValue,
     network::{Cidr, Domain, Egress, SecretName},
 };
+use tokio::sync::Semaphore;
 
 pub use authority::Authority;
 pub use gate::Gate;
@@ -114,16 +115,22 @@ pub struct Service {
     /// Read when a rule first needs them.
     roots: Mutex<Option<intercept::Roots>>,
     pipes: carry::Pipes,
+    /// Turns of flows of datagrams.
+    datagrams: Arc<Semaphore>,
 }
 
 /// Pipes of all sandboxes together that bulk transfers may use at a time.
 const PIPES: usize = 256;
+/// Flows of datagrams of all sandboxes together: each takes one of the ports that the machine has for all
+/// that it begins, name service too.
+const DATAGRAMS: usize = 8192;
 
 impl Service {
     pub fn new(config: Config) -> Arc<Self> {
         let resolver = dns::Resolver::new(config.name_servers.clone());
         let pipes = carry::Pipes::new(PIPES);
-        Arc::new(Self { config, resolver, roots: Mutex::default(), pipes })
+        let datagrams = Arc::new(Semaphore::new(DATAGRAMS));
+        Arc::new(Self { config, resolver, roots: Mutex::default(), pipes, datagrams })
     }
 
     /// Serves a sandbox's way out from now on, until the gate is dropped.

@@ -73,8 +73,10 @@ pub enum Reason {
     NoUdp,
     /// Datagrams where all goes through a proxy.
     ProxiedUdp,
-    /// More flows of datagrams than fit.
+    /// More flows of datagrams than fit in one sandbox.
     ManyFlows,
+    /// More flows of datagrams than fit in all sandboxes together.
+    CrowdedUdp,
 }
 
 impl Reason {
@@ -92,7 +94,7 @@ impl Reason {
             Self::UsedUp(limit) => return format!("bytes {}", limit.destination),
             Self::NoUdp => "udp",
             Self::ProxiedUdp => "egressProxy",
-            Self::ManyFlows => "udp flows",
+            Self::ManyFlows | Self::CrowdedUdp => "udp flows",
         };
         word.to_owned()
     }
@@ -145,6 +147,10 @@ impl fmt::Display for Reason {
             Self::ManyFlows => f.write_str(
                 "this sandbox has as many flows of datagrams as fit; one ends a minute after its last \
                  datagram",
+            ),
+            Self::CrowdedUdp => f.write_str(
+                "the sandboxes of this server have as many flows of datagrams together as fit; try \
+                 again later",
             ),
         }
     }

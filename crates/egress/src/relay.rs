@@ -20,6 +20,7 @@ use soulbox_sys::outward::{self, Datagram, Door};
 use tokio::{
     io::Interest,
     net::UdpSocket,
+    sync::OwnedSemaphorePermit,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -111,11 +112,13 @@ type Key = (SocketAddr, SocketAddr);
 #[derive(Default)]
 struct Table(Mutex<HashMap<Key, Arc<Flow>>>);
 
+#[derive(Debug)]
 struct Flow {
     socket: UdpSocket,
     meter: Meter,
     names: Vec<Domain>,
     used: Mutex<Instant>,
+    _turn: OwnedSemaphorePermit,
 }
 
 /// So many datagrams more may go, so many are gained in a second, and so many are kept.
@@ -234,13 +237,16 @@ async fn open(shared: &Shared, to: SocketAddr) -> io::Result<Result<Flow, Reason
     if !policy.opened(to.ip()) && is_own(to.ip())? {
         return Ok(Err(Reason::Own));
     }
+    let Ok(turn) = Arc::clone(&shared.service.datagrams).try_acquire_owned() else {
+        return Ok(Err(Reason::CrowdedUdp));
+    };
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
     // Neither waits: the rules are still those that were asked.
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(to).await?;
     let target = Target { name: names.last().cloned(), ..Target::address(to) };
     let meter = Meter::begin(&shared.traffic, "udp", target, place, rule);
-    Ok(Ok(Flow { socket, meter, names, used: Mutex::new(Instant::now()) }))
+    Ok(Ok(Flow { socket, meter, names, used: Mutex::new(Instant::now()), _turn: turn }))
 }
 
 /// Carries answers back until the flow is idle, forbidden or used up.
@@ -292,5 +298,41 @@ async fn answers(ends: &Ends, flow: &Flow, from: SocketAddr, to: SocketAddr) {
             });
         }
         tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Config, Service,
+        gate::tests::{Parts, parts},
+    };
+
+    const HERE: &str = "127.0.0.1";
+
+    fn letting(rules: &[String]) -> Parts {
+        let private = vec!["127.0.0.0/8".parse().unwrap()];
+        let service = Service::new(Config { private, ..Config::default() });
+        let mut egress = soulbox_model::network::Egress::of_internet(false);
+        egress.udp = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        parts(service, egress)
+    }
+
+    #[tokio::test]
+    async fn the_flows_of_all_sandboxes_together_are_bounded() {
+        let to: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let one = letting(&[format!("{HERE}:9")]);
+        let service = &one.shared.service;
+        let (other, few) = (parts(Arc::clone(service), one.policy.borrow().egress().clone()), 3);
+        let kept = u32::try_from(service.datagrams.available_permits() - few).unwrap();
+        let _others = service.datagrams.acquire_many(kept).await.unwrap();
+        let mut flows = Vec::new();
+        for shared in [&one.shared, &one.shared, &other.shared] {
+            flows.push(open(shared, to).await.unwrap().unwrap());
+        }
+        assert_eq!(open(&other.shared, to).await.unwrap().unwrap_err(), Reason::CrowdedUdp);
+        flows.pop();
+        assert!(open(&other.shared, to).await.unwrap().is_ok());
     }
 }
