@@ -17,9 +17,10 @@ use crate::{
     carry::Pipes,
     dial::{Dialler, Undialled},
     dns::{self, Pins, Turns},
+    doors::Doors,
     flow,
     rates::Rates,
-    relay::{self, Doors},
+    relay,
     traffic::{Meter, Place},
 };
 
@@ -167,11 +168,11 @@ impl Shared {
         };
         if let Some((name, reason)) = refused {
             self.denied("dns", Target::name(&name), &reason);
-        } else if let Some(name) = dns::asked(query).filter(|_| answer.is_some()) {
+        } else if let (Some(name), Some(answer)) = (dns::asked(query), &answer) {
             let now = || Arc::clone(&self.policy.borrow());
             let policy = now();
             if policy.egress().udp.iter().any(|rule| rule.destination.names(&name)) {
-                self.doors.set(now, &self.pins);
+                self.doors.add(now, &self.pins, &name, &dns::addresses(answer));
             }
             let rule = policy.allowing(None, Some(&name));
             let target = Target::name(&name);

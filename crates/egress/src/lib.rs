@@ -13,6 +13,7 @@ mod authority;
 mod carry;
 mod dial;
 mod dns;
+mod doors;
 mod flow;
 #[doc(hidden)]
 pub mod fuzzing;

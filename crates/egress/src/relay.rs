@@ -5,7 +5,7 @@
 //! before it gets here; the rules decide here once more.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
@@ -15,8 +15,8 @@ use std::{
 
 use parking_lot::Mutex;
 use rustix::net::SendFlags;
-use soulbox_model::network::{Cidr, Destination, Domain, Pattern};
-use soulbox_sys::outward::{self, Datagram, Door};
+use soulbox_model::network::Domain;
+use soulbox_sys::outward::{self, Datagram};
 use tokio::{
     io::Interest,
     net::UdpSocket,
@@ -26,9 +26,8 @@ use tokio::{
 };
 
 use crate::{
-    Policy, Reason, Target,
+    Reason, Target,
     dial::is_own,
-    dns::Pins,
     flow::is_inside,
     gate::Shared,
     traffic::{Meter, Place, Way},
@@ -47,58 +46,6 @@ const BEGINNINGS_AT_ONCE: f64 = 512.0;
 const LONGEST: usize = 65_535;
 /// Datagrams that are taken before others have their turn.
 const AT_ONCE: usize = 64;
-/// Doors of one sandbox, of all that its rules and its names lead to.
-const DOORS: usize = 4096;
-
-/// The doors of a sandbox that are open in the kernel.
-#[derive(Debug)]
-pub(crate) struct Doors {
-    table: OwnedFd,
-    open: Mutex<HashSet<Door>>,
-}
-
-impl Doors {
-    pub(crate) fn new(table: OwnedFd) -> Self {
-        Self { table, open: Mutex::default() }
-    }
-
-    /// Opens what the rules lead to, with names as far as addresses are known for them, and closes the
-    /// rest.
-    pub(crate) fn set(&self, now: impl FnOnce() -> Arc<Policy>, pins: &Pins) {
-        // One after the other, so that the last policy has the last word.
-        let mut open = self.open.lock();
-        let wanted: HashSet<Door> = wanted(&now(), pins).take(DOORS).collect();
-        for door in open.difference(&wanted) {
-            let _ = outward::close_door(self.table.as_fd(), *door);
-        }
-        for door in wanted.difference(&open) {
-            if let Err(error) = outward::open_door(self.table.as_fd(), *door) {
-                tracing::warn!(%error, ?door, "a door for UDP could not be opened");
-            }
-        }
-        *open = wanted;
-    }
-}
-
-fn wanted<'a>(policy: &'a Policy, pins: &'a Pins) -> impl Iterator<Item = Door> + 'a {
-    let rules = if policy.egress().proxy.is_some() { &[] } else { policy.egress().udp.as_slice() };
-    rules.iter().flat_map(|rule| {
-        let ranges = match &rule.destination {
-            Destination::Net(range) => vec![*range],
-            Destination::Name(Pattern::Any) => {
-                Cidr::new(IpAddr::from([0; 4]), 0).into_iter().collect()
-            }
-            Destination::Name(pattern) => {
-                pins.addresses(|name| pattern.matches(name)).into_iter().map(Cidr::one).collect()
-            }
-        };
-        let port = rule.port.get();
-        ranges.into_iter().map(move |range| {
-            let (address, prefix) = (range.address(), range.prefix());
-            Door { port, address, prefix }
-        })
-    })
-}
 
 /// The host's ends of the relay.
 pub(crate) struct Ends {
@@ -303,6 +250,8 @@ async fn answers(ends: &Ends, flow: &Flow, from: SocketAddr, to: SocketAddr) {
 
 #[cfg(test)]
 mod tests {
+    use soulbox_model::network::Egress;
+
     use super::*;
     use crate::{
         Config, Service,
@@ -314,7 +263,7 @@ mod tests {
     fn letting(rules: &[String]) -> Parts {
         let private = vec!["127.0.0.0/8".parse().unwrap()];
         let service = Service::new(Config { private, ..Config::default() });
-        let mut egress = soulbox_model::network::Egress::of_internet(false);
+        let mut egress = Egress::of_internet(false);
         egress.udp = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         parts(service, egress)
     }

@@ -133,7 +133,7 @@ pub(super) fn is_cut(message: &[u8]) -> bool {
 }
 
 /// The addresses among the answers, whatever chain of names leads to them.
-pub(super) fn addresses(message: &[u8]) -> Vec<IpAddr> {
+pub(crate) fn addresses(message: &[u8]) -> Vec<IpAddr> {
     let mut found = Vec::new();
     let _ = collect(message, &mut found);
     found

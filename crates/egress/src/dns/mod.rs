@@ -31,6 +31,7 @@ pub(crate) fn answered(question: &[u8], address: std::net::IpAddr) -> Vec<u8> {
     question.reply(id, message::Code::Fine, address)
 }
 
+pub(crate) use message::addresses;
 pub(crate) use pins::Pins;
 pub(crate) use serve::{Turns, answer, asked};
 pub(crate) use upstream::Resolver;

@@ -20,7 +20,7 @@ const KEPT: Duration = Duration::from_secs(3600);
 pub(crate) struct Pins(Mutex<HashMap<IpAddr, Vec<(Domain, Instant)>>>);
 
 impl Pins {
-    pub(super) fn note(&self, name: &Domain, addresses: &[IpAddr]) {
+    pub(crate) fn note(&self, name: &Domain, addresses: &[IpAddr]) {
         let now = Instant::now();
         let mut pins = self.0.lock();
         for address in addresses {
