@@ -5,10 +5,10 @@ import time
 import urllib.error
 
 import pytest
-from conftest import attempt, attempts
+from conftest import attempt, attempts, run
 from test_flows import program, until
 from test_traffic import call, events
-from world import MACHINE, OTHER, SITE, SITE6, WORLD
+from world import MACHINE, OTHER, OTHER6, SITE, SITE6, WORLD
 
 
 def let(server, sandbox, *rules, **more):
@@ -56,6 +56,28 @@ def test_only_who_was_asked_answers_and_once_for_each(server, sandboxes, world, 
     assert len(world.seen(mark, what="packet", protocol="udp")) == 1
     large = "x" * 9000
     assert program(sandbox, ASK, address, 7, large) == [[large, address, 7]]
+
+
+FOREIGN = """
+import socket, sys
+IP_FREEBIND, IPV6_FREEBIND = 15, 78
+for source, target in (sys.argv[1:3], sys.argv[3:5]):
+    six = ":" in source
+    stream = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+    stream.setsockopt(socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP, IPV6_FREEBIND if six else IP_FREEBIND, 1)
+    stream.bind((source, 7)); stream.sendto(b"ball", (target, 7)); stream.close()
+"""
+
+
+def test_two_hosts_do_not_play_with_each_other_through_us(server, sandboxes, world):
+    """Root sends to one host as if from another; both send back what they get."""
+    sandbox = sandboxes()
+    let(server, sandbox, "0.0.0.0/0:7", f"[{SITE6}]:7", f"[{OTHER6}]:7")
+    mark = world.mark()
+    sandbox.files.write("/tmp/foreign.py", FOREIGN)
+    assert run(sandbox, f"python3 /tmp/foreign.py {SITE} {OTHER} {SITE6} {OTHER6}", user="root") == (0, "")
+    assert attempt(sandbox, "udp", SITE, 7).get("said") == "hello"
+    assert len(world.seen(mark, what="datagram")) == 1
 
 
 def test_what_no_rule_opens(server, sandboxes, world):

@@ -106,7 +106,9 @@ pub(crate) async fn serve(ends: Ends, shared: Arc<Shared>) {
             while flows.try_join_next().is_some() {}
             let Ok(datagram) = receive(&ends.socket, &mut buffer) else { break };
             let payload = buffer.get(..datagram.length).unwrap_or_default();
-            if is_inside(datagram.to) || !allowance.take() {
+            // Who sends as somebody outside would have answers go there, through us once more.
+            let foreign = is_inside(datagram.to) || !is_inside(datagram.from);
+            if foreign || !allowance.take() {
                 continue;
             }
             let key = (datagram.from, datagram.to);
