@@ -5,7 +5,7 @@ import time
 import urllib.error
 
 import pytest
-from conftest import attempt, attempts, run
+from conftest import attempt, attempts, refused, run
 from test_flows import program, until
 from test_traffic import call, events
 from world import MACHINE, OTHER, OTHER6, SITE, SITE6, WORLD
@@ -94,6 +94,14 @@ def test_what_no_rule_opens(server, sandboxes, world):
     assert denied["169.254.169.254"] == "special ranges" and denied[MACHINE] == "own machine"
     # Name service stays ours.
     assert attempt(sandbox, "ask", OTHER, "www.example.com")["found"] == [SITE]
+
+
+def test_a_rule_by_name_needs_no_other_rule(server, sandboxes):
+    sandbox = sandboxes(allow_internet_access=False)
+    let(server, sandbox, "api.example.com:123")
+    found = attempts(sandbox, ("resolve", "api.example.com"), ("udp", SITE, 123), ("ask", OTHER, "www.example.com"), ("echo", SITE))
+    assert found[0].get("found") == [SITE] and found[1].get("said") == "hello", found
+    assert found[2]["code"] == 3 and refused(found[3]), found
 
 
 def test_a_rule_that_goes_ends_the_flow(server, sandboxes, world):

@@ -256,14 +256,21 @@ impl Policy {
         if self.private.is_empty() && is_local(name) {
             return Err(Reason::LocalName);
         }
-        if self.egress.dns_servers.as_ref().is_some_and(Vec::is_empty) && self.egress.allows_names()
-        {
+        let none = self.egress.dns_servers.as_ref().is_some_and(Vec::is_empty);
+        let by_udp = self.sends_datagrams(name);
+        if none && (self.egress.allows_names() || by_udp) {
             return Err(Reason::NoNames);
         }
-        if self.egress.denies_all() && !self.name(name) {
+        if self.egress.denies_all() && !self.name(name) && !by_udp {
             return Err(Reason::Name(name.clone()));
         }
         Ok(())
+    }
+
+    /// Whether a rule lets datagrams go to this name.
+    fn sends_datagrams(&self, name: &Domain) -> bool {
+        let named = || self.egress.udp.iter().any(|rule| rule.destination.names(name));
+        self.egress.proxy.is_none() && named()
     }
 
     /// Whether a flow that was let through may go on. Where it really goes counts, not where the
@@ -382,6 +389,11 @@ mod tests {
         let mut none = policy(false, &["*.example.com"], &[], &[]);
         none.egress.dns_servers = Some(Vec::new());
         assert!(!asked(&none, "a.example.com"));
+        let mut datagrams = policy(false, &[], &[], &[]);
+        datagrams.egress.udp = vec!["*.time.org:123".parse().unwrap()];
+        assert!(asked(&datagrams, "a.time.org") && !asked(&datagrams, "a.example.com"));
+        datagrams.egress.dns_servers = Some(Vec::new());
+        assert!(!asked(&datagrams, "a.time.org"));
     }
 
     proptest! {
