@@ -127,7 +127,7 @@ pub(crate) async fn serve(ends: Ends, shared: Arc<Shared>) {
             let flow = match known {
                 Some(flow) => flow,
                 None if !beginnings.take() => continue,
-                None => match begin(&shared, &table, key).await {
+                None => match begin(&shared, &table, key) {
                     Some(flow) => {
                         table.0.lock().insert(key, Arc::clone(&flow));
                         let (ends, table) = (Arc::clone(&ends), Arc::clone(&table));
@@ -164,13 +164,13 @@ fn whole(most: usize, length: usize) -> io::Result<()> {
     if most < length { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(()) }
 }
 
-async fn begin(shared: &Shared, table: &Table, (_, to): Key) -> Option<Arc<Flow>> {
+fn begin(shared: &Shared, table: &Table, (_, to): Key) -> Option<Arc<Flow>> {
     let target = Target::address(to);
     if table.0.lock().len() >= FLOWS {
         shared.denied("udp", target, &Reason::ManyFlows);
         return None;
     }
-    match open(shared, to).await {
+    match open(shared, to) {
         Ok(Ok(flow)) => Some(Arc::new(flow)),
         Ok(Err(reason)) => {
             shared.denied("udp", target, &reason);
@@ -183,7 +183,7 @@ async fn begin(shared: &Shared, table: &Table, (_, to): Key) -> Option<Arc<Flow>
     }
 }
 
-async fn open(shared: &Shared, to: SocketAddr) -> io::Result<Result<Flow, Reason>> {
+fn open(shared: &Shared, to: SocketAddr) -> io::Result<Result<Flow, Reason>> {
     let names = shared.pins.names(to.ip());
     let place = Place { names: names.clone(), address: Some(to.ip()) };
     if let Some(used_up) = shared.traffic.limits().used_up(&place) {
@@ -201,9 +201,11 @@ async fn open(shared: &Shared, to: SocketAddr) -> io::Result<Result<Flow, Reason
         return Ok(Err(Reason::CrowdedUdp));
     };
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
-    // Neither waits: the rules are still those that were asked.
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(to).await?;
+    // Nothing waits here: the rules are still those that were asked.
+    let socket = std::net::UdpSocket::bind((any, 0))?;
+    socket.connect(to)?;
+    socket.set_nonblocking(true)?;
+    let socket = UdpSocket::from_std(socket)?;
     let target = Target { name: names.last().cloned(), ..Target::address(to) };
     let meter = Meter::begin(&shared.traffic, "udp", target, place, rule);
     Ok(Ok(Flow { socket, meter, names, used: Mutex::new(Instant::now()), _turn: turn }))
@@ -242,15 +244,20 @@ async fn idle(flow: &Flow) {
     }
 }
 
+/// The length of what `to` sent; of what others did, none. What came to the port before its socket was
+/// connected is from anybody.
+fn hear(socket: &UdpSocket, to: SocketAddr, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let (length, sender) = socket.try_recv_from(buffer)?;
+    Ok(Some(length).filter(|_| (sender.ip(), sender.port()) == (to.ip(), to.port())))
+}
+
 async fn answers(ends: &Ends, flow: &Flow, from: SocketAddr, to: SocketAddr) {
     while flow.meter.was_cut().is_none() && flow.socket.readable().await.is_ok() {
         let mut buffer = vec![0; LONGEST];
         for _ in 0..AT_ONCE {
-            let length = match flow.socket.try_recv(&mut buffer) {
-                Ok(length) => length,
-                // Unreachable for now, as the network says; or nothing more.
-                Err(_) => break,
-            };
+            // Unreachable for now, as the network says; or nothing more.
+            let Ok(heard) = hear(&flow.socket, to, &mut buffer) else { break };
+            let Some(length) = heard else { continue };
             let payload = buffer.get(..length).unwrap_or_default();
             let _ = flow.meter.write(Way::Received, length, |most| {
                 whole(most, length)?;
@@ -282,6 +289,21 @@ mod tests {
         assert!((50..60).contains(&gained), "{gained}");
     }
 
+    #[tokio::test]
+    async fn what_came_before_a_flow_was_connected_is_no_answer() {
+        let [stranger, to, flow] =
+            ["127.0.0.1:0"; 3].map(|at| std::net::UdpSocket::bind(at).unwrap());
+        let at = flow.local_addr().unwrap();
+        stranger.send_to(b"forged", at).unwrap();
+        flow.connect(to.local_addr().unwrap()).unwrap();
+        to.send_to(b"said", at).unwrap();
+        flow.set_nonblocking(true).unwrap();
+        let flow = UdpSocket::from_std(flow).unwrap();
+        flow.readable().await.unwrap();
+        let next = || hear(&flow, to.local_addr().unwrap(), &mut [0; 10]).unwrap();
+        assert_eq!((next(), next()), (None, Some(4)));
+    }
+
     const HERE: &str = "127.0.0.1";
 
     fn letting(rules: &[String]) -> Parts {
@@ -302,10 +324,10 @@ mod tests {
         let _others = service.datagrams.acquire_many(kept).await.unwrap();
         let mut flows = Vec::new();
         for shared in [&one.shared, &one.shared, &other.shared] {
-            flows.push(open(shared, to).await.unwrap().unwrap());
+            flows.push(open(shared, to).unwrap().unwrap());
         }
-        assert_eq!(open(&other.shared, to).await.unwrap().unwrap_err(), Reason::CrowdedUdp);
+        assert_eq!(open(&other.shared, to).unwrap().unwrap_err(), Reason::CrowdedUdp);
         flows.pop();
-        assert!(open(&other.shared, to).await.unwrap().is_ok());
+        assert!(open(&other.shared, to).unwrap().is_ok());
     }
 }
