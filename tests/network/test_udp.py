@@ -168,6 +168,14 @@ def test_bytes_are_counted(server, sandboxes):
     assert sum(event["sentBytes"] for event in events(server, sandbox, protocol="udp", decision="ended")) <= 12
 
 
+def test_a_flow_that_used_up_its_bytes_ends_though_nothing_comes_back(server, sandboxes):
+    sandbox = sandboxes()
+    let(server, sandbox, f"{SITE}:1007", bytes={SITE: {"sent": 10}})
+    text = "import socket, sys, time\nstream = socket.socket(type=socket.SOCK_DGRAM)\nfor _ in range(3): stream.sendto(b'hello', (sys.argv[1], 1007)); time.sleep(0.1)\nprint(1)"
+    program(sandbox, text, SITE)
+    until(lambda: events(server, sandbox, protocol="udp", decision="ended", rule=f"bytes {SITE}"))
+
+
 def test_a_proxy_leaves_no_way_around_it(server, sandboxes):
     sandbox = sandboxes(network={"egress_proxy": {"address": f"{WORLD}:1080", "username": "walker", "password": "seven-leagues"}})
     let(server, sandbox, "*:7")

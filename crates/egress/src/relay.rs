@@ -225,11 +225,12 @@ async fn follow(
     let was_cut = tokio::select! {
         biased;
         _ = cut => Some(Reason::NoUdp),
+        reason = flow.meter.until_cut() => Some(reason),
         () = idle(&flow) => None,
-        () = answers(&ends, &flow, from, to) => flow.meter.was_cut(),
+        () = answers(&ends, &flow, from, to) => None,
     };
     table.0.lock().remove(&key);
-    if let Some(reason) = was_cut.or_else(|| flow.meter.was_cut()) {
+    if let Some(reason) = was_cut {
         shared.cut("udp", &flow.meter, &reason);
     }
 }
@@ -252,7 +253,7 @@ fn hear(socket: &UdpSocket, to: SocketAddr, buffer: &mut [u8]) -> io::Result<Opt
 }
 
 async fn answers(ends: &Ends, flow: &Flow, from: SocketAddr, to: SocketAddr) {
-    while flow.meter.was_cut().is_none() && flow.socket.readable().await.is_ok() {
+    while flow.socket.readable().await.is_ok() {
         let mut buffer = vec![0; LONGEST];
         for _ in 0..AT_ONCE {
             // Unreachable for now, as the network says; or nothing more.

@@ -12,7 +12,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+};
 
 use super::{
     Carried, Decision, Event, Place, Target, Traffic, Way,
@@ -33,6 +36,8 @@ pub(crate) struct Meter {
     applying: Mutex<Applying>,
     /// By what it was ended before its time.
     cut: Mutex<Option<Reason>>,
+    /// Wakes who waits for that.
+    cutting: Notify,
     rule: String,
 }
 
@@ -58,6 +63,7 @@ impl Meter {
             bytes: Default::default(),
             applying: Mutex::default(),
             cut: Mutex::default(),
+            cutting: Notify::new(),
             rule,
         }
     }
@@ -115,6 +121,17 @@ impl Meter {
     /// Notes why the flow ends before its time; the first reason counts.
     pub(crate) fn cut(&self, reason: &Reason) {
         self.cut.lock().get_or_insert_with(|| reason.clone());
+        self.cutting.notify_one();
+    }
+
+    /// Waits until the flow ends before its time; for one to wait.
+    pub(crate) async fn until_cut(&self) -> Reason {
+        loop {
+            if let Some(reason) = self.was_cut() {
+                return reason;
+            }
+            self.cutting.notified().await;
+        }
     }
 
     pub(crate) fn was_cut(&self) -> Option<Reason> {
