@@ -150,6 +150,7 @@ impl Core {
             tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
             loop {
                 tick.tick().await;
+                core.save_traffic().await;
                 core.sample_all().await;
             }
         }));
@@ -200,8 +201,8 @@ impl Core {
         self.save_key_uses().await;
         for live in self.registry.all() {
             live.set_gate(None);
-            self.save_traffic(&live).await;
         }
+        self.save_traffic().await;
         self.engine.close().await;
         self.store.close().await;
     }

@@ -101,7 +101,6 @@ impl Core {
         let running = self.registry.all().into_iter().filter(|live| live.is_running());
         futures::stream::iter(running)
             .for_each_concurrent(AT_ONCE, async |live| {
-                self.save_traffic(&live).await;
                 if let Some(usage) = self.read_usage(&live).await {
                     live.history.lock().add(&usage, &live.resources, now(), Instant::now());
                 }

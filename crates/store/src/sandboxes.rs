@@ -184,6 +184,21 @@ impl Store {
         .await
     }
 
+    /// Notes what some sandboxes may reach from now on: of all of them, or of none.
+    pub async fn set_networks(&self, networks: &[(&SandboxId, &Network)]) -> Result<()> {
+        let failed = || Error::database("note the network policies of sandboxes");
+        let mut transaction = self.writer.begin().await.map_err(failed())?;
+        for (id, network) in networks {
+            sqlx::query("UPDATE sandbox SET network = $2 WHERE id = $1")
+                .bind(id.as_str())
+                .bind(network_text(Some(network))?)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed())?;
+        }
+        transaction.commit().await.map_err(failed())
+    }
+
     /// Removes a sandbox that ended. Its idempotency key stays.
     pub async fn delete_sandbox(&self, id: &SandboxId) -> Result<()> {
         patiently(|| async {

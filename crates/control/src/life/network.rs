@@ -15,7 +15,10 @@ use soulbox_model::{
     network::{Demands, Domain, Egress, Network, SecretName},
 };
 use soulbox_store::Store;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{MutexGuard, watch},
+    time::timeout,
+};
 
 use crate::{
     agent,
@@ -109,21 +112,22 @@ impl Core {
         Ok(())
     }
 
-    /// Writes down what sandboxes used of their limits of bytes, for the next server.
-    pub(crate) async fn save_traffic(&self, live: &Live) {
-        if live.network().egress.bytes.is_empty() {
+    /// Writes down what sandboxes used more of their limits of bytes, for the next server.
+    pub(crate) async fn save_traffic(&self) {
+        let all = self.registry.all();
+        let changed: Vec<_> = all.iter().filter_map(|live| used_more(live)).collect();
+        if changed.is_empty() {
             return;
         }
-        let _turn = live.saving_network.lock().await;
-        let mut network = live.network();
-        if !live.is_running() || !live.traffic.fill_used(&mut network.egress.bytes) {
-            return;
-        }
-        match self.store.set_network(&live.id, &network, None).await {
-            Ok(()) => live.set_network(network, None),
-            Err(error) => {
-                tracing::warn!(sandbox = %live.id, %error, "could not note what it sent out");
+        let networks: Vec<_> =
+            changed.iter().map(|(live, network, _)| (&live.id, network)).collect();
+        match self.store.set_networks(&networks).await {
+            Ok(()) => {
+                for (live, network, _turn) in changed {
+                    live.set_network(network, None);
+                }
             }
+            Err(error) => tracing::warn!(%error, "could not note what sandboxes sent out"),
         }
     }
 
@@ -199,6 +203,15 @@ impl Core {
             }
         }
     }
+}
+
+/// The rules of a sandbox with what it used since they were written, and its turn to save them. Who
+/// changes them at this moment writes that, too.
+fn used_more(live: &Live) -> Option<(&Live, Network, MutexGuard<'_, ()>)> {
+    let turn = live.saving_network.try_lock().ok()?;
+    let mut network = live.network();
+    let news = live.is_running() && live.traffic.fill_used(&mut network.egress.bytes);
+    news.then_some((live, network, turn))
 }
 
 /// Reads what goes out of a sandbox, until its end.
