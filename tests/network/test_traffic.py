@@ -91,7 +91,7 @@ print(json.dumps(1))
 """
         sandbox = sandboxes()
         program(sandbox, text, SITE)
-        until(lambda: json.load(call(server, sandbox, "usage"))["network"]["allowed"] == 400)
+        until(lambda: events(server, sandbox)[0]["decision"] == "lost")
         found = events(server, sandbox)
         assert found[0]["decision"] == "lost" and len(found) <= 513, found[0]
         assert found[1]["number"] == found[0]["lost"] > 0
