@@ -31,7 +31,7 @@ fn sandbox(id: &str, port: u16) -> Result<Route, Misrouted> {
 }
 
 #[test]
-fn names_of_a_sandboxs_own_come_last_and_get_no_request_with_an_api_key() {
+fn names_of_a_sandboxs_own_come_last_and_get_nothing_that_opens_something() {
     let own = Some("sb.example.com");
     // Whatever is asked for is taken.
     let greedy = |_: &str| Some((ID.parse().unwrap(), Port::new(3000).unwrap()));
@@ -51,9 +51,12 @@ fn names_of_a_sandboxs_own_come_last_and_get_no_request_with_an_api_key() {
     ] {
         assert_eq!(by(&[("host", "shop.example.org"), key]), Ok(Route::Api), "{key:?}");
     }
+    assert_eq!(by(&[("host", "shop.example.org"), ("x-access-token", "any")]), Ok(Route::Api));
     let headers = [("e2b-sandbox-id", OTHER), ("e2b-sandbox-port", "80")];
     let both = [("host", "shop.example.org"), headers[0], headers[1]];
-    assert_eq!(by(&both), Err(Misrouted::Conflict));
+    assert_eq!(by(&both), sandbox(OTHER, 80));
+    let files = parts("/files", &[("host", "shop.example.org"), ("x-access-token", "any")]);
+    assert_eq!(super::route(&files, own, greedy), Ok(Route::AccessToken("any".into())));
 }
 
 #[test]
