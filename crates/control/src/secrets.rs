@@ -4,9 +4,10 @@ mod environment;
 
 use std::collections::BTreeMap;
 
+use soulbox_egress::Held;
 use soulbox_model::{
     Error, Result, SecretId, SecretValue, TeamId,
-    network::{Domain, Egress, Grant, Pattern, Placeholder, SecretName},
+    network::{Egress, Grant, Pattern, Placeholder, SecretName},
 };
 use soulbox_store::{NewSecret, Secret, SecretChange, SecretRef, Store};
 
@@ -88,26 +89,13 @@ impl<'a> Secrets<'a> {
         if deleted { Ok(()) } else { Err(unknown(which)) }
     }
 
-    /// The value, to be sent to `host` and to nobody else.
+    /// The value and the hosts that may have it; `None` if the team has no such secret.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the team has no such secret, [`Error::Permission`] if it is bound to
-    /// other hosts.
-    pub async fn resolve(
-        &self,
-        team: TeamId,
-        name: &SecretName,
-        host: &Domain,
-    ) -> Result<SecretValue> {
+    /// If it cannot be read or opened.
+    pub async fn held(&self, team: TeamId, name: &SecretName) -> Result<Option<Held>> {
         let found = self.store.open_secret(team, &SecretRef::Name(name.clone())).await?;
-        let (secret, value) = found.ok_or_else(|| unknown(name.as_str()))?;
-        if secret.hosts.is_empty() || secret.hosts.iter().any(|bound| bound.matches(host)) {
-            return Ok(value);
-        }
-        Err(Error::Permission {
-            permission: format!("send secret `{name}` to {host}"),
-            user_id: None,
-        })
+        Ok(found.map(|(secret, value)| Held { value, hosts: secret.hosts }))
     }
 
     /// Whether every secret that a policy names is there and may go where the policy sends it.

@@ -21,6 +21,7 @@ use crate::{
     flow,
     rates::Rates,
     relay,
+    secrets::Secrets,
     traffic::{Meter, Place},
 };
 
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     opened: Arc<Semaphore>,
     authority: Mutex<Option<Arc<Authority>>>,
     owner: Arc<dyn Owner>,
+    pub(crate) secrets: Secrets,
     pub(crate) pipes: Pipes,
 }
 
@@ -87,6 +89,7 @@ impl Shared {
             upstreams: Arc::new(Semaphore::new(UPSTREAMS)),
             opened: Arc::new(Semaphore::new(OPENED)),
             authority: Mutex::default(),
+            secrets: Secrets::new(Arc::clone(&owner)),
             owner,
             pipes: Pipes::new(PIPES),
         }
@@ -138,10 +141,6 @@ impl Shared {
     /// A place for one more connection that is opened, if there is one.
     pub(crate) fn take_opened(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.opened).try_acquire_owned().ok()
-    }
-
-    pub(crate) fn owner(&self) -> &dyn Owner {
-        &*self.owner
     }
 
     /// In whose name TLS is opened, if the sandbox trusts anybody for that.

@@ -24,6 +24,7 @@ mod peek;
 pub mod policy;
 mod rates;
 mod relay;
+mod secrets;
 mod special;
 mod traffic;
 
@@ -33,7 +34,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use soulbox_model::{
     SecretValue,
-    network::{Cidr, Domain, Egress, SecretName},
+    network::{Cidr, Domain, Egress, Pattern, SecretName},
 };
 use tokio::sync::Semaphore;
 
@@ -91,11 +92,25 @@ pub trait Owner: Send + Sync + 'static {
     /// Hears what was refused.
     fn denied(&self, denial: Denial);
 
-    /// The value of a secret, to be sent to `host` and to nobody else.
+    /// A secret as it is now; `None` if there is none of that name.
     ///
     /// # Errors
-    /// Why it must not be, in words for who runs the sandbox.
-    async fn secret(&self, name: &SecretName, host: &Domain) -> Result<SecretValue, String>;
+    /// Why that cannot be said, in words for who runs the sandbox.
+    async fn secret(&self, name: &SecretName) -> Result<Option<Held>, String>;
+}
+
+/// A secret that is held outside of the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub value: SecretValue,
+    /// Where it may be sent; empty: to any host.
+    pub hosts: Vec<Pattern>,
+}
+
+impl Held {
+    pub fn may_go_to(&self, host: &Domain) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|bound| bound.matches(host))
+    }
 }
 
 /// What of a sandbox's rules can only be judged here.

@@ -14,11 +14,11 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use soulbox_egress::{Denial, Gate, Owner, Service};
+use soulbox_egress::{Denial, Gate, Held, Owner, Service};
 use soulbox_engine::Engine;
 use soulbox_model::{
-    BoxError, SandboxId, SecretValue,
-    network::{Domain, Egress, SecretName},
+    BoxError, SandboxId,
+    network::{Egress, SecretName},
 };
 
 use super::agent::Agent;
@@ -113,7 +113,7 @@ impl Owner for Errand {
         }
     }
 
-    async fn secret(&self, _: &SecretName, _: &Domain) -> Result<SecretValue, String> {
+    async fn secret(&self, _: &SecretName) -> Result<Option<Held>, String> {
         Err("nothing that is prepared gets secrets".into())
     }
 }

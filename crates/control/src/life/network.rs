@@ -8,11 +8,11 @@ use std::{
 use async_trait::async_trait;
 use http::{Request, header};
 use serde_json::json;
-use soulbox_egress::{Authority, Denial, Owner, Part, READERS, Reader, Relay, Wire};
+use soulbox_egress::{Authority, Denial, Held, Owner, Part, READERS, Reader, Relay, Wire};
 use soulbox_engine::Error as EngineError;
 use soulbox_model::{
-    BoxError, Error, Result, SandboxId, SecretValue, TeamId,
-    network::{Demands, Domain, Egress, Network, SecretName},
+    BoxError, Error, Result, SandboxId, TeamId,
+    network::{Demands, Egress, Network, SecretName},
 };
 use soulbox_store::Store;
 use tokio::{
@@ -262,9 +262,15 @@ impl Owner for OwnerOf {
         );
     }
 
-    async fn secret(&self, name: &SecretName, host: &Domain) -> Result<SecretValue, String> {
-        let team = self.live.upgrade().ok_or("the sandbox has ended")?.team;
-        let resolved = Secrets::new(&self.store).resolve(team, name, host).await;
-        resolved.map_err(|error| error.to_string())
+    async fn secret(&self, name: &SecretName) -> Result<Option<Held>, String> {
+        let (team, id) = {
+            let live = self.live.upgrade().ok_or("the sandbox has ended")?;
+            (live.team, live.id.clone())
+        };
+        let held = Secrets::new(&self.store).held(team, name).await;
+        held.map_err(|error| {
+            tracing::warn!(sandbox = %id, secret = %name, %error, "a secret cannot be read");
+            format!("secret `{name}` cannot be read now; try again in a moment")
+        })
     }
 }

@@ -4,14 +4,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use soulbox_model::network::{Domain, Piece, Placeholder, Transform};
 
 use super::scrub::Scrub;
-use crate::Owner;
+use crate::secrets::Secrets;
 
 /// Sets the headers of `transform`; what must not come back is added to `scrub`.
 ///
 /// # Errors
 /// Why the request must not be sent, without any value in it.
 pub(super) async fn set(
-    owner: &dyn Owner,
+    secrets: &Secrets,
     transform: &Transform,
     host: &Domain,
     sealed: bool,
@@ -29,12 +29,12 @@ pub(super) async fn set(
                     ));
                 }
                 Piece::Placeholder(Placeholder::Secret(secret)) => {
-                    let value = owner.secret(secret, host).await?;
-                    let Some(plain) = value.as_header() else {
+                    let held = secrets.for_host(secret, host).await?;
+                    let Some(plain) = held.value.as_header() else {
                         return Err(format!("secret `{secret}` does not fit into a header"));
                     };
                     text.push_str(plain);
-                    scrub.add(value);
+                    scrub.add(held.value.clone());
                 }
             }
         }

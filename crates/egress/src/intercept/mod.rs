@@ -282,14 +282,14 @@ impl Exchange {
         egress: &Egress,
         request: &mut Request<Incoming>,
     ) -> Result<Scrub, String> {
-        let (owner, host) = (self.shared.owner(), self.upstream.host());
+        let (secrets, host) = (&self.shared.secrets, self.upstream.host());
         let sealed = self.upstream.is_sealed();
         let to = To { host, port: self.upstream.port(), sealed };
         let mut scrub = Scrub::default();
-        placeholders::fill(owner, egress, &to, request, &mut scrub).await?;
+        placeholders::fill(secrets, egress, &to, request, &mut scrub).await?;
         if let Some(transform) = egress.transform(host) {
             let headers = request.headers_mut();
-            headers::set(owner, transform, host, sealed, headers, &mut scrub).await?;
+            headers::set(secrets, transform, host, sealed, headers, &mut scrub).await?;
         }
         if !scrub.is_empty() {
             headers::ask_plain(request.headers_mut());

@@ -17,7 +17,7 @@ use soulbox_model::{
 use zeroize::Zeroizing;
 
 use super::scrub::Scrub;
-use crate::Owner;
+use crate::secrets::{Secrets, usable};
 
 /// The one port at which a host gets a value: whoever answers at another one may be somebody else.
 const PORT: u16 = 443;
@@ -47,7 +47,7 @@ pub(super) struct To<'a> {
 /// # Errors
 /// Why the request must not be sent, without any value in it.
 pub(super) async fn fill<B>(
-    owner: &dyn Owner,
+    secrets: &Secrets,
     egress: &Egress,
     to: &To<'_>,
     request: &mut Request<B>,
@@ -63,16 +63,17 @@ pub(super) async fn fill<B>(
                  https://{host}"
             ));
         }
-        match owner.secret(secret, host).await {
-            Ok(value) => {
-                scrub.add(value.clone());
-                let form = utf8_percent_encode(value.expose(), ENCODED).to_string();
-                SecretValue::new(form).into_iter().for_each(|form| scrub.add(form));
-                values.known.push(Known { marker: &grant.marker, secret, value, used });
-            }
-            Err(why) if used => return Err(why),
-            // It can't have been sent, or not since it was there.
-            Err(_) => {}
+        let held = secrets.find(secret).await?;
+        if let Some(held) = &held {
+            // Wherever it is bound to by now: the host may have it from before.
+            scrub.add(held.value.clone());
+            let form = utf8_percent_encode(held.value.expose(), ENCODED).to_string();
+            // None is sent that is longer than a value may be.
+            SecretValue::new(form).into_iter().for_each(|form| scrub.add(form));
+        }
+        if used {
+            let value = usable(held, secret, host)?.value.clone();
+            values.known.push(Known { marker: &grant.marker, secret, value });
         }
     }
     values.put_in(request)?;
@@ -104,12 +105,11 @@ struct Known<'a> {
     marker: &'a Marker,
     secret: &'a SecretName,
     value: SecretValue,
-    used: bool,
 }
 
 impl<'a> Values<'a> {
     fn put_in<B>(&mut self, request: &mut Request<B>) -> Result<(), String> {
-        if !self.known.iter().any(|known| known.used) {
+        if self.known.is_empty() {
             return Ok(());
         }
         for value in request.headers_mut().values_mut() {
@@ -188,7 +188,7 @@ pub(crate) fn put_in<B>(
     value: SecretValue,
     request: &mut Request<B>,
 ) -> Result<(), String> {
-    let known = vec![Known { marker, secret, value, used: true }];
+    let known = vec![Known { marker, secret, value }];
     Values { known, ..Values::default() }.put_in(request)
 }
 
@@ -235,31 +235,32 @@ fn with_query(uri: &Uri, query: &[u8]) -> Result<Uri, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use async_trait::async_trait;
-    use parking_lot::Mutex;
     use proptest::prelude::*;
-    use soulbox_model::network::Grant;
+    use soulbox_model::network::{Grant, Pattern};
 
     use super::*;
-    use crate::Denial;
+    use crate::{Denial, Held, Owner};
 
     const VALUE: &str = "s3cr:t/+é %&";
 
-    /// Has one secret of one value, or none.
-    struct Team {
-        value: Option<String>,
-        asked: Mutex<Vec<String>>,
-    }
+    /// Has one secret, or none, or cannot say.
+    struct Team(Result<Option<Held>, String>);
 
     #[async_trait]
     impl Owner for Team {
         fn denied(&self, _: Denial) {}
 
-        async fn secret(&self, name: &SecretName, host: &Domain) -> Result<SecretValue, String> {
-            self.asked.lock().push(format!("{name} {host}"));
-            let value = self.value.clone().ok_or_else(|| format!("`{name}` is gone"))?;
-            SecretValue::new(value)
+        async fn secret(&self, _: &SecretName) -> Result<Option<Held>, String> {
+            self.0.clone()
         }
+    }
+
+    fn held(value: &str, hosts: &[&str]) -> Held {
+        let hosts = hosts.iter().map(|host| host.parse::<Pattern>().unwrap()).collect();
+        Held { value: SecretValue::new(value.to_owned()).unwrap(), hosts }
     }
 
     fn granted(marker: &Marker) -> Egress {
@@ -275,15 +276,29 @@ mod tests {
     fn sent(
         value: Option<&str>,
         marker: &Marker,
+        there: (&str, u16, bool),
+        request: Request<()>,
+    ) -> Result<(Request<()>, Scrub), String> {
+        sent_by(
+            Team(Ok(value.map(|value| held(value, &["*.example.com"])))),
+            marker,
+            there,
+            request,
+        )
+    }
+
+    fn sent_by(
+        team: Team,
+        marker: &Marker,
         (host, port, sealed): (&str, u16, bool),
         mut request: Request<()>,
     ) -> Result<(Request<()>, Scrub), String> {
-        let team = Team { value: value.map(str::to_owned), asked: Mutex::default() };
         let (egress, host) = (granted(marker), host.parse().unwrap());
         let to = To { host: &host, port, sealed };
         let mut scrub = Scrub::default();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(fill(&team, &egress, &to, &mut request, &mut scrub))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let secrets = Secrets::new(Arc::new(team));
+        runtime.block_on(fill(&secrets, &egress, &to, &mut request, &mut scrub))?;
         Ok((request, scrub))
     }
 
@@ -387,8 +402,29 @@ mod tests {
     fn a_secret_that_is_gone_is_told_to_who_uses_it() {
         let m = Marker::random();
         let asked = request("/", &[("x", m.to_string())]);
-        assert_eq!(sent(None, &m, THERE, asked).unwrap_err(), "`key` is gone");
+        assert_eq!(sent(None, &m, THERE, asked).unwrap_err(), "secret `key` does not exist");
         assert!(sent(None, &m, THERE, request("/", &[])).is_ok());
+    }
+
+    #[test]
+    fn what_a_host_may_have_from_before_is_looked_for() {
+        let m = Marker::random();
+        let narrowed = || Team(Ok(Some(held(VALUE, &["www.example.com"]))));
+        let (_, scrub) = sent_by(narrowed(), &m, THERE, request("/", &[])).unwrap();
+        assert_eq!(masked(&scrub, VALUE), "*".repeat(VALUE.len()));
+        let asked = request("/", &[("x", m.to_string())]);
+        let refused = sent_by(narrowed(), &m, THERE, asked).unwrap_err();
+        assert!(refused.contains("secret `key` to api.example.com"), "{refused}");
+    }
+
+    #[test]
+    fn where_nobody_knows_what_to_look_for_nothing_is_sent() {
+        let m = Marker::random();
+        let busy = || Team(Err("busy".to_owned()));
+        assert_eq!(sent_by(busy(), &m, THERE, request("/", &[])).unwrap_err(), "busy");
+        // Of a host that it is not for, nobody asks.
+        let elsewhere = ("example.net", 443, true);
+        assert!(sent_by(busy(), &m, elsewhere, request("/", &[])).is_ok());
     }
 
     #[test]
