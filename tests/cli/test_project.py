@@ -188,7 +188,7 @@ CASES = [
     ("network.ports", [[], [80, 81]], [[0], [65536], ["80"], [80, 80], 80]),
     ("network.allow_internet", [True, False], ["true", 1]),
     ("security.read_only", [True], ["yes"]),
-    ("environment", [{"A": "$KEY ${K-1} $$"}], [{"A": "5$"}, {"1": "a"}, {"A": 1}, {"A": "${"}]),
+    ("environment", [{"A": "$KEY ${K-1} $$ ${placeholder:K-1}"}], [{"A": "5$"}, {"1": "a"}, {"A": 1}, {"A": "${"}, {"A": "${placeholder:}"}, {"A": "${other:key}"}]),
 ]
 
 
