@@ -145,7 +145,10 @@ impl<'a> Values<'a> {
         all.extend_from_slice(new_password.as_deref().map_or(password, Vec::as_slice));
         let credentials = STANDARD.encode(&*all);
         let filled = Zeroizing::new(format!("Basic {credentials}").into_bytes());
-        self.credentials.extend(SecretValue::new(credentials));
+        let looked_for = SecretValue::new(credentials).map_err(|_| {
+            format!("its credentials would have more than {} bytes", SecretValue::MAX)
+        })?;
+        self.credentials.push(looked_for);
         Ok(Some(filled))
     }
 
@@ -376,6 +379,23 @@ mod tests {
         );
         // It would end the user name early.
         assert!(user("to:ken").unwrap_err().contains("does not fit"));
+    }
+
+    #[test]
+    fn credentials_too_long_to_be_looked_for_are_not_sent() {
+        let m = Marker::random();
+        let sent_with = |length: usize| {
+            let coded = STANDARD.encode(format!("me:{m}"));
+            let asked = request("/", &[("authorization", format!("Basic {coded}"))]);
+            sent(Some(&"v".repeat(length)), &m, THERE, asked)
+        };
+        // With `me:` before it, as many bytes as a value has in base64.
+        let most = SecretValue::MAX / 4 * 3 - 3;
+        let (got, scrub) = sent_with(most).unwrap();
+        let sent = got.headers()["authorization"].to_str().unwrap();
+        assert_eq!(masked(&scrub, sent), format!("Basic {}", "*".repeat(SecretValue::MAX)));
+        let refused = sent_with(most + 1).unwrap_err();
+        assert!(refused.contains("credentials") && refused.contains("65536"), "{refused}");
     }
 
     #[test]
