@@ -45,6 +45,9 @@ impl Scrub {
     }
 
     /// Of a stream: what can be passed on after `part` came.
+    ///
+    /// What is held back, and so when it comes, depends on the values: a host that echoes while it
+    /// streams tells whether a guess begins one.
     pub(super) fn part(&mut self, part: &[u8]) -> Bytes {
         self.held.extend_from_slice(part);
         let mut all = std::mem::take(&mut self.held);
