@@ -9,6 +9,7 @@ import time
 import e2b
 import pytest
 from conftest import VALUE, fetch, furnished, last_request, run
+from test_traffic import call
 
 RESOLVE = {"SoulBox-Env-Secrets": "resolve"}
 MARKER = re.compile(r"soulbox_secret_[a-z0-9]{26}")
@@ -245,6 +246,31 @@ def test_it_outlives_the_server_and_other_rules(trusting, holder, world):
     assert code == 0, said
     assert last_request(world, mark)["headers"]["x-key"] == VALUE
     holder.update_network({})
+
+
+@pytest.mark.parametrize("path", ["network", "requests"])
+def test_new_rules_of_either_kind_leave_it(trusting, holder, world, path):
+    """Neither set of rules has a word for placeholders; neither takes them away."""
+
+    def sent():
+        mark = world.mark()
+        code, said = fetch(holder, "https://api.example.com/", '-H "X-Key: $KEY"')
+        assert code == 0, said
+        return last_request(world, mark)["headers"]["x-key"]
+
+    def put(rules):
+        if path == "network":
+            holder.update_network(rules)
+        else:
+            assert call(trusting, holder, "requests", "PUT", rules).status == 204
+
+    some = {"network": {"deny_out": ["198.51.100.0/24"]}, "requests": {"bytes": {"api.example.com": {"sent": 1_000_000}}}}
+    try:
+        for rules in [some[path], {}]:
+            put(rules)
+            assert sent() == VALUE, rules
+    finally:
+        put({})
 
 
 def test_changes_of_the_secret_hold_within_a_second(trusting, world):

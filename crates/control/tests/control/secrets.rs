@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use soulbox_control::{Create, NewSecret};
 use soulbox_model::{
     Error, SecretValue, TeamId,
-    network::{Egress, Grant, Marker, Network},
+    network::{Demands, Egress, Grant, Marker, Network},
 };
 
 use crate::world::{World, request};
@@ -160,6 +160,7 @@ async fn a_placeholder_stands_for_a_secret_of_one_sandbox() {
         assert_eq!(grants(&made.network), std::slice::from_ref(&expected));
         // They belong to the sandbox, not to the rules that its owner may replace.
         world.control.set_egress(team, &made.id, Egress::default(), None).await.unwrap();
+        world.control.set_requests(team, &made.id, Demands::default()).await.unwrap();
         world = world.crash().await;
         let found = world.control.get(team, &made.id).await.unwrap();
         assert_eq!(grants(&found.network), [expected]);
