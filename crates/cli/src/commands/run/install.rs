@@ -85,8 +85,9 @@ pub(super) async fn all(
 }
 
 pub(in crate::commands) fn problem(problem: Problem) -> Failure {
-    let hint = problem.hint().to_owned();
-    Failure::Install { message: format!("dependencies: {problem}"), hint }
+    // Names and messages come from the project's files, which may be a stranger's.
+    let (message, hint) = (plain(&problem.to_string()), plain(problem.hint()));
+    Failure::Install { message: format!("dependencies: {message}"), hint }
 }
 
 /// The template of `layer` on top of `parent`, made unless it is there.
@@ -154,4 +155,20 @@ fn failed(layer: &Layer, error: &str) -> Failure {
     let told: String = told.map(|line| format!("\n  {line}")).collect();
     let message = format!("dependencies: {installer} failed to install {because}:{told}");
     Failure::Install { message, hint: hint.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_manifest_does_not_drive_the_terminal() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = "-e ./\u{1b}]0;title\u{7}\u{9b}31m";
+        std::fs::write(dir.path().join("requirements.txt"), line).unwrap();
+        let failure = problem(dependencies::of_project(dir.path()).unwrap_err());
+        let told = failure.to_string();
+        assert!(told.contains("is a local package"), "{told}");
+        assert!(!told.chars().any(char::is_control), "{told:?}");
+    }
 }
