@@ -23,7 +23,7 @@ use tokio::{
     sync::{Mutex, Notify},
 };
 
-use super::{Process, input::Input, output::Fanout, pump::Outputs, table::Started};
+use super::{Process, input::Input, output::Fanout, pump::Outputs, search, table::Started};
 use crate::{
     State,
     auth::Acting,
@@ -146,6 +146,13 @@ fn environment(state: &State, user: &User, config: &ProcessConfig) -> BTreeMap<S
     ];
     let mut env: BTreeMap<_, _> = own.map(|(name, value)| (name.to_owned(), value)).into();
     env.extend(state.global_env());
+    // Templates bring directories that a user fills, as those of packages: nobody becomes root by a name in them.
+    if user.uid == 0
+        && let Some(path) = env.get_mut("PATH")
+    {
+        let kept = search::of_root(path);
+        *path = if kept.is_empty() { DEFAULT_PATH.to_owned() } else { kept };
+    }
     env.extend(config.envs.iter().map(|(name, value)| (name.clone(), value.clone())));
     env
 }

@@ -11,6 +11,7 @@ mod input;
 mod output;
 mod pump;
 pub mod reaper;
+mod search;
 mod service;
 mod stream;
 mod table;

@@ -116,10 +116,11 @@ impl Layer {
         &mut self.steps[last]
     }
 
-    /// Makes `paths` come first for login shells, which begin with a `PATH` of their own.
+    /// Makes `paths` come first for login shells, which begin with a `PATH` of their own; not for those of
+    /// root, who must not run what a user put there.
     fn tell_shells(&mut self, name: &str) {
         let paths = self.paths.join(":");
-        let line = format!("export PATH={paths}:$PATH");
+        let line = format!("[ \"$(id -u)\" = 0 ] || export PATH={paths}:$PATH");
         let file = format!("/etc/profile.d/soulbox-{name}.sh");
         let write = "mkdir -p /etc/profile.d && printf '%s\\n' \"$0\" >\"$1\"";
         self.step("root", "/", &["sh", "-c", write, &line, &file]);
