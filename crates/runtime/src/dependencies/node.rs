@@ -43,7 +43,8 @@ const KEPT: [&str; 18] = [
 ];
 const KINDS: [&str; 3] = ["dependencies", "devDependencies", "optionalDependencies"];
 /// What else an installer reads, right in the project.
-const SETTINGS: [&str; 4] = [".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml"];
+const SETTINGS: [&str; 5] =
+    [".npmrc", ".yarnrc", ".yarnrc.yml", "bunfig.toml", "pnpm-workspace.yaml"];
 
 const NPM_ENV: [(&str, &str); 8] = [
     ("npm_config_cache", "/tmp/.soulbox-npm"),
@@ -100,6 +101,8 @@ pub(super) fn layers(folder: &Folder) -> Result<Vec<Layer>> {
     layer.made = made(members.keys());
     layer.step("root", "/", &["chown", "-R", "user:user", PROJECT]);
     let tool = steps(&mut layer, &choice, &package, folder)?;
+    // Some hold tokens of registries, which every sandbox of the template could read.
+    layer.step("user", PROJECT, &[&["rm", "-rf", "--"], &SETTINGS[..]].concat());
     layer.tell_shells("modules");
     Ok(tool.into_iter().chain([layer]).collect())
 }

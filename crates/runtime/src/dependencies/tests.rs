@@ -36,6 +36,24 @@ fn command(layer: &Layer) -> String {
     layer.steps.iter().rfind(|step| step.fetches).unwrap().argv.join(" ")
 }
 
+#[test]
+fn settings_with_tokens_are_not_kept() {
+    let settings = [".npmrc", ".yarnrc", ".yarnrc.yml", "bunfig.toml", "pnpm-workspace.yaml"];
+    let mut files = vec![("package.json", PACKAGE)];
+    files.extend(settings.map(|name| (name, "# token")));
+    let layer = one(&files);
+    let last = layer.steps.iter().rposition(|step| step.fetches).unwrap();
+    let removed: Vec<&String> = layer.steps[last + 1..]
+        .iter()
+        .filter(|step| step.argv[0] == "rm" && step.cwd == layer.target)
+        .flat_map(|step| &step.argv)
+        .collect();
+    for name in settings {
+        assert!(names(&layer).contains(&name), "{name} is read");
+        assert!(removed.iter().any(|word| *word == name), "{name} goes");
+    }
+}
+
 const PACKAGE: &str = r#"{"name":"a","version":"1.0.0","scripts":{"postinstall":"node x.js"},
                           "dependencies":{"ms":"^2.0.0"}}"#;
 
