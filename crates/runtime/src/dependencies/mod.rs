@@ -10,6 +10,7 @@ mod node;
 mod packages;
 mod python;
 mod requirements;
+mod sources;
 
 use std::{collections::BTreeMap, io, path::Path};
 

@@ -6,7 +6,7 @@ use rustix::fs::FileType;
 use serde_json::Value as Json;
 use toml::Value as Toml;
 
-use super::{Layer, PROJECT, Problem, Result, folder::Folder, requirements};
+use super::{Layer, PROJECT, Problem, Result, folder::Folder, requirements, sources};
 
 /// Of the project's own installation, in its directory.
 pub(super) const VENV_NAME: &str = ".venv";
@@ -63,6 +63,9 @@ pub(super) fn layers(folder: &Folder) -> Result<Vec<Layer>> {
     let files = requirement_files(folder)?;
     if !files.is_empty() {
         let all = requirements::collect(folder, &files)?;
+        if !all.values().any(|text| requirements::names_an_index(text)) {
+            sources::none_declared(folder)?;
+        }
         return Ok(pip("pip", &files.join(", "), all.into_iter().collect(), &files)
             .into_iter()
             .collect());
@@ -73,6 +76,9 @@ pub(super) fn layers(folder: &Folder) -> Result<Vec<Layer>> {
     }
     let Some(text) = folder.text("pyproject.toml")? else { return Ok(Vec::new()) };
     let list = pyproject(&text)?;
+    if !list.is_empty() {
+        sources::none_declared(folder)?;
+    }
     let mut layer = pip("pip", "pyproject.toml", vec![(LIST.to_owned(), list)], &[LIST.to_owned()]);
     if let Some(layer) = &mut layer {
         find_sources(layer);
@@ -177,7 +183,7 @@ fn requirement_files(folder: &Folder) -> Result<Vec<String>> {
     Ok(others)
 }
 
-fn parse(text: &str) -> Result<Toml> {
+pub(super) fn parse(text: &str) -> Result<Toml> {
     toml::from_str(text).map_err(|error| {
         let message = error.message().to_owned();
         Problem::in_file("pyproject.toml", message, "it must be TOML")
@@ -259,6 +265,7 @@ fn pipfile(text: &str) -> Result<String> {
         Problem::in_file("Pipfile.lock", message, hint)
     };
     let lock: Json = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+    let index = sources::of_pipfile(&lock).map_err(bad)?;
     let mut lines = BTreeSet::new();
     for section in ["default", "develop"] {
         let packages = lock.get(section).and_then(Json::as_object);
@@ -281,5 +288,6 @@ fn pipfile(text: &str) -> Result<String> {
             lines.insert(line);
         }
     }
-    Ok(lines.into_iter().collect())
+    let index = index.map(|url| format!("--index-url {url}\n"));
+    Ok(index.into_iter().chain(lines).collect())
 }

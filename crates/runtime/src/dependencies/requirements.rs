@@ -39,6 +39,12 @@ pub(super) fn collect(folder: &Folder, first: &[String]) -> Result<BTreeMap<Stri
     Ok(found)
 }
 
+/// Whether the file itself says where packages come from.
+pub(super) fn names_an_index(text: &str) -> bool {
+    let names = ["-i", "--index-url", "--extra-index-url", "--no-index"];
+    logical(text).iter().any(|(_, line)| line == "--no-index" || option(line, &names).is_some())
+}
+
 /// Lines with those that continue them, without comments, each with its number from 1.
 fn logical(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();

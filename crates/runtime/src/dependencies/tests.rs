@@ -222,6 +222,59 @@ fn a_lock_of_pipenv_becomes_requirements_with_hashes() {
 }
 
 #[test]
+fn packages_of_a_private_index_come_from_nowhere_else() {
+    let project = "[project]\nname='a'\nversion='1'\ndependencies=['corp']\n";
+    for sources in [
+        "[tool.uv.sources]\ncorp = { index = 'corp' }\n",
+        "[[tool.uv.index]]\nname = 'corp'\nurl = 'https://example.org/simple'\n",
+        "[tool.uv]\nindex-url = 'https://example.org/simple'\n",
+        "[tool.uv.pip]\nextra-index-url = ['https://example.org/simple']\n",
+        "[[tool.poetry.source]]\nname = 'corp'\nurl = 'https://example.org/simple'\n",
+        "[[tool.pdm.source]]\nname = 'pypi'\nurl = 'https://example.org/simple'\n",
+    ] {
+        let manifest = format!("{project}{sources}");
+        let told = of(&[("pyproject.toml", &manifest)]).unwrap_err().to_string();
+        assert!(told.contains("where packages come from"), "{told}");
+        // A list without an index of its own is read with that of the manifest by others than pip.
+        assert!(of(&[("pyproject.toml", &manifest), ("requirements.txt", "corp")]).is_err());
+        let list = ("requirements.txt", "--index-url=https://example.org/simple\ncorp");
+        of(&[("pyproject.toml", &manifest), list]).unwrap();
+        // uv reads them itself.
+        of(&[("pyproject.toml", &manifest), ("uv.lock", "")]).unwrap();
+    }
+    let public = format!("{project}[[tool.poetry.source]]\nname = 'PyPI'\n");
+    of(&[("pyproject.toml", &public)]).unwrap();
+    let settings = ("uv.toml", "index-url = 'https://example.org/simple'\n");
+    assert!(of(&[("pyproject.toml", project), settings]).is_err());
+}
+
+#[test]
+fn a_lock_of_pipenv_says_its_index() {
+    let lock = |sources: &str, index: &str| {
+        format!(
+            r#"{{"_meta":{{"sources":[{sources}]}},
+                 "default":{{"a":{{"version":"==1"{index}}},"b":{{"version":"==2"}}}}}}"#
+        )
+    };
+    let public = r#"{"name":"pypi","url":"https://pypi.org/simple"}"#;
+    let corp = r#"{"name":"corp","url":"https://${USER}@example.org/simple"}"#;
+    let text_of = |lock: &str| text(&one(&[("Pipfile.lock", lock)]), "requirements.txt").to_owned();
+    assert_eq!(text_of(&lock(public, "")), "a==1\nb==2\n");
+    let expected = "--index-url https://${USER}@example.org/simple\na==1\nb==2\n";
+    assert_eq!(text_of(&lock(corp, "")), expected);
+    let both = format!("{public},{corp}");
+    assert_eq!(text_of(&lock(&both, r#","index":"pypi""#)), "a==1\nb==2\n");
+    for bad in [
+        lock(&both, r#","index":"corp""#),
+        lock(public, r#","index":"corp""#),
+        lock(r#"{"name":"x","url":"https://e.org -r /etc/passwd"}"#, ""),
+        lock(r#"{"name":"x","url":"file:///srv"}"#, ""),
+    ] {
+        assert!(of(&[("Pipfile.lock", &bad)]).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn parts_of_a_project_bring_their_manifests() {
     let root = r#"{"workspaces":["packages/*","tools"]}"#;
     let part = r#"{"name":"b","version":"1.0.0","dependencies":{"ms":"2"}}"#;
