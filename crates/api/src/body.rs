@@ -7,6 +7,11 @@ use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use soulbox_model::Error;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::spawn_blocking,
+    time::timeout,
+};
 
 use crate::App;
 use crate::problem::{Problem, Result};
@@ -25,9 +30,18 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Body<T>(pub T);
 
+/// Larger bodies than usual that are read and worked on at the same time; the others wait.
+static LARGE: Semaphore = Semaphore::const_new(4);
+/// From its first byte above [`MAX_BODY`], the wait included.
+const LARGE_WITHIN: Duration = Duration::from_secs(120);
+
 /// A JSON body with files in it.
 #[derive(Debug)]
-pub struct LargeBody<T>(pub T);
+pub struct LargeBody<T> {
+    pub value: T,
+    /// To be kept until the value is gone; none of a body of usual size.
+    pub place: Option<SemaphorePermit<'static>>,
+}
 
 /// A JSON body whose absence means the default: several clients send none.
 #[derive(Debug)]
@@ -42,12 +56,28 @@ impl<T: DeserializeOwned + Send> FromRequest<App> for Body<T> {
     }
 }
 
-impl<T: DeserializeOwned + Send> FromRequest<App> for LargeBody<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for LargeBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &App) -> Result<Self> {
-        let bytes = read(request, MAX_LARGE).await?;
-        parse(&bytes).map(Self)
+        let mut reader = Reader::begin(request)?;
+        if reader.read_to(MAX_BODY).await? {
+            return Ok(Self { value: parse(&reader.bytes)?, place: None });
+        }
+        let rest = async {
+            let place = LARGE.acquire().await.ok();
+            reader.read_to(MAX_LARGE).await.map(|whole| (whole, place))
+        };
+        let (whole, place) = timeout(LARGE_WITHIN, rest).await.map_err(|_| {
+            let text = format!("not there within {} s", LARGE_WITHIN.as_secs());
+            Problem::with_status(Error::invalid("body", text), StatusCode::REQUEST_TIMEOUT)
+        })??;
+        if !whole {
+            return Err(reader.refuse(MAX_LARGE).await);
+        }
+        let bytes = reader.bytes;
+        let value = spawn_blocking(move || parse(&bytes)).await;
+        Ok(Self { value: value.map_err(|lost| Error::internal("parse", lost))??, place })
     }
 }
 
@@ -64,26 +94,47 @@ impl<T: DeserializeOwned + Default + Send> FromRequest<App> for OptionalBody<T> 
 }
 
 async fn read(request: Request, most: usize) -> Result<Vec<u8>> {
-    if let Some(coding) = request.headers().get(header::CONTENT_ENCODING)
-        && coding.as_bytes() != b"identity"
-    {
-        let error = Error::invalid("Content-Encoding", "request bodies must not be compressed");
-        return Err(Problem::with_status(error, StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    let mut reader = Reader::begin(request)?;
+    match reader.read_to(most).await? {
+        true => Ok(reader.bytes),
+        false => Err(reader.refuse(most).await),
     }
-    let mut body = request.into_body();
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|_| Problem::invalid("body", "the connection broke before its end"))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > most {
-            drain(body).await;
-            let error = Error::invalid("body", format!("larger than {most} bytes"));
-            return Err(Problem::with_status(error, StatusCode::PAYLOAD_TOO_LARGE));
+}
+
+struct Reader {
+    body: axum::body::Body,
+    bytes: Vec<u8>,
+}
+
+impl Reader {
+    fn begin(request: Request) -> Result<Self> {
+        if let Some(coding) = request.headers().get(header::CONTENT_ENCODING)
+            && coding.as_bytes() != b"identity"
+        {
+            let error = Error::invalid("Content-Encoding", "request bodies must not be compressed");
+            return Err(Problem::with_status(error, StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
-        bytes.extend_from_slice(&data);
+        Ok(Self { body: request.into_body(), bytes: Vec::new() })
     }
-    Ok(bytes)
+
+    /// Reads to the end, which is answered by true, or until there are more than `most` bytes.
+    async fn read_to(&mut self, most: usize) -> Result<bool> {
+        while self.bytes.len() <= most {
+            let Some(frame) = self.body.frame().await else { return Ok(true) };
+            let frame = frame
+                .map_err(|_| Problem::invalid("body", "the connection broke before its end"))?;
+            if let Ok(data) = frame.into_data() {
+                self.bytes.extend_from_slice(&data);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn refuse(self, most: usize) -> Problem {
+        drain(self.body).await;
+        let error = Error::invalid("body", format!("larger than {most} bytes"));
+        Problem::with_status(error, StatusCode::PAYLOAD_TOO_LARGE)
+    }
 }
 
 /// Takes what a client sends before it looks at the answer: without that it would see its
@@ -98,7 +149,7 @@ async fn drain(mut body: axum::body::Body) {
             }
         }
     };
-    let _ = tokio::time::timeout(DRAIN_WITHIN, rest).await;
+    let _ = timeout(DRAIN_WITHIN, rest).await;
 }
 
 /// The message names the field: axum tracks the path while it deserializes.

@@ -11,7 +11,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use soulbox_engine::{Engine, Rootfs, SandboxSpec, Without};
+use soulbox_engine::{Engine, Frozen, Rootfs, SandboxSpec, Without};
 use soulbox_image::{
     Error, Template, Unused,
     derived::{Derived, Job, Plan, Prepared, Preparer},
@@ -65,10 +65,7 @@ impl Workbench {
     }
 
     /// Waits for a place; the team's own first, so that what waits for that holds none of the others'.
-    async fn place(
-        &self,
-        team: Option<TeamId>,
-    ) -> std::result::Result<[OwnedSemaphorePermit; 2], AcquireError> {
+    async fn place(&self, team: Option<TeamId>) -> std::result::Result<Places, AcquireError> {
         let own = {
             let mut teams = self.of_teams.lock();
             let new = || Arc::new(Semaphore::new(OF_A_TEAM));
@@ -123,24 +120,70 @@ impl Workbench {
     }
 }
 
-/// Destroys a sandbox that its owner does not go on with.
+type Places = [OwnedSemaphorePermit; 2];
+
+/// A sandbox in which a template is prepared; destroyed when its owner does not go on with it, and then
+/// only its places are free.
 #[derive(Debug)]
-struct Guard {
+struct Seat {
     engine: Arc<dyn Engine>,
-    id: Option<SandboxId>,
+    id: SandboxId,
+    /// None once its layer is kept, when it is gone.
+    places: Option<Places>,
 }
 
-impl Drop for Guard {
+impl Drop for Seat {
     fn drop(&mut self) {
-        let Some(id) = self.id.take() else { return };
-        let engine = Arc::clone(&self.engine);
+        let Some(places) = self.places.take() else { return };
+        let (engine, id) = (Arc::clone(&self.engine), self.id.clone());
         tokio::spawn(async move {
             if let Err(error) = engine.destroy(&id).await {
                 tracing::warn!(sandbox = %id, %error, "a preparation could not be removed");
             }
+            drop(places);
         });
     }
 }
+
+/// Makes and starts a sandbox of `parent`. In a task of its own: an engine that was stopped in the middle
+/// would leave what nobody knows of. If nobody waits for the task any more, its seat is dropped.
+async fn sit(engine: &Arc<dyn Engine>, parent: &Template, places: Places) -> Done<Seat> {
+    let (engine, spec) =
+        (Arc::clone(engine), SandboxSpec { rootfs: rootfs(parent), resources: RESOURCES });
+    let (template_id, env) = (parent.id.clone(), parent.env.clone());
+    let default_user = parent.default_user.clone();
+    let made = tokio::spawn(async move {
+        let id = engine.reserve(spec).await?.id;
+        let seat = Seat { engine, id, places: Some(places) };
+        let config = AgentConfig {
+            sandbox_id: seat.id.clone(),
+            template_id,
+            access_token: None,
+            default_user,
+            default_workdir: None,
+            env,
+            ca_bundle: None,
+            started_at_ms: now().timestamp_millis(),
+        };
+        seat.engine.start(&seat.id, config).await?;
+        Ok(seat)
+    });
+    made.await?
+}
+
+/// Keeps what was written in a sandbox, which is gone then. It goes on to its end when nobody waits any
+/// more, and holds the draft meanwhile.
+async fn keep(mut seat: Seat, job: &Job<'_>) -> Done<Frozen> {
+    let (held, into) = (Arc::clone(job.hold).lock_owned().await, job.into.to_owned());
+    let kept = tokio::spawn(async move {
+        let kept = seat.engine.freeze(&seat.id, &into).await?;
+        drop((seat.places.take(), held));
+        Ok(kept)
+    });
+    kept.await?
+}
+
+type Done<T> = std::result::Result<T, BoxError>;
 
 #[async_trait]
 impl Preparer for Workbench {
@@ -151,24 +194,11 @@ impl Preparer for Workbench {
             log: error.to_string(),
         };
         job.report.report(50, "waiting for other preparations");
-        let _place = self.place(job.team).await.map_err(|e| failed("the server stops", &e))?;
+        let places = self.place(job.team).await.map_err(|e| failed("the server stops", &e))?;
         job.report.report(50, "making a sandbox");
-        let spec = SandboxSpec { rootfs: rootfs(job.parent), resources: RESOURCES };
-        let engine = |error| failed("no sandbox could be made for it", &error);
-        let reserved = self.engine.reserve(spec).await.map_err(engine)?;
-        let mut guard = Guard { engine: Arc::clone(&self.engine), id: Some(reserved.id.clone()) };
-        let config = AgentConfig {
-            sandbox_id: reserved.id.clone(),
-            template_id: job.parent.id.clone(),
-            access_token: None,
-            default_user: job.parent.default_user.clone(),
-            default_workdir: None,
-            env: job.parent.env.clone(),
-            ca_bundle: None,
-            started_at_ms: now().timestamp_millis(),
-        };
-        self.engine.start(&reserved.id, config).await.map_err(engine)?;
-        let agent = Agent { engine: self.engine.as_ref(), id: &reserved.id };
+        let seat = sit(&self.engine, job.parent, places).await;
+        let seat = seat.map_err(|error| failed("no sandbox could be made for it", &error))?;
+        let agent = Agent { engine: self.engine.as_ref(), id: &seat.id };
         match timeout(LIMIT, self.work(&job, &agent)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(failed("a step failed", &error)),
@@ -177,8 +207,7 @@ impl Preparer for Workbench {
                 return Err(failed("it takes too long", &limit));
             }
         }
-        guard.id = None;
-        let kept = self.engine.freeze(&reserved.id, job.into).await;
+        let kept = keep(seat, &job).await;
         let kept = kept.map_err(|error| failed("its layer could not be kept", &error))?;
         Ok(Prepared { root: kept.layer, bytes: kept.bytes })
     }
@@ -208,8 +237,8 @@ impl Core {
         plan.team = Some(team);
         let recipe = Derived::new(plan, Arc::clone(&self.workbench) as _);
         let name = soulbox_image::Recipe::name(&recipe).to_owned();
-        if self.templates.find(&name).is_err() {
-            self.templates.check_room(team)?;
+        if self.templates.resolve(&name).is_err() {
+            self.templates.check_room(team, &recipe)?;
         }
         self.templates.add(Arc::new(recipe))?;
         Ok(name)

@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use soulbox_model::TeamId;
-use tokio::task::spawn_blocking;
+use tokio::{sync::Mutex, task::spawn_blocking};
 
 use crate::{
     error::{Error, Result},
@@ -67,6 +67,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// Says which bytes these are, wherever they come from: part of the fingerprint.
     fn identity(&self) -> String;
 
+    /// Bytes that it holds in memory.
+    fn weight(&self) -> usize {
+        0
+    }
+
     /// In a few words, for people who wait.
     fn label(&self) -> String;
 
@@ -108,6 +113,8 @@ pub struct Job<'a> {
     pub internet: bool,
     /// The layer's directory, to be made.
     pub into: &'a Path,
+    /// See [`Workshop::hold`].
+    pub hold: &'a Arc<Mutex<()>>,
     pub report: &'a Reporter,
 }
 
@@ -200,6 +207,10 @@ impl Recipe for Derived {
         self.plan.team
     }
 
+    fn weight(&self) -> usize {
+        self.plan.inputs.iter().map(|input| input.source.weight()).sum()
+    }
+
     async fn build(&self, workshop: &Workshop) -> Result<Description> {
         let gone = || Error::Unknown(self.plan.parent.clone());
         let parent = workshop.parent.as_deref().ok_or_else(gone)?;
@@ -223,6 +234,7 @@ impl Recipe for Derived {
             steps: &self.plan.steps,
             internet: self.plan.internet,
             into: &workshop.rootfs,
+            hold: &workshop.hold,
             report: &workshop.report,
         };
         let prepared = self.preparer.prepare(job).await?;
@@ -263,6 +275,10 @@ impl Source for Files {
             [file.path.clone().into_bytes(), mode, file.content.clone()]
         });
         digest(parts, 32)
+    }
+
+    fn weight(&self) -> usize {
+        self.0.iter().map(|file| file.path.len() + file.content.len()).sum()
     }
 
     fn label(&self) -> String {

@@ -227,6 +227,136 @@ async fn only_what_nobody_needs_is_taken() {
     assert!(open(dir.path(), "one").find(&above).is_err());
 }
 
+/// Writes into the draft in a task that nobody can stop.
+#[derive(Debug, Default)]
+struct Stubborn {
+    begun: Arc<tokio::sync::Notify>,
+    wrote: Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[async_trait]
+impl Preparer for Stubborn {
+    async fn prepare(&self, job: Job<'_>) -> Result<Prepared> {
+        let (held, into) = (Arc::clone(job.hold).lock_owned().await, job.into.to_owned());
+        let (begun, wrote) = (Arc::clone(&self.begun), Arc::clone(&self.wrote));
+        let task = tokio::spawn(async move {
+            begun.notify_one();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            wrote.store(fs::create_dir(into).is_ok(), Ordering::SeqCst);
+            drop(held);
+        });
+        task.await.unwrap();
+        Ok(Prepared { root: "upper".into(), bytes: 7 })
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_build_is_removed_after_what_still_writes() {
+    let (dir, stubborn) = (tempfile::tempdir().unwrap(), Arc::new(Stubborn::default()));
+    let templates = open(dir.path(), "one");
+    let recipe = Derived::new(plan("ground", "a"), Arc::clone(&stubborn) as _);
+    let name = recipe.name().to_owned();
+    templates.add(Arc::new(recipe)).unwrap();
+    let build = templates.start(&name).unwrap();
+    let build = tokio::spawn(build);
+    stubborn.begun.notified().await;
+    build.abort();
+    let drafts = || {
+        let entries = fs::read_dir(dir.path()).unwrap().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().contains("build-")).count()
+    };
+    for _ in 0..100 {
+        if drafts() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(drafts(), 0);
+    assert!(stubborn.wrote.load(Ordering::SeqCst), "the draft stayed until it had written");
+    templates.take_unused(all(TeamId(uuid::Uuid::nil())), NOBODY);
+    assert!(templates.find(&name).is_err(), "what was cancelled is forgotten");
+}
+
+/// As many bytes as one request may bring.
+#[derive(Debug)]
+struct Heavy(Files);
+
+#[async_trait]
+impl Source for Heavy {
+    fn identity(&self) -> String {
+        "heavy".into()
+    }
+
+    fn weight(&self) -> usize {
+        24 << 20
+    }
+
+    fn label(&self) -> String {
+        self.0.label()
+    }
+
+    async fn pack(
+        &self,
+        parent: &Template,
+        scratch: &Path,
+        report: &(dyn Fn(String) + Sync),
+    ) -> Result<PathBuf> {
+        self.0.pack(parent, scratch, report).await
+    }
+}
+
+#[tokio::test]
+async fn files_are_held_until_they_are_built_and_of_one_team_not_without_end() {
+    let (dir, clerk) = (tempfile::tempdir().unwrap(), Arc::new(Clerk::default()));
+    let templates = open(dir.path(), "one");
+    let team = TeamId(uuid::Uuid::nil());
+    let large = |word: &str| {
+        let source = Arc::new(Heavy(Files(vec![])));
+        let input = Input { target: "/a".into(), strip: 0, source: Arc::clone(&source) as _ };
+        let plan = Plan { inputs: vec![input], ..plan("ground", word) };
+        (Arc::downgrade(&source), Derived::new(plan, Arc::clone(&clerk) as _))
+    };
+    let (held, recipe) = large("built");
+    let name = recipe.name().to_owned();
+    templates.add(Arc::new(recipe)).unwrap();
+    drop(templates.build(&name, |_| ()).await.unwrap());
+    for _ in 0..100 {
+        if held.upgrade().is_none() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(held.upgrade().is_none(), "nobody needs them any more");
+    let (held, recipe) = large("built");
+    templates.add(Arc::new(recipe)).unwrap();
+    assert!(held.upgrade().is_none(), "it is built already");
+
+    // Under way, so that they are not simply forgotten.
+    let mut waiting = Vec::new();
+    let refused = (0..10).find_map(|at| {
+        let (_, recipe) = large(&format!("w{at}"));
+        let name = recipe.name().to_owned();
+        if let Err(error) = templates.check_room(team, &recipe) {
+            return Some((at, error));
+        }
+        templates.add(Arc::new(recipe)).unwrap();
+        waiting.push(templates.start(&name).unwrap());
+        None
+    });
+    let (at, error) = refused.unwrap();
+    assert!((2..8).contains(&at), "{at}");
+    assert!(matches!(error, Error::Busy(_)), "{error}");
+    // What was given up makes room.
+    drop(waiting);
+    for _ in 0..200 {
+        if templates.check_room(team, &large("more").1).is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("there is no room");
+}
+
 #[tokio::test]
 async fn templates_do_not_stand_on_each_other_without_end() {
     let (dir, clerk) = (tempfile::tempdir().unwrap(), Arc::new(Clerk::default()));
@@ -243,7 +373,9 @@ async fn templates_do_not_stand_on_each_other_without_end() {
 async fn files_are_packed_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let file = File { path: "a/b".into(), mode: 0o7755, content: b"x".into() };
-    let packed = Files(vec![file]).pack(&Template::of(&[]), dir.path(), &|_| ()).await.unwrap();
+    let files = Files(vec![file]);
+    assert_eq!(files.weight(), "a/bx".len());
+    let packed = files.pack(&Template::of(&[]), dir.path(), &|_| ()).await.unwrap();
     let mut archive = tar::Archive::new(fs::File::open(packed).unwrap());
     let entry = archive.entries().unwrap().next().unwrap().unwrap();
     assert_eq!(entry.path().unwrap(), Path::new("a/b"));

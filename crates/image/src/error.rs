@@ -37,6 +37,10 @@ pub enum Error {
         "there are {0} derived templates already: `soulbox template prune` removes those that nobody uses"
     )]
     Full(usize),
+    #[error(
+        "derived templates that are not built yet hold {0} MiB of files: try again when they are built"
+    )]
+    Busy(usize),
     #[error("building template `{0}` was cancelled")]
     Cancelled(String),
 }
@@ -59,7 +63,7 @@ impl From<Error> for soulbox_model::Error {
                 retry_after: retry.then_some(RETRY_AFTER),
                 source: Some(Box::new(error)),
             },
-            Error::Cancelled(_) => Self::unavailable(error.to_string(), RETRY_AFTER).because(error),
+            Error::Cancelled(_) | Error::Busy(_) => Self::unavailable(error.to_string(), RETRY_AFTER).because(error),
             Error::Full(limit) => Self::ResourceLimit {
                 resource: "derived templates".into(),
                 current: limit as u64,

@@ -1,7 +1,7 @@
 //! Taking templates away that nobody needs.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs::{self, File, FileTimes},
     path::PathBuf,
     sync::Arc,
@@ -13,12 +13,17 @@ use soulbox_model::{TeamId, TemplateId};
 use crate::{
     draft,
     error::{Error, Result},
+    recipe::Recipe,
     template::{self, META, Template},
-    templates::Templates,
+    templates::{Slot, Templates},
 };
 
 /// Derived templates that one team may have at a time.
 const MAX_DERIVED: usize = 256;
+/// Bytes of files for those that are not built yet, of one team.
+const MAX_HELD: usize = 128 << 20;
+
+type Slots = BTreeMap<String, Slot>;
 
 /// Which templates [`Templates::take_unused`] takes.
 #[derive(Debug, Clone, Copy)]
@@ -40,11 +45,7 @@ impl Templates {
     ) -> Vec<Arc<Template>> {
         let mut taken = Vec::new();
         let mut slots = self.inner.slots.lock();
-        // What somebody derived in vain is nothing to keep.
-        slots.retain(|_, slot| {
-            let failed = slot.error.is_some() && slot.ready.is_none() && slot.flight.is_none();
-            slot.team() != Some(unused.team) || !failed
-        });
+        forget_vain(&mut slots, unused.team);
         loop {
             let parents: HashSet<String> = slots
                 .values()
@@ -108,15 +109,18 @@ impl Templates {
         Ok(found)
     }
 
+    /// Whether a team may derive `more`. What it derived in vain is forgotten where that makes room.
+    ///
     /// # Errors
-    /// [`Error::Full`] when a team has as many derived templates as it may.
-    pub fn check_room(&self, team: TeamId) -> Result<()> {
-        let slots = self.inner.slots.lock();
-        if slots.values().filter(|slot| slot.team() == Some(team)).count() < MAX_DERIVED {
-            Ok(())
-        } else {
-            Err(Error::Full(MAX_DERIVED))
+    /// [`Error::Full`] when it has as many derived templates as it may; [`Error::Busy`] when those that
+    /// are not built yet hold too much memory.
+    pub fn check_room(&self, team: TeamId, more: &dyn Recipe) -> Result<()> {
+        let mut slots = self.inner.slots.lock();
+        if room(&slots, team, more).is_ok() {
+            return Ok(());
         }
+        forget_vain(&mut slots, team);
+        room(&slots, team, more)
     }
 
     /// Writes down which templates were used, for the next server. Blocks.
@@ -160,4 +164,25 @@ impl Templates {
         let Some(used) = used.or_else(written) else { return true };
         used.elapsed().is_ok_and(|age| age >= than)
     }
+}
+
+fn room(slots: &Slots, team: TeamId, more: &dyn Recipe) -> Result<()> {
+    let others = slots.iter().filter(|(name, _)| *name != more.name());
+    let others = others.filter(|(_, slot)| slot.team() == Some(team));
+    let (count, held) = others.fold((0, more.weight()), |(count, held), (_, slot)| {
+        (count + 1, held + slot.recipe.as_ref().map_or(0, |recipe| recipe.weight()))
+    });
+    match () {
+        () if count >= MAX_DERIVED => Err(Error::Full(MAX_DERIVED)),
+        () if held > MAX_HELD => Err(Error::Busy(MAX_HELD >> 20)),
+        () => Ok(()),
+    }
+}
+
+/// Those of the team that are not there, and that nobody builds: failed, or given up.
+fn forget_vain(slots: &mut Slots, team: TeamId) {
+    slots.retain(|_, slot| {
+        let vain = slot.ready.is_none() && slot.flight.is_none();
+        slot.team() != Some(team) || !vain
+    });
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use soulbox_model::TeamId;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::{
     error::Result,
@@ -37,6 +37,8 @@ pub struct Workshop {
     pub rootfs: PathBuf,
     /// What the recipe asked for, complete.
     pub parent: Option<Arc<Template>>,
+    /// Held by what writes here and cannot be stopped: the directories stay until it lets go.
+    pub hold: Arc<Mutex<()>>,
     pub report: Reporter,
 }
 
@@ -57,6 +59,11 @@ pub trait Recipe: Send + Sync + fmt::Debug {
     /// Who alone may use it.
     fn team(&self) -> Option<TeamId> {
         None
+    }
+
+    /// Bytes that it holds in memory for somebody.
+    fn weight(&self) -> usize {
+        0
     }
 
     async fn build(&self, workshop: &Workshop) -> Result<Description>;

@@ -95,6 +95,7 @@ impl Templates {
         // A build on top of what was replaced meanwhile is not what this recipe makes.
         slot.ready = ready;
         slot.recipe = Some(recipe);
+        slot.forget_files();
         Ok(())
     }
 
@@ -248,7 +249,10 @@ impl Templates {
         let slot = slots.entry(recipe.name().to_owned()).or_default();
         slot.flight = None;
         match &result {
-            Ok(template) => slot.ready = Some(template.clone()),
+            Ok(template) => {
+                slot.ready = Some(template.clone());
+                slot.forget_files();
+            }
             Err(Error::Cancelled(_)) => {}
             Err(error) => slot.error = Some(error.to_string()),
         }
@@ -289,7 +293,8 @@ impl Templates {
         });
         let draft = draft.await.map_err(|_| Error::Cancelled(name.into()))??;
         let rootfs = template::rootfs(&draft.content());
-        let workshop = Workshop { dir: draft.scratch(), rootfs, parent, report };
+        let hold = Arc::default();
+        let workshop = Workshop { dir: draft.scratch(), rootfs, parent, hold, report };
         let built = tokio::select! {
             built = recipe.build(&workshop) => built,
             () = flight.outcome.closed() => Err(Error::Cancelled(name.into())),
@@ -297,6 +302,7 @@ impl Templates {
         let description = match built {
             Ok(description) => description,
             Err(error) => {
+                drop(workshop.hold.lock().await);
                 draft.discard().await;
                 return Err(error);
             }
@@ -341,6 +347,13 @@ impl Slot {
         })
     }
 
+    /// What a team derived is found on the disk once it is there; its recipe holds the files of a client.
+    fn forget_files(&mut self) {
+        if self.ready.is_some() && self.team().is_some() {
+            self.recipe = None;
+        }
+    }
+
     /// Who alone may use it.
     pub(crate) fn team(&self) -> Option<TeamId> {
         match &self.recipe {
@@ -371,17 +384,17 @@ impl Inner {
         let (name, own) = (recipe.name(), recipe.fingerprint());
         let Some(parent) = recipe.parent() else { return Ok(format!("{name}-{own}")) };
         if depth == MAX_DEPTH {
-            let text = format!("more than {MAX_DEPTH} templates on top of each other");
-            return Err(Error::Unsupported(text));
+            return Err(too_deep());
         }
         let (recipe, found) = {
             let slots = self.slots.lock();
             let slot = slots.get(plain(parent)).ok_or_else(|| unknown(parent))?;
-            (slot.recipe.clone(), slot.ready.as_ref().map(|template| template.home.clone()))
+            (slot.recipe.clone(), slot.ready.clone())
         };
         let below = match (recipe, found) {
             (Some(recipe), _) => self.home_name(recipe.as_ref(), depth + 1)?,
-            (None, Some(found)) => found,
+            (None, Some(found)) if depth + found.layers.len() > MAX_DEPTH => return Err(too_deep()),
+            (None, Some(found)) => found.home.clone(),
             (None, None) => return Err(unknown(parent)),
         };
         Ok(format!("{name}-{}", fingerprint([own, below])))
@@ -398,6 +411,10 @@ fn plain(name: &str) -> &str {
 
 fn unknown(name: &str) -> Error {
     Error::Unknown(name.chars().take(128).collect())
+}
+
+fn too_deep() -> Error {
+    Error::Unsupported(format!("more than {MAX_DEPTH} templates on top of each other"))
 }
 
 fn id_of(name: &str) -> Result<TemplateId> {

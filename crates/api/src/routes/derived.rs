@@ -9,9 +9,11 @@ use soulbox_image::{
     TemplateState as Build,
     derived::{File, Files, Input, Plan, Step},
 };
+use soulbox_model::Error;
 use soulbox_wire::rest::{
     DerivedFile, DerivedStep, DerivedTemplate, PruneTemplates, PrunedTemplate, TemplateProgress,
 };
+use tokio::task::spawn_blocking;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::soulbox::{known, progress, started};
@@ -53,10 +55,17 @@ pub fn routes() -> OpenApiRouter<App> {
 async fn derive_template(
     KeyHolder(caller): KeyHolder,
     State(app): State<App>,
-    LargeBody(wanted): LargeBody<DerivedTemplate>,
+    LargeBody { value: wanted, place }: LargeBody<DerivedTemplate>,
 ) -> Result<(StatusCode, Json<TemplateProgress>)> {
     let watched = wanted.watched;
-    let name = app.control.derive(caller.team, plan(wanted)?)?;
+    let (control, team) = (app.control.clone(), caller.team);
+    // Decoding and hashing some MiB of files takes a while.
+    let derived = spawn_blocking(move || {
+        let name = plan(wanted).and_then(|plan| Ok(control.derive(team, plan)?));
+        drop(place);
+        name
+    });
+    let name = derived.await.map_err(|lost| Error::internal("derive", lost))??;
     let status = known(&app, caller.team, &name)?;
     if let Build::Ready(_) = status.state {
         return Ok((StatusCode::OK, Json(progress(status))));
