@@ -37,6 +37,8 @@ const PASSING: [&str; 19] = [
 ];
 /// Of a line that is passed on.
 const MAX_LINE: usize = 160;
+/// Between two lines that are passed on.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs `step`; `say` hears the latest line of what it says.
 pub(super) async fn run(
@@ -90,27 +92,35 @@ fn words(error: &Error) -> String {
     }
 }
 
-fn is_passing(said: &str) -> bool {
-    let said = said.to_ascii_lowercase();
+/// By what a command said: the first line is its own name, with words of whoever asked for it.
+fn is_passing(reason: &str) -> bool {
+    let said = reason.split_once('\n').map_or("", |(_, said)| said).to_ascii_lowercase();
     PASSING.iter().any(|words| said.contains(words))
 }
 
-/// The latest whole line of a stream, bounded.
+/// The latest whole line of a stream, bounded, and told of a few times a second.
 #[derive(Default)]
-struct Latest(Vec<u8>);
+struct Latest {
+    begun: Vec<u8>,
+    told: Option<Instant>,
+}
 
 impl Latest {
     fn hear(&mut self, bytes: &[u8], say: &(dyn Fn(&str) + Sync)) {
+        let mut whole = None;
         for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
-            let room = MAX_LINE.saturating_sub(self.0.len());
-            self.0.extend_from_slice(&piece[..piece.len().min(room)]);
+            let room = MAX_LINE.saturating_sub(self.begun.len());
+            self.begun.extend_from_slice(&piece[..piece.len().min(room)]);
             if piece.ends_with(b"\n") || piece.ends_with(b"\r") {
-                let line = String::from_utf8_lossy(&self.0);
-                if !line.trim().is_empty() {
-                    say(line.trim());
-                }
-                self.0.clear();
+                let line = std::mem::take(&mut self.begun);
+                whole = (!line.trim_ascii().is_empty()).then_some(line).or(whole);
             }
+        }
+        let now = Instant::now();
+        let soon = self.told.is_some_and(|told| now.duration_since(told) < PAUSE);
+        if let Some(line) = whole.filter(|_| !soon) {
+            self.told = Some(now);
+            say(String::from_utf8_lossy(&line).trim());
         }
     }
 }
@@ -127,16 +137,35 @@ mod tests {
         let say = |line: &str| heard.lock().push(line.to_owned());
         let mut latest = Latest::default();
         for piece in ["o ", "ne\ntw", "o\r\n\r", "\n", &"x".repeat(1000), "\nlast"] {
+            latest.told = None;
             latest.hear(piece.as_bytes(), &say);
         }
         assert_eq!(*heard.lock(), ["o ne", "two", &"x".repeat(MAX_LINE)]);
     }
 
     #[test]
+    fn of_a_flood_a_line_now_and_then_is_heard() {
+        let heard = Mutex::new(0);
+        let mut latest = Latest::default();
+        let began = Instant::now();
+        for _ in 0..1000 {
+            latest.hear(&b"y\n".repeat(100), &|line| {
+                assert_eq!(line, "y");
+                *heard.lock() += 1;
+            });
+        }
+        let most = began.elapsed().as_millis() / PAUSE.as_millis() + 1;
+        let heard = *heard.lock();
+        assert!((1..=most).contains(&heard), "{heard}");
+    }
+
+    #[test]
     fn only_failures_of_the_network_pass() {
-        assert!(is_passing("npm error code ECONNRESET"));
-        assert!(is_passing("Temporary failure in name resolution"));
-        assert!(!is_passing("No matching distribution found for nothing"));
-        assert!(!is_passing("npm error 404 Not Found"));
+        let passes = |said: &str| is_passing(&format!("`pip install econnreset`: exit 1\n{said}"));
+        assert!(passes("npm error code ECONNRESET"));
+        assert!(passes("a\nTemporary failure in name resolution"));
+        assert!(!passes("No matching distribution found for nothing"));
+        assert!(!passes("npm error 404 Not Found"));
+        assert!(!passes("") && !is_passing("`sh econnreset`: 500"));
     }
 }
