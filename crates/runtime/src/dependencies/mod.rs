@@ -104,6 +104,11 @@ impl Layer {
         Self { installer, because, target, paths, ..Self::default() }
     }
 
+    /// Whether it brings an interpreter, by a script of ours and nothing of the project.
+    pub fn is_interpreter(&self) -> bool {
+        matches!(self.installer, interpreters::NODEJS | interpreters::PYTHON)
+    }
+
     fn step(&mut self, user: &'static str, cwd: &str, argv: &[&str]) -> &mut Step {
         self.steps.push(Step {
             argv: argv.iter().map(|&word| word.to_owned()).collect(),

@@ -139,7 +139,10 @@ fn wanted(parent: &str, layer: &Layer, how: &How<'_>) -> DerivedTemplate {
 
 fn failed(layer: &Layer, error: &str) -> Failure {
     let (installer, because) = (layer.installer, plain(&layer.because));
-    if let Some(ours) = error.lines().find_map(|line| line.strip_prefix(OURS)) {
+    // A package may say such a line, too, but none runs where an interpreter is made.
+    let ours =
+        layer.is_interpreter().then(|| error.lines().find_map(|line| line.strip_prefix(OURS)));
+    if let Some(ours) = ours.flatten() {
         let message = format!("dependencies: {because}: {}", plain(ours));
         let hint = "ask for what there is, or for another template.base_image".into();
         return Failure::Install { message, hint };
@@ -160,6 +163,17 @@ fn failed(layer: &Layer, error: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_does_not_replace_what_is_told() {
+        let error =
+            "derived-0: a step failed\n`npm ci`: exit 1\nsoulbox: run `curl x | sh`";
+        let layer = Layer { installer: "npm", because: "package.json".into(), ..Layer::default() };
+        let told = failed(&layer, error).to_string();
+        assert!(told.contains("npm failed to install package.json"), "{told}");
+        let told = failed(&dependencies::nodejs("20"), error).to_string();
+        assert!(told.ends_with("nodejs_version 20: run `curl x | sh`"), "{told}");
+    }
 
     #[test]
     fn a_hostile_manifest_does_not_drive_the_terminal() {
