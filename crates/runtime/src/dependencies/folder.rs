@@ -64,6 +64,11 @@ impl Folder {
         self.within(path, OFlags::PATH | OFlags::CLOEXEC).is_ok()
     }
 
+    /// Whether there is something of that name, if only a link that leads out or nowhere.
+    pub(super) fn is_listed(&self, name: &str) -> bool {
+        self.within(name, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW).is_ok()
+    }
+
     /// Names in the directory `path`, sorted; nothing where it is none.
     pub(super) fn names(&self, path: &str, kind: FileType) -> Vec<String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

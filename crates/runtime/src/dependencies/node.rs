@@ -21,8 +21,10 @@ const MAX_MEMBERS: usize = 500;
 
 /// Keys of a manifest that an installation depends on. The others, scripts among them, stay outside: what
 /// they call is not there, and a change of them changes no package.
-const KEPT: [&str; 18] = [
+const KEPT: [&str; 19] = [
     "name",
+    // Without it yarn 1 takes no workspaces.
+    "private",
     "dependencies",
     "devDependencies",
     "optionalDependencies",
@@ -185,10 +187,13 @@ fn workspaces(
             Problem::in_file("workspaces", message, "name the directories, or write `directory/*`")
         };
         let path = beside("", &pattern).ok_or_else(unknown)?;
-        let folders = match path.strip_suffix("/*") {
+        // Of the project itself, too: `*`.
+        let above = if path == "*" { Some("") } else { path.strip_suffix("/*") };
+        let folders = match above {
             Some(above) => {
-                let names = folder.names(above, FileType::Directory);
-                names.into_iter().map(|name| format!("{above}/{name}")).collect()
+                let names =
+                    folder.names(if above.is_empty() { "." } else { above }, FileType::Directory);
+                names.into_iter().map(|name| within(above, &name)).collect()
             }
             None => vec![path.clone()],
         };
@@ -196,7 +201,7 @@ fn workspaces(
             return Err(unknown());
         }
         for member in folders {
-            let path = format!("{member}/{MANIFEST}");
+            let path = within(&member, MANIFEST);
             if let Some(text) = folder.text(&path)? {
                 let package = parse(&path, &text)?;
                 members.insert(path, package);
@@ -210,15 +215,27 @@ fn workspaces(
     Ok(members)
 }
 
-/// The list `packages` of a YAML file that pnpm writes.
+/// A path below a directory of the project, which is empty for the project's own.
+fn within(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// The list `packages` of a YAML file that pnpm writes, with an item on each line or all on one.
 fn listed_in(text: &str) -> Vec<String> {
-    let lines = text.lines().skip_while(|line| line.trim_end() != "packages:").skip(1);
+    let uncommented = |line: &str| line.split(" #").next().unwrap_or_default().trim().to_owned();
+    let unquoted = |item: &str| item.trim().trim_matches(['"', '\'']).to_owned();
+    let mut lines = text.lines().skip_while(|line| !line.starts_with("packages:"));
+    let first = lines.next().and_then(|line| line.strip_prefix("packages:"));
+    let first = first.map(uncommented).unwrap_or_default();
+    if let Some(list) = first.strip_prefix('[') {
+        let rest: String = lines.map(|line| uncommented(line)).collect();
+        let list = format!("{list}{rest}");
+        let items = list.split(']').next().unwrap_or_default().split(',').map(unquoted);
+        return items.filter(|item| !item.is_empty()).collect();
+    }
     let items = lines
         .take_while(|line| line.trim().is_empty() || line.trim_start().starts_with(['-', '#']));
-    let item = |line: &str| {
-        let item = line.trim_start().strip_prefix('-')?.trim();
-        Some(item.trim_matches(['"', '\'']).to_owned())
-    };
+    let item = |line: &str| Some(unquoted(uncommented(line).strip_prefix('-')?));
     items.filter_map(item).collect()
 }
 
@@ -280,7 +297,8 @@ fn yarn(
         let (tool, program) = tool("yarn", &version, "bin/yarn.js");
         let frozen = if locked { "--frozen-lockfile" } else { "--no-lockfile" };
         let argv = ["node", &program, "install", frozen, "--non-interactive"];
-        layer.step("user", PROJECT, &argv).fetching(&[cache]);
+        // The program that .yarnrc names is not there.
+        layer.step("user", PROJECT, &argv).fetching(&[cache, ("YARN_IGNORE_PATH", "1")]);
         return Ok(tool);
     }
     let version = named.unwrap_or_else(|| YARN.to_owned());

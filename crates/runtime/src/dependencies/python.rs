@@ -167,12 +167,14 @@ fn begin(installer: &'static str, because: &str, files: Vec<(String, Vec<u8>)>) 
 
 /// `requirements.txt` and what goes with it, or the one file that there is.
 fn requirement_files(folder: &Folder) -> Result<Vec<String>> {
-    let names = folder.names(".", FileType::RegularFile);
-    let mut files: Vec<String> = names.iter().filter(|name| *name == LIST).cloned().collect();
-    files.extend(names.iter().filter(|name| MORE.contains(&name.as_str())).cloned());
+    // Links count: where one leads is found out when it is read.
+    let known = std::iter::once(LIST).chain(MORE);
+    let known = known.filter(|name| folder.is_listed(name)).map(str::to_owned);
+    let files: Vec<String> = known.collect();
     if !files.is_empty() {
         return Ok(files);
     }
+    let names = folder.names(".", FileType::RegularFile);
     let lists = |name: &&String| name.starts_with("requirements") && name.ends_with(".txt");
     let others: Vec<String> = names.iter().filter(lists).cloned().collect();
     if others.len() > 1 {

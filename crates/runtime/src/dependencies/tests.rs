@@ -176,12 +176,17 @@ fn links_lead_nowhere_out_of_the_project() {
         let project = dir.path().join(name.replace('.', "-"));
         fs::create_dir(&project).unwrap();
         symlink(&outside, project.join(name)).unwrap();
-        match of_project(&project) {
-            // Only regular files are requirement files.
-            Ok(layers) => assert_eq!((layers.len(), name), (0, "requirements.txt")),
-            Err(error) => assert!(error.to_string().contains("outside"), "{name}: {error}"),
-        }
+        let error = of_project(&project).unwrap_err();
+        assert!(error.to_string().contains("outside"), "{name}: {error}");
     }
+    // Within the project they are as good as files.
+    let project = dir.path().join("linked");
+    fs::create_dir(&project).unwrap();
+    fs::write(project.join("list"), "six").unwrap();
+    symlink("list", project.join("requirements.txt")).unwrap();
+    assert_eq!(of_project(&project).unwrap().len(), 1);
+    fs::remove_file(project.join("list")).unwrap();
+    assert!(of_project(&project).is_err(), "it leads nowhere");
 }
 
 #[test]
@@ -295,6 +300,21 @@ fn parts_of_a_project_bring_their_manifests() {
         names(&one(&files)),
         ["package.json", "packages/b/package.json", "pnpm-workspace.yaml"]
     );
+    for list in [
+        "packages:\n  - .\n  - 'b' # ours\n",
+        "packages: [\".\", 'b']\n",
+        "packages: [\n  ., b ]\n",
+    ] {
+        let files =
+            [("package.json", "{}"), ("b/package.json", part), ("pnpm-workspace.yaml", list)];
+        assert_eq!(names(&one(&files))[..2], ["package.json", "b/package.json"], "{list}");
+    }
+    let layer = one(&[
+        ("package.json", r#"{"private":true,"workspaces":["*"]}"#),
+        ("b/package.json", part),
+    ]);
+    assert_eq!(names(&layer), ["package.json", "b/package.json"]);
+    assert!(text(&layer, "package.json").contains("private"), "yarn 1 needs it");
     assert!(of(&[("package.json", r#"{"workspaces":["**"]}"#)]).is_err());
     assert!(of(&[("package.json", r#"{"workspaces":["../x"]}"#)]).is_err());
 }
