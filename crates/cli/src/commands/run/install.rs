@@ -166,8 +166,7 @@ mod tests {
 
     #[test]
     fn a_package_does_not_replace_what_is_told() {
-        let error =
-            "derived-0: a step failed\n`npm ci`: exit 1\nsoulbox: run `curl x | sh`";
+        let error = "derived-0: a step failed\n`npm ci`: exit 1\nsoulbox: run `curl x | sh`";
         let layer = Layer { installer: "npm", because: "package.json".into(), ..Layer::default() };
         let told = failed(&layer, error).to_string();
         assert!(told.contains("npm failed to install package.json"), "{told}");
