@@ -63,7 +63,9 @@ impl From<Error> for soulbox_model::Error {
                 retry_after: retry.then_some(RETRY_AFTER),
                 source: Some(Box::new(error)),
             },
-            Error::Cancelled(_) | Error::Busy(_) => Self::unavailable(error.to_string(), RETRY_AFTER).because(error),
+            Error::Cancelled(_) | Error::Busy(_) => {
+                Self::unavailable(error.to_string(), RETRY_AFTER).because(error)
+            }
             Error::Full(limit) => Self::ResourceLimit {
                 resource: "derived templates".into(),
                 current: limit as u64,
