@@ -288,9 +288,10 @@ async fn resolve(socket: UdpSocket, shared: Arc<Shared>) {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use soulbox_model::{SecretValue, network::SecretName};
+    use soulbox_model::network::SecretName;
 
     use super::*;
+    use crate::Held;
 
     struct Nobody;
 
@@ -298,8 +299,8 @@ pub(crate) mod tests {
     impl Owner for Nobody {
         fn denied(&self, _: Denial) {}
 
-        async fn secret(&self, _: &SecretName, _: &Domain) -> Result<SecretValue, String> {
-            Err("there is none".to_owned())
+        async fn secret(&self, _: &SecretName) -> Result<Option<Held>, String> {
+            Ok(None)
         }
     }
 

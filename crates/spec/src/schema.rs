@@ -26,7 +26,8 @@ fn of_table(table: &Table) -> Value {
     let mut value = if table.is_open() {
         let mut value = strings();
         value["additionalProperties"]["pattern"] =
-            r"^([^$]|\$\$|\$[A-Za-z0-9_]{1,128}|\$\{(placeholder:)?[A-Za-z0-9_-]{1,128}\})*$".into();
+            r"^([^$]|\$\$|\$[A-Za-z0-9_]{1,128}|\$\{(placeholder:)?[A-Za-z0-9_-]{1,128}\})*$"
+                .into();
         value
     } else {
         let keys: Map<String, Value> =

@@ -228,7 +228,7 @@ fn listed_in(text: &str) -> Vec<String> {
     let first = lines.next().and_then(|line| line.strip_prefix("packages:"));
     let first = first.map(uncommented).unwrap_or_default();
     if let Some(list) = first.strip_prefix('[') {
-        let rest: String = lines.map(|line| uncommented(line)).collect();
+        let rest: String = lines.map(uncommented).collect();
         let list = format!("{list}{rest}");
         let items = list.split(']').next().unwrap_or_default().split(',').map(unquoted);
         return items.filter(|item| !item.is_empty()).collect();
