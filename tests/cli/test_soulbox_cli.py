@@ -211,7 +211,7 @@ def test_bench_network_on_a_server_of_its_own(tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     figures = {figure["name"]: figure for figure in report["figures"]}
-    assert len(report["rows"]) == 2 and report["temporary_server"]
+    assert len(report["rows"]) == 4 and report["temporary_server"]
     assert figures["one flow, through"]["ratio"] > 0.1 and figures["50 flows, through"]["ratio"] > 0.1
     assert figures["server's memory for each idle flow"]["value"] < 64
 

@@ -114,7 +114,7 @@ pub(super) fn api_hoard(field: &Field<'_>) -> Outcome {
     let (server, agent) = (field.ground.server, host::agent_of(&sandbox)?);
     let before = host::resident_mib(server);
     let mut counts = Vec::new();
-    let sleep = Launch::new("sleep", &["60"], Who::User);
+    let sleep = Launch::new("sleep", &["600"], Who::User);
     let terminal = Launch { terminal: Some((24, 80)), ..sleep.clone() };
     for (kind, launch, most) in [("terminals", &terminal, 200), ("processes", &sleep, 700)] {
         let mut made = 0;
