@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -16,6 +16,7 @@ const ADDED: &str = "/etc/ssl/added-ca.pem";
 /// Where `update-ca-certificates` finds it when it makes the bundle anew.
 const SOURCE: &str = "/usr/local/share/ca-certificates/e2b-ca.crt";
 /// The bundle and what was added to it where only memory can be written.
+const OWN: &str = "/run/soulbox";
 const IN_MEMORY: [&str; 2] = ["/run/soulbox/ca-bundle.pem", "/run/soulbox/added-ca.pem"];
 /// A pipe in its place would hold whoever opens it.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
@@ -43,8 +44,26 @@ fn install_in_memory(root: &Path, pem: &str) -> io::Result<()> {
         bundle.push('\n');
     }
     bundle.push_str(pem);
+    let own = below(OWN);
+    match fs::create_dir(&own) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ if !is_ours(&own) => {
+            return Err(io::Error::other(format!("{OWN} is somebody else's")));
+        }
+        _ => {}
+    }
     write(&below(IN_MEMORY[0]), &bundle)?;
     write(&below(IN_MEMORY[1]), pem)
+}
+
+/// Whether nobody else can change what lies in it. Everybody may make things in `/run`, where it is memory; of
+/// what they are not the owner they can neither rename nor remove anything there.
+fn is_ours(directory: &Path) -> bool {
+    fs::symlink_metadata(directory).is_ok_and(|about| {
+        about.is_dir()
+            && about.uid() == rustix::process::geteuid().as_raw()
+            && about.mode() & 0o022 == 0
+    })
 }
 
 fn install_in(root: &Path, pem: &str) -> io::Result<()> {
@@ -76,7 +95,8 @@ fn install_in(root: &Path, pem: &str) -> io::Result<()> {
 
 /// Where programs that bring authorities of their own learn of these. What is set already stays.
 pub fn point_to(environment: &mut BTreeMap<String, String>) {
-    let in_memory = IN_MEMORY.iter().all(|file| Path::new(file).exists());
+    let in_memory =
+        is_ours(Path::new(OWN)) && IN_MEMORY.iter().all(|file| Path::new(file).exists());
     let [bundle, added] = if in_memory { IN_MEMORY } else { [BUNDLE, ADDED] };
     for (name, file) in [
         ("SSL_CERT_FILE", bundle),
@@ -117,6 +137,8 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -140,6 +162,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bundle = dir.path().join(BUNDLE.trim_start_matches('/'));
         fs::create_dir_all(bundle.parent().unwrap()).unwrap();
+        fs::create_dir_all(dir.path().join("run")).unwrap();
         fs::write(&bundle, "PUBLIC").unwrap();
         for pem in [format!("{BEGIN}\nONE\n"), format!("{BEGIN}\nTWO\n")] {
             install_in_memory(dir.path(), &pem).unwrap();
@@ -149,6 +172,21 @@ mod tests {
             assert_eq!((whole, added), (format!("PUBLIC\n{pem}"), pem));
         }
         assert_eq!(fs::read_to_string(&bundle).unwrap(), "PUBLIC");
+    }
+
+    #[test]
+    fn a_directory_that_others_made_is_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, target) = (dir.path().join("run"), dir.path().join("target"));
+        fs::create_dir_all(&run).unwrap();
+        fs::create_dir_all(&target).unwrap();
+        std::os::unix::fs::symlink(&target, run.join("soulbox")).unwrap();
+        assert!(install_in_memory(dir.path(), BEGIN).is_err());
+        fs::remove_file(run.join("soulbox")).unwrap();
+        fs::create_dir(run.join("soulbox")).unwrap();
+        fs::set_permissions(run.join("soulbox"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(install_in_memory(dir.path(), BEGIN).is_err());
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
     }
 
     #[test]

@@ -89,6 +89,9 @@ struct End {
     status: String,
 }
 
+/// Of steps of root: what packages brought, and what everybody may write in `base`, is not looked at first.
+const ROOTS_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
+
 impl Agent<'_> {
     /// Writes the file at `from` to `to`, as root.
     pub(super) async fn upload(&self, from: &Path, to: &str) -> Result<(), BoxError> {
@@ -141,6 +144,10 @@ impl Agent<'_> {
         hear: impl FnMut(&[u8]),
     ) -> Result<(), BoxError> {
         let Command { argv, user, cwd, env, limit } = command;
+        let mut env = env.clone();
+        if user == "root" {
+            env.entry("PATH".to_owned()).or_insert_with(|| ROOTS_PATH.to_owned());
+        }
         let (program, args) = argv.split_first().ok_or("a step without a command")?;
         let start = json!({
             "process": { "cmd": program, "args": args, "envs": env, "cwd": cwd },
