@@ -25,8 +25,10 @@ use crate::{
     policy::{Passed, Policy, Reason, Verdict},
 };
 
-/// How long one address may take to answer.
+/// How long a proxy may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one address may take to answer, so that each of a name has its turn.
+const EACH: Duration = Duration::from_secs(5);
 /// How long all of it may take, name service, every address and every attempt: a program waits.
 const IN_ALL: Duration = Duration::from_secs(20);
 /// Addresses of a name that are tried.
@@ -283,7 +285,7 @@ async fn direct(policy: &Policy, target: SocketAddr) -> Result<TcpStream, Undial
     if !policy.opened(target.ip()) && is_own(target.ip())? {
         return Err(Undialled::Refused(Reason::Own));
     }
-    let stream = timeout(PATIENCE, TcpStream::connect(target))
+    let stream = timeout(EACH, TcpStream::connect(target))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
