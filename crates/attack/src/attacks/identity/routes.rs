@@ -114,7 +114,7 @@ pub(super) fn other_team(field: &Field<'_>) -> Outcome {
     let (mut asked, mut wrong) = (0, Vec::new());
     for Route { method, path } in &routes {
         field.check()?;
-        let body = json!({"timeout": 1, "duration": 1, "name": "x", "port": 3000, "domains": ["a.example"]});
+        let body = json!({"timeout": 1, "duration": 1, "name": "x", "port": 3000, "domains": []});
         let names_one =
             path.contains("{sandboxID}") || path.contains("{keyID}") || path.contains("{apiKeyID}");
         if !names_one {
