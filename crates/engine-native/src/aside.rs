@@ -7,7 +7,7 @@
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::mpsc::{SyncSender, TrySendError, sync_channel},
+    sync::mpsc::{SyncSender, sync_channel},
     thread,
 };
 
@@ -30,11 +30,8 @@ impl Aside {
 
     pub(crate) fn close(&self, fds: impl IntoIterator<Item = OwnedFd>) {
         for fd in fds {
-            if let Err(TrySendError::Full(fd) | TrySendError::Disconnected(fd)) =
-                self.0.try_send(fd)
-            {
-                drop(fd);
-            }
+            // What is not taken comes back in the error, and is closed with it.
+            let _ = self.0.try_send(fd);
         }
     }
 }

@@ -171,13 +171,12 @@ impl Host {
     /// Stage 2: the process is told to make `rootfs` and the seat's layer its root; it does so while
     /// nobody waits for it, and what goes wrong is heard at the start.
     pub(crate) fn furnish(&self, seat: &mut Seat, rootfs: &Rootfs) -> Result<(), Error> {
+        let failed = || Error::stage("assemble the root file system");
         let layer = seat.layer.take().ok_or_else(|| io::Error::other("it has a root already"));
-        let assembled = layer.and_then(|layer| {
-            let made = rootfs::assemble(rootfs, &layer, &seat.slot);
-            self.aside.close([layer.mount]);
-            made
-        });
-        let assembled = assembled.map_err(Error::stage("assemble the root file system"))?;
+        let layer = layer.map_err(failed())?;
+        let assembled = rootfs::assemble(rootfs, &layer, &seat.slot);
+        self.aside.close([layer.mount]);
+        let assembled = assembled.map_err(failed())?;
         self.aside.close(assembled.spent);
         let (mounts, mut fds) = (assembled.mounts, vec![assembled.root]);
         let mut targets = Vec::new();

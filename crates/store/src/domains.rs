@@ -35,11 +35,14 @@ impl Store {
                 .await
                 .map_err(failed())?;
             let Some(team) = team else { return Ok(false) };
-            // What is given up is anybody's at once, and so is what was left long ago.
+            // What was left long ago is anybody's, and so is what is given up, at once.
+            sqlx::query("DELETE FROM domain_owner WHERE left_at < unixepoch() - 86400")
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed())?;
             for forget in [
                 "DELETE FROM domain_owner WHERE name IN (SELECT name FROM domain WHERE sandbox_id = $1)",
                 "DELETE FROM domain WHERE sandbox_id = $1",
-                "DELETE FROM domain_owner WHERE left_at < unixepoch() - 86400 AND $1 = $1",
             ] {
                 sqlx::query(forget)
                     .bind(id.as_str())
