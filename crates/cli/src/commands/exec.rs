@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use soulbox_model::SandboxId;
 use soulbox_runtime::{
     adapters::{self, Adapter, DIRECTORY, Diagnosis, Grant, Invocation, Options, Results},
@@ -97,8 +97,7 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
         if outcome.alive {
             let wanted = (&*args.artifacts, args.artifacts_to.as_deref());
             let fetched = fetch(&mut outcome, &remote, wanted, (&results, &args), output).await;
-            outcome.lost = fetched.err();
-            outcome.incomplete = outcome.lost.as_ref().map(ToString::to_string);
+            outcome.incomplete = fetched.err();
         }
         Ok::<_, Failure>(outcome)
     };
@@ -183,12 +182,18 @@ struct Outcome {
     #[serde(flatten)]
     page: page::Page,
     /// Why artifacts or results of a page are missing, if something went wrong with them.
-    incomplete: Option<String>,
-    #[serde(skip)]
-    lost: Option<Failure>,
+    #[serde(serialize_with = "in_words")]
+    incomplete: Option<Failure>,
     /// Whether there is still a sandbox that something can be fetched from.
     #[serde(skip)]
     alive: bool,
+}
+
+fn in_words<S: Serializer>(
+    failure: &Option<Failure>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    failure.as_ref().map(ToString::to_string).serialize(to)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -305,7 +310,6 @@ async fn execute(
         collected: Collected::default(),
         page: page::Page::default(),
         incomplete: None,
-        lost: None,
         alive: usage.is_some(),
     })
 }
@@ -337,7 +341,7 @@ fn finish(mut outcome: Outcome, adapter: &dyn Adapter, output: &Output) -> Resul
     } else {
         tell(&outcome, output)?;
     }
-    match (outcome.exit_code, outcome.lost) {
+    match (outcome.exit_code, outcome.incomplete) {
         (0, None) => Ok(()),
         (0, Some(lost)) => Err(lost),
         (code, _) => Err(Failure::Exit(code)),
@@ -354,7 +358,7 @@ fn tell(outcome: &Outcome, output: &Output) -> Result<()> {
         }
     }
     if let Some(why) = outcome.incomplete.as_ref().filter(|_| outcome.exit_code != 0) {
-        output.note(format!("not all was brought out: {}", plain(why)));
+        output.note(format!("not all was brought out: {}", plain(&why.to_string())));
     }
     for Artifact { name, size, media_type, truncated } in &outcome.collected.artifacts {
         let cut = if *truncated { ", truncated" } else { "" };
