@@ -1,22 +1,19 @@
 //! The command line: what may be typed, and what it is turned into.
 
 pub mod artifact;
+pub mod bench;
 pub mod exec;
 pub mod project;
 pub mod run;
 pub mod sandbox;
 pub mod secret;
+pub mod serve;
 pub mod team;
 mod values;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use soulbox_model::{DiskRate, network::Cidr, resources::MIB};
 pub use values::{byte_count, duration, key_value, name_server, request_rate, runtime_id, size};
 
 /// Where the server keeps everything unless told otherwise.
@@ -97,7 +94,7 @@ pub enum Command {
     /// Say what this kernel and machine can do, what is missing, and what to do about it.
     Doctor(Doctor),
     /// Run the server.
-    Serve(Serve),
+    Serve(serve::Serve),
     /// Print the variables that point E2B SDKs and tools at the running server.
     Env(Env),
     /// Create, use and end sandboxes.
@@ -139,7 +136,7 @@ pub enum Command {
     Template(Template),
     /// Measure this machine against its physical floor.
     #[command(subcommand)]
-    Bench(Bench),
+    Bench(bench::Bench),
     /// Print a completion script for a shell.
     #[command(
         after_help = "Examples:\n  soulbox completions bash > /etc/bash_completion.d/soulbox"
@@ -171,95 +168,6 @@ pub struct Doctor {
     /// Template of the attacked sandboxes; `base` where it is ready, `host` otherwise.
     #[arg(short, long, requires = "attack")]
     pub template: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  soulbox serve
-  soulbox serve --listen 0.0.0.0:443 --domain sandboxes.example.com \\
-      --tls-cert fullchain.pem --tls-key privkey.pem
-  soulbox serve --tls-local
-
-The first start writes an API key to <data-dir>/api-key. SIGINT and SIGTERM end the server; its
-sandboxes live on and the next start takes them over, unless --kill-sandboxes is given.")]
-pub struct Serve {
-    /// Certificate chain of the listener, PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "tls_local")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key of the certificate, PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// Serve TLS with a certificate of a local authority, made on the first start.
-    #[arg(long)]
-    pub tls_local: bool,
-    /// Domain under which sandboxes are reached, as `<port>-<sandbox>.<domain>`.
-    #[arg(long, value_name = "NAME", env = "SOULBOX_DOMAIN")]
-    pub domain: Option<String>,
-    /// Domain whose names, itself included, sandboxes may take for their own, where its DNS leads here;
-    /// repeatable.
-    #[arg(long, value_name = "NAME")]
-    pub custom_domain: Vec<soulbox_model::network::Domain>,
-    /// End every sandbox when the server ends.
-    #[arg(long)]
-    pub kill_sandboxes: bool,
-    /// How many sandboxes may exist at a time.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub max_sandboxes: u32,
-    /// How many sandboxes to make ahead, so that a create takes half the time; about 0.5 MiB each.
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=1000))]
-    pub pool: u32,
-    /// How much each sandbox may read from a disk, and as much again write, in a second; 0 for no limit.
-    #[arg(long, value_name = "MiB", default_value_t = 500)]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub disk_bandwidth: u32,
-    /// How many reads, and as many writes, each sandbox may ask of a disk in a second; 0 for no limit.
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
-    pub disk_operations: u32,
-    /// What isolates sandboxes.
-    #[arg(long, value_enum, default_value_t = EngineKind::Native)]
-    pub engine: EngineKind,
-    /// Do not prepare the `base` template; `soulbox template build base` does it later.
-    #[arg(long)]
-    pub no_base: bool,
-    /// Private or special addresses that sandboxes may reach if their rules allow it; repeatable.
-    /// Without it they reach public addresses alone, and never this machine.
-    #[arg(long, value_name = "CIDR", help_heading = "Network of sandboxes")]
-    pub allow_private_egress: Vec<Cidr>,
-    /// Name server that is asked for sandboxes, instead of those of /etc/resolv.conf; repeatable.
-    #[arg(long, value_name = "IP[:PORT]", value_parser = name_server)]
-    #[arg(help_heading = "Network of sandboxes")]
-    pub egress_dns: Vec<SocketAddr>,
-    /// Certificates (PEM) that every sandbox trusts beside those of its template, for a network that
-    /// opens TLS itself; repeatable.
-    #[arg(long, value_name = "FILE", help_heading = "Network of sandboxes")]
-    pub sandbox_ca: Vec<PathBuf>,
-}
-
-impl Serve {
-    pub fn egress(&self) -> soulbox_egress::Config {
-        soulbox_egress::Config {
-            private: self.allow_private_egress.clone(),
-            name_servers: self.egress_dns.clone(),
-        }
-    }
-
-    pub fn disk_rate(&self) -> DiskRate {
-        let limit = |value: u32, unit: u64| (value > 0).then(|| u64::from(value) * unit);
-        DiskRate {
-            bytes: limit(self.disk_bandwidth, MIB),
-            operations: limit(self.disk_operations, 1),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EngineKind {
-    /// Namespaces, cgroups and seccomp of this kernel.
-    Native,
 }
 
 #[derive(Debug, Args)]
@@ -334,227 +242,6 @@ Parents of templates that stay are kept, too. With --json it prints an array of 
         #[arg(long, value_parser = duration, default_value = "7d", value_name = "DURATION")]
         unused_for: Duration,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Bench {
-    #[command(flatten)]
-    Live(BenchLive),
-    /// The way out of a sandbox: connect and first byte, throughput, memory of idle flows.
-    Network(BenchNetwork),
-    /// Cold starts of python3, node, bun and deno, and a project to ready.
-    Runtime(BenchRuntime),
-    /// From the start of the server to its first answer.
-    Server(BenchServer),
-}
-
-/// What is measured on a server that runs.
-#[derive(Debug, Subcommand)]
-pub enum BenchLive {
-    /// From the request to create a sandbox to the exit code of its first command.
-    Create(BenchCreate),
-    /// Many sandboxes at once, each through its first command.
-    Burst(BenchBurst),
-    /// Create, command and kill without a pause.
-    Sustained(BenchSustained),
-    /// Round trip of a command in a live sandbox.
-    Exec(BenchExec),
-    /// A large file into a sandbox and back.
-    Files(BenchFiles),
-    /// What many idle sandboxes take, and how the API answers beside them.
-    Density(BenchDensity),
-}
-
-impl BenchLive {
-    pub fn on(&self) -> &On {
-        match self {
-            Self::Create(BenchCreate { on, .. })
-            | Self::Burst(BenchBurst { on, .. })
-            | Self::Sustained(BenchSustained { on, .. })
-            | Self::Exec(BenchExec { on, .. })
-            | Self::Files(BenchFiles { on, .. })
-            | Self::Density(BenchDensity { on, .. }) => on,
-        }
-    }
-}
-
-/// What to measure with.
-#[derive(Debug, Clone, Args)]
-pub struct On {
-    /// Template; `base` where it is ready, `host` otherwise.
-    #[arg(short, long)]
-    pub template: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  soulbox bench burst
-  soulbox bench burst -n 50 --rounds 10 --json
-
-The floor is as many processes with the same namespaces, cgroups and root, one thread for each processor.")]
-pub struct BenchBurst {
-    /// Sandboxes to make at once.
-    #[arg(short, long, default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub number: u32,
-    /// How often.
-    #[arg(short, long, default_value_t = 5)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    #[command(flatten)]
-    pub on: On,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  soulbox bench sustained
-  soulbox bench sustained --seconds 120 --json
-
-The floor is the rate at which the kernel alone makes and reaps the same processes.")]
-pub struct BenchSustained {
-    /// How long to go on.
-    #[arg(short, long, default_value_t = 30)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub seconds: u32,
-    #[command(flatten)]
-    pub on: On,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  soulbox bench files
-  soulbox bench files --size 1024 --json
-
-The floor is the same client against a plain file behind plain HTTP on this machine.")]
-pub struct BenchFiles {
-    /// Size of the file in MiB.
-    #[arg(short, long, default_value_t = 256)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub size: u32,
-    /// How often, there and back.
-    #[arg(short, long, default_value_t = 5)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    #[command(flatten)]
-    pub on: On,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  soulbox bench density
-  soulbox bench density -n 1000 --json")]
-pub struct BenchDensity {
-    /// Sandboxes to keep.
-    #[arg(short, long, default_value_t = 300)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub number: u32,
-    #[command(flatten)]
-    pub on: On,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  soulbox bench network
-  soulbox bench network --rounds 10 --json
-  soulbox bench network --address 192.168.1.20
-
-Sandboxes connect to a server that this command runs on an address of this machine, which the SoulBox server
-must open to them: `soulbox serve --allow-private-egress ADDRESS`. Without a running server a temporary one
-is started that way. Loopback addresses will not do, since they never leave a sandbox. The client is a Python
-program, so that python3 is needed in the template and on this machine. The floor is the same client on this
-machine. Memory is that of a fresh server only once: flows that ended leave theirs for the next ones.")]
-pub struct BenchNetwork {
-    /// Connects, one after the other.
-    #[arg(short, long, default_value_t = 300)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub number: u32,
-    /// MiB that each throughput moves.
-    #[arg(short, long, default_value_t = 1024)]
-    #[arg(value_parser = clap::value_parser!(u32).range(50..=65_536))]
-    pub size: u32,
-    /// How often, of which the best counts.
-    #[arg(short, long, default_value_t = 5)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-    /// Idle flows whose memory is measured.
-    #[arg(short, long, default_value_t = 300)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub idle: u32,
-    /// Address of this machine to connect to, other than loopback; that of its way to the internet otherwise.
-    #[arg(short, long)]
-    pub address: Option<IpAddr>,
-    #[command(flatten)]
-    pub on: On,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  soulbox bench runtime
-  soulbox bench runtime -n 50 --json
-
-Each sample is a sandbox of its own, beside the same file started without one: the templates must be on this
-machine, and root's. The first run makes those of bun and deno. Figures are what a start takes beyond 1.25 times
-the bare one, and what `soulbox run` takes beyond its start command.")]
-pub struct BenchRuntime {
-    /// Starts of each.
-    #[arg(short, long, default_value_t = 20)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub number: u32,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  soulbox bench server
-  soulbox bench server -n 50 --json")]
-pub struct BenchServer {
-    /// How often to start it.
-    #[arg(short, long, default_value_t = 10)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub number: u32,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  soulbox bench create
-  soulbox bench create -n 500 --template base --json
-  soulbox bench create --load
-
-Without a running server a temporary one is started. Every measured sample is paired with one of the
-floor: a process with the same namespaces, cgroups and root, made with nothing else around it.")]
-pub struct BenchCreate {
-    /// Sandboxes to make, one after the other.
-    #[arg(short, long, default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub number: u32,
-    /// Keep every processor busy with other work meanwhile; the floor is measured without.
-    #[arg(long)]
-    pub load: bool,
-    #[command(flatten)]
-    pub on: On,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  soulbox bench exec
-  soulbox bench exec -n 1000 --json
-
-The floor is a bare fork, exec and wait of the same command on this machine.")]
-pub struct BenchExec {
-    /// Commands to run, one after the other.
-    #[arg(short, long, default_value_t = 300)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub number: u32,
-    #[command(flatten)]
-    pub on: On,
 }
 
 /// How long a command may run when no `--timeout` says so: without end.

@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    args::Serve,
+    args::serve::Serve,
     failure::{Failure, Result},
     output::{Output, Tone},
     server::{Stack, notify},

@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, task::spawn_blocking};
 pub use notify::notify;
 
 use crate::{
-    args::{EngineKind, Serve},
+    args::serve::{EngineKind, Serve},
     data_dir::{Announcement, Lock},
     failure::{Failure, Result},
     settings::Settings,

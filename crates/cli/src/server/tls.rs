@@ -7,7 +7,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use super::address::Domain;
 use crate::{
-    args::Serve,
+    args::serve::Serve,
     data_dir::DataDir,
     failure::{Failure, Result},
 };

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::{interrupt::Interrupt, subject::Subject};
 use crate::{
-    args::{Bench, BenchLive},
+    args::bench::{Bench, Live},
     failure::Result,
     output::{Output, Tone},
     settings::Settings,
@@ -91,21 +91,15 @@ pub(super) async fn run(settings: &Settings, command: Bench) -> Result<()> {
 }
 
 /// Finds the server to measure, and ends it afterwards if it was started for that.
-async fn measure(settings: &Settings, what: BenchLive, interrupt: &Interrupt) -> Result<Report> {
+async fn measure(settings: &Settings, what: Live, interrupt: &Interrupt) -> Result<Report> {
     let on = Subject::find(settings, what.on().template.clone(), interrupt).await?;
     let report = match what {
-        BenchLive::Create(args) => {
-            create::run(settings, &on, (args.number, args.load), interrupt).await
-        }
-        BenchLive::Burst(args) => {
-            burst::run(settings, &on, (args.number, args.rounds), interrupt).await
-        }
-        BenchLive::Sustained(args) => sustained::run(settings, &on, args.seconds, interrupt).await,
-        BenchLive::Exec(args) => exec::run(settings, &on, args.number, interrupt).await,
-        BenchLive::Files(args) => {
-            files::run(settings, &on, (args.size, args.rounds), interrupt).await
-        }
-        BenchLive::Density(args) => density::run(settings, &on, args.number, interrupt).await,
+        Live::Create(args) => create::run(settings, &on, (args.number, args.load), interrupt).await,
+        Live::Burst(args) => burst::run(settings, &on, (args.number, args.rounds), interrupt).await,
+        Live::Sustained(args) => sustained::run(settings, &on, args.seconds, interrupt).await,
+        Live::Exec(args) => exec::run(settings, &on, args.number, interrupt).await,
+        Live::Files(args) => files::run(settings, &on, (args.size, args.rounds), interrupt).await,
+        Live::Density(args) => density::run(settings, &on, args.number, interrupt).await,
     };
     on.end().await;
     report

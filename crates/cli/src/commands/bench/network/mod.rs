@@ -20,7 +20,7 @@ use super::{
     trip::{in_one, in_one_of, request},
 };
 use crate::{
-    args::BenchNetwork,
+    args::bench,
     client::Remote,
     commands::subject::{Extra, Subject, fresh_dir, remove},
     failure::{Failure, Result},
@@ -42,7 +42,7 @@ const REST: Duration = Duration::from_secs(1);
 /// Measures, with a server that may have been started for it.
 pub(super) async fn run(
     settings: &Settings,
-    args: &BenchNetwork,
+    args: &bench::Network,
     interrupt: &Interrupt,
 ) -> Result<Report> {
     let address = args.address.map_or_else(target::own_address, Ok)?;
@@ -57,7 +57,7 @@ pub(super) async fn run(
 
 async fn run_with(
     settings: &Settings,
-    args: &BenchNetwork,
+    args: &bench::Network,
     interrupt: &Interrupt,
     address: IpAddr,
     host: &Sealed,
@@ -82,7 +82,7 @@ async fn everything(
     subject: &Subject,
     address: IpAddr,
     host: &Sealed,
-    args: &BenchNetwork,
+    args: &bench::Network,
     interrupt: &Interrupt,
 ) -> Result<Report> {
     let work = async |remote: &Remote| {
@@ -120,7 +120,7 @@ fn ruled() -> Network {
 /// What both clients measure, a turn of one after a turn of the other.
 async fn by_turns(
     settings: &Settings,
-    args: &BenchNetwork,
+    args: &bench::Network,
     interrupt: &Interrupt,
     outside: &Client<'_>,
     inside: &Client<'_>,
@@ -147,7 +147,7 @@ async fn measure(
     subject: &Subject,
     remote: &Remote,
     target: &Target,
-    args: &BenchNetwork,
+    args: &bench::Network,
     interrupt: &Interrupt,
 ) -> Result<Report> {
     let (outside, inside) = (Client::Here, Client::In(remote));
