@@ -103,4 +103,6 @@ def test_packages_are_whole_and_signed_for(base, run):
     sources = run(base, "cat /etc/apt/sources.list.d/*")
     assert "debian-archive-keyring" in sources
     assert "trusted=yes" not in sources.replace(" ", "")
+    twice = run(base, "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep . | sort | uniq -d")
+    assert twice == "", "apt complains of each source that it finds twice"
     assert run(base, "apt-config dump | grep -iE 'AllowInsecure|AllowUnauthenticated' | grep -iE 'true|\"1\"' || true") == ""

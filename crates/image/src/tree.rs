@@ -71,6 +71,16 @@ pub(crate) fn write_file(path: &Path, mode: u32, content: impl AsRef<[u8]>) -> R
     file.set_permissions(fs::Permissions::from_mode(mode)).map_err(Error::io("chmod", path))
 }
 
+/// Removes a file that may not be there.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn own(path: &Path, uid: u32, gid: u32) -> Result<()> {
     chown(path, Some(uid), Some(gid)).map_err(Error::io("chown", path))
 }

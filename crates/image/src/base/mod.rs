@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Raise it when a change outside of [`PACKAGES`] and the scripts asks for a new build.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 const PACKAGES: [&str; 24] = [
     "attr",

@@ -95,7 +95,10 @@ impl Sources {
         if self.mirrors.is_empty() {
             return Ok(());
         }
-        let dir = rootfs.join("etc/apt/sources.list.d");
+        let apt = rootfs.join("etc/apt");
+        // mmdebstrap's own list names the same, with passwords.
+        tree::remove_file(&apt.join("sources.list"))?;
+        let dir = apt.join("sources.list.d");
         tree::empty_dir(&dir)?;
         let lines = self.mirrors.iter().map(|m| entry(&without_password(&m.uri), &m.suite) + "\n");
         tree::write_file(&dir.join("debian.list"), 0o644, lines.collect::<String>())
