@@ -134,3 +134,36 @@ def test_what_makes_no_sense_is_refused(soulbox, tmp_path):
     assert "--runtime" in soulbox("exec", "--dom", "--", "true", code=2).stderr
     assert run(soulbox, "1", "--until", "(", code=2)["stderr"].startswith("soulbox: --until")
     soulbox("exec", "-r", "browser", "--screenshot", tmp_path / "no/where.png", "-e", "1", code=3)
+
+
+TRUSTED = """
+openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=authority -keyout ca.key -out ca.pem
+openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request.pem
+printf subjectAltName=DNS:localhost > names
+openssl x509 -req -days 1 -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names -out cert.pem
+echo '<script>console.log("sealed")</script>' > index.html
+python3 - 2>/dev/null <<'SERVER' &
+import http.server, ssl
+server = http.server.HTTPServer(("127.0.0.1", 8443), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("cert.pem", "key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+SERVER
+until curl -sk -o /dev/null https://localhost:8443/; do sleep 0.1; done
+rm -f /etc/ssl/added-ca.pem
+soulbox-page https://localhost:8443/ || true
+cat ca.pem >> /etc/ssl/added-ca.pem
+soulbox-page https://localhost:8443/
+ls -A ~ /tmp
+kill $!
+"""
+
+
+def test_a_page_trusts_whom_its_sandbox_was_told_to_trust(soulbox, sandbox_of):
+    run(soulbox, "1")
+    inside = sandbox_of("browser")
+    said = inside("sudo", "sh", "-ec", f"mkdir /srv/site && cd /srv/site; exec 2>&1; {TRUSTED}")
+    _, refused, served = said.partition("net::ERR_CERT_AUTHORITY_INVALID\n")
+    assert refused and served.startswith("sealed\n"), said
+    assert ".pki" not in served and "soulbox-page" not in served, "it leaves nothing behind"

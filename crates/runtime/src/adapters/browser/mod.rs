@@ -12,9 +12,12 @@ use super::{
     packages::plan,
 };
 
-/// Without what it opens links and finds screens with, which is half of what it would bring along.
-const CHROMIUM: Debian =
-    Debian { packages: &["chromium-headless-shell"], without: &["x11-utils", "xdg-utils"] };
+/// Without what it opens links and finds screens with, which is half of what it would bring along; with
+/// what adds to the authorities that it trusts.
+const CHROMIUM: Debian = Debian {
+    packages: &["chromium-headless-shell", "libnss3-tools"],
+    without: &["x11-utils", "xdg-utils"],
+};
 const PACKAGES: &str = "/var/tmp/soulbox-packages";
 const INSTALL: &str = include_str!("install.sh");
 /// Drives it, and is there for projects too.

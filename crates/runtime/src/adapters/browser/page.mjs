@@ -8,10 +8,12 @@
 //
 // Exit codes: 0; 1 after an exception, or when the page does not load; 2 for a bad command line; 137 when the
 // page or the browser was killed.
-import { spawn } from 'node:child_process'
-import { createReadStream, existsSync, mkdtempSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import {
+  createReadStream, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
-import { tmpdir } from 'node:os'
+import { homedir, tmpdir } from 'node:os'
 import { basename, dirname, extname, join, normalize } from 'node:path'
 import { parseArgs } from 'node:util'
 
@@ -37,6 +39,8 @@ const QUIET = 100
 const RESTLESS = 5000
 const POLL = 50
 const MAX_SIDE = 8192
+/** What the sandbox trusts beside the authorities of its template; the first where its root is read-only. */
+const ADDED = ['/run/soulbox/added-ca.pem', '/etc/ssl/added-ca.pem']
 const TYPES = {
   '.css': 'text/css', '.gif': 'image/gif', '.htm': 'text/html', '.html': 'text/html', '.jpg': 'image/jpeg',
   '.js': 'text/javascript', '.json': 'application/json', '.mjs': 'text/javascript', '.png': 'image/png',
@@ -52,6 +56,28 @@ class Fault extends Error {
   }
 }
 
+/**
+ * Chromium reads no bundle: beside its own list it trusts what the database of its user has. With a home in the
+ * profile that goes with it.
+ */
+function trusting(profile) {
+  const added = ADDED.find(existsSync)
+  const certificates = added ? readFileSync(added, 'utf8').match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) : null
+  if (!certificates) return {}
+  const database = join(profile, '.pki/nssdb')
+  mkdirSync(database, { recursive: true })
+  const certutil = (input, ...words) => {
+    try {
+      execFileSync('certutil', ['-d', `sql:${database}`, ...words], { input, stdio: ['pipe', 'ignore', 'pipe'] })
+    } catch (error) {
+      throw new Fault(1, `${added} cannot be handed to the browser: ${error.stderr || error.message}`)
+    }
+  }
+  certutil('', '-N', '--empty-password')
+  certificates.forEach((certificate, at) => certutil(certificate, '-A', '-a', '-t', 'C,,', '-n', `added-${at}`))
+  return { HOME: profile, XDG_CACHE_HOME: process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache') }
+}
+
 /** Chromium, and what it is told and says: JSON with NUL behind each message. */
 class Browser {
   #next = 1
@@ -60,7 +86,7 @@ class Browser {
   #handlers = new Map()
 
   constructor(profile) {
-    const env = { ...process.env, DBUS_SESSION_BUS_ADDRESS: 'disabled:' }
+    const env = { ...process.env, ...trusting(profile), DBUS_SESSION_BUS_ADDRESS: 'disabled:' }
     // A group of its own: Ctrl-C is ours to handle.
     const stdio = ['ignore', 'ignore', 'pipe', 'pipe', 'pipe']
     this.process = spawn(PROGRAM, [...FLAGS, `--user-data-dir=${profile}`], { stdio, env, detached: true })
