@@ -134,10 +134,10 @@ def owned(data_dir):
 
 
 def files(data_dir):
-    """Files and directories of the server's own; what lies in a layer is the sandbox's."""
+    """Files and directories of the server's own; what lies in a layer, or in one that is made ahead, is the sandbox's."""
     count = 0
     for directory, directories, names in os.walk(data_dir):
-        if Path(directory) == Path(data_dir) / "store/layers":
+        if Path(directory) in (Path(data_dir) / "store/layers", Path(data_dir) / "store/spare"):
             directories.clear()
         count += len(directories) + len(names)
     return count

@@ -7,6 +7,7 @@
 use std::{
     collections::HashSet,
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -259,6 +260,54 @@ async fn another_engine_adopts_the_living_and_sweeps_the_rest() {
     assert!(traces.contains(kept.as_str()) && !traces.contains(lost.as_str()), "{traces}");
     assert!(!traces.contains(dead.as_str()), "{traces}");
     bench.engine.destroy(&kept).await.unwrap();
+    bench.assert_no_traces().await;
+    bench.engine.close().await;
+}
+
+/// Sandboxes that are reserved all at once.
+async fn reserve(bench: &Bench, number: usize) -> Vec<SandboxId> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..number {
+        let (engine, spec) = (Arc::clone(&bench.engine), bench.spec());
+        tasks.spawn(async move { engine.reserve(spec).await.unwrap().id });
+    }
+    tasks.join_all().await
+}
+
+/// The inode number of the writable layer's own root.
+fn number(bench: &Bench, id: &SandboxId) -> u64 {
+    fs::metadata(bench.engine.store_dir().join(format!("layers/{id}/upper"))).unwrap().ino()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inode_numbers_of_layers_begin_beyond_those_of_templates() {
+    let mut bench = Bench::open();
+    let root = bench.engine.store_dir().join("root");
+    let fill = |from: u32| {
+        let files = (from..from + 500).map(|n| root.join(n.to_string()));
+        let numbers = files.map(|path| fs::File::create(path).unwrap().metadata().unwrap().ino());
+        numbers.max().unwrap()
+    };
+    let highest = fill(0);
+    // More than are made ahead, and all at once.
+    for id in reserve(&bench, 40).await {
+        assert!(number(&bench, &id) > highest);
+        bench.engine.destroy(&id).await.unwrap();
+    }
+    bench.assert_no_traces().await;
+
+    // As a server leaves it that is killed while it makes some: what is half made is made anew.
+    let spare = bench.engine.store_dir().join("spare");
+    for place in 0..16 {
+        let _ = fs::remove_dir(spare.join(format!("{place}/layer/work")));
+    }
+    bench.engine = Bench::engine(bench.data.path(), 0);
+    let highest = fill(500);
+    for id in reserve(&bench, 20).await {
+        assert!(number(&bench, &id) > highest);
+        bench.engine.destroy(&id).await.unwrap();
+    }
+    assert!(spare.join("seed/mark").metadata().unwrap().ino() > highest);
     bench.assert_no_traces().await;
     bench.engine.close().await;
 }

@@ -327,6 +327,7 @@ impl Engine for Native {
     }
 
     async fn release(&self, layer: &Path) {
+        self.host.layers.forget(layer);
         self.host.pool.release(&self.host, layer);
     }
 
@@ -410,6 +411,7 @@ impl Engine for Native {
         let closed = tokio::task::spawn_blocking(move || {
             host.pool.close(&host);
             host.undertaker.finish();
+            host.layers.close();
             if idle {
                 host.leave();
             }

@@ -56,6 +56,7 @@ pub(crate) struct Seat {
     pub(crate) record: Record,
     /// Until it is part of the root.
     layer: Option<Layer>,
+    disk_bytes: u64,
     socket: UnixStream,
 }
 
@@ -148,13 +149,7 @@ impl Host {
         point("blank.sockets");
         tell(&socket, &Message::Prepare { hostname: id.to_string() }, &fds)?;
         // Beside the process, which has enough to do until its root is there.
-        let layer = self
-            .layers
-            .create(&id, resources.disk_bytes)
-            .map_err(Error::stage("make the writable layer"))?;
-        point("blank.layer");
-        rootfs::prepare(&layer, &slot, |directory| identity::write(directory, id.as_str()))
-            .map_err(Error::stage("prepare the writable layer"))?;
+        let layer = self.layer(&id, &slot, resources.disk_bytes)?;
         Ok(Seat {
             id,
             rootfs: None,
@@ -164,8 +159,29 @@ impl Host {
             netns: Arc::new(netns),
             record,
             layer: Some(layer),
+            disk_bytes: resources.disk_bytes,
             socket,
         })
+    }
+
+    fn layer(&self, id: &SandboxId, slot: &Slot, bytes: u64) -> Result<Layer, Error> {
+        let layer =
+            self.layers.create(id, bytes).map_err(Error::stage("make the writable layer"))?;
+        point("blank.layer");
+        rootfs::prepare(&layer, slot, |directory| identity::write(directory, id.as_str()))
+            .map_err(Error::stage("prepare the writable layer"))?;
+        Ok(layer)
+    }
+
+    /// `layer`, or another one in its place whose inode numbers are none of `rootfs`.
+    fn fitting(&self, seat: &Seat, layer: Layer, rootfs: &Rootfs) -> Result<Layer, Error> {
+        let failed = || Error::stage("look at inode numbers");
+        if self.layers.is_beyond(&layer, &rootfs.layers).map_err(failed())? {
+            return Ok(layer);
+        }
+        drop(layer);
+        self.layers.delete(&seat.id).map_err(Error::stage("replace the writable layer"))?;
+        self.layer(&seat.id, &seat.slot, seat.disk_bytes)
     }
 
     /// Stage 2: the process is told to make `rootfs` and the seat's layer its root; it does so while
@@ -173,7 +189,7 @@ impl Host {
     pub(crate) fn furnish(&self, seat: &mut Seat, rootfs: &Rootfs) -> Result<(), Error> {
         let failed = || Error::stage("assemble the root file system");
         let layer = seat.layer.take().ok_or_else(|| io::Error::other("it has a root already"));
-        let layer = layer.map_err(failed())?;
+        let layer = self.fitting(seat, layer.map_err(failed())?, rootfs)?;
         let assembled = rootfs::assemble(rootfs, &layer, &seat.slot);
         self.aside.close([layer.mount]);
         let assembled = assembled.map_err(failed())?;

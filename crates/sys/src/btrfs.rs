@@ -11,8 +11,6 @@ const MAGIC: u8 = 0x94;
 const QUOTA_CTL_ENABLE: u64 = 1;
 const QUOTA_CTL_ENABLE_SIMPLE: u64 = 4;
 const SUBVOL_RDONLY: u64 = 1 << 1;
-const SUBVOL_QGROUP_INHERIT: u64 = 1 << 2;
-const QGROUP_INHERIT_SET_LIMITS: u64 = 1;
 const QGROUP_LIMIT_MAX_RFER: u64 = 1;
 const SUBVOL_NAME_MAX: usize = 4039;
 const PATH_NAME_MAX: usize = 4087;
@@ -39,11 +37,8 @@ struct QgroupLimit {
 }
 
 #[repr(C)]
-struct QgroupInherit {
-    flags: u64,
-    num_qgroups: u64,
-    num_ref_copies: u64,
-    num_excl_copies: u64,
+struct QgroupLimitArgs {
+    qgroupid: u64,
     limit: QgroupLimit,
 }
 
@@ -52,9 +47,7 @@ struct VolArgsV2 {
     fd: i64,
     transid: u64,
     flags: u64,
-    size: u64,
-    qgroup_inherit: *const QgroupInherit,
-    unused: [u64; 2],
+    unused: [u64; 4],
     name: [u8; SUBVOL_NAME_MAX + 1],
 }
 
@@ -84,6 +77,7 @@ const SNAP_CREATE_V2: libc::c_ulong = ioc(WRITE, 23, size_of::<VolArgsV2>());
 const QUOTA_CTL: libc::c_ulong = ioc(WRITE | READ, 40, size_of::<QuotaCtl>());
 
 const QGROUP_CREATE: libc::c_ulong = ioc(WRITE, 42, size_of::<QgroupCreate>());
+const QGROUP_LIMIT: libc::c_ulong = ioc(READ, 43, size_of::<QgroupLimitArgs>());
 
 fn put_name(to: &mut [u8], name: &str) -> io::Result<()> {
     let fits = name.len() < to.len() && !name.contains(['/', '\0']) && !name.is_empty();
@@ -118,48 +112,66 @@ pub fn enable_quota(fs: BorrowedFd<'_>, quota: Quota) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes an empty subvolume `name` in `dir` that can hold `limit` bytes, if given.
+/// Makes an empty subvolume `name` in `dir`.
 ///
 /// # Errors
-/// What `BTRFS_IOC_SUBVOL_CREATE_V2` reports.
-pub fn create_subvolume(dir: BorrowedFd<'_>, name: &str, limit: Option<u64>) -> io::Result<()> {
-    // SAFETY: the structure is plain data (a null pointer included) for which all zeroes is valid.
-    let mut args: Box<VolArgsV2> = Box::new(unsafe { std::mem::zeroed() });
-    put_name(&mut args.name, name)?;
-    let inherit = limit.map(|bytes| QgroupInherit {
-        flags: QGROUP_INHERIT_SET_LIMITS,
-        num_qgroups: 0,
-        num_ref_copies: 0,
-        num_excl_copies: 0,
-        limit: QgroupLimit {
-            flags: QGROUP_LIMIT_MAX_RFER,
-            max_referenced: bytes,
-            max_exclusive: 0,
-            rsv_referenced: 0,
-            rsv_exclusive: 0,
-        },
-    });
-    if let Some(inherit) = &inherit {
-        args.flags = SUBVOL_QGROUP_INHERIT;
-        args.size = size_of::<QgroupInherit>() as u64;
-        args.qgroup_inherit = inherit;
-    }
-    // SAFETY: the ioctl reads `args` and the `inherit` it points to; both live through the call.
+/// What `BTRFS_IOC_SUBVOL_CREATE_V2` reports; `AlreadyExists` if there is such a name.
+pub fn create_subvolume(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let args = arguments(name)?;
+    // SAFETY: the ioctl reads `args`, which lives through the call.
     check(unsafe { libc::ioctl(dir.as_raw_fd(), SUBVOL_CREATE_V2, &*args) }.into())?;
     Ok(())
 }
 
-/// Makes `name` in `dir` a read-only copy of the subvolume that `source` is the root of, at the cost
-/// of no data. What was written before the call is in it.
+fn arguments(name: &str) -> io::Result<Box<VolArgsV2>> {
+    // SAFETY: the structure is plain data for which all zeroes is a valid value.
+    let mut args: Box<VolArgsV2> = Box::new(unsafe { std::mem::zeroed() });
+    put_name(&mut args.name, name)?;
+    Ok(args)
+}
+
+/// Lets the subvolume that `fd` lies in hold no more than `bytes`.
+///
+/// # Errors
+/// What `BTRFS_IOC_QGROUP_LIMIT` reports.
+pub fn limit(fd: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
+    let limit = QgroupLimit {
+        flags: QGROUP_LIMIT_MAX_RFER,
+        max_referenced: bytes,
+        max_exclusive: 0,
+        rsv_referenced: 0,
+        rsv_exclusive: 0,
+    };
+    // No group means the subvolume's own.
+    let args = QgroupLimitArgs { qgroupid: 0, limit };
+    // SAFETY: the ioctl reads one `QgroupLimitArgs` that lives through the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), QGROUP_LIMIT, &args) }.into())?;
+    Ok(())
+}
+
+/// Whether a snapshot can be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// Makes `name` in `dir` a copy of the subvolume that `source` is the root of, at the cost of no data,
+/// but of a commit of the file system. What was written before the call is in it.
 ///
 /// # Errors
 /// What `BTRFS_IOC_SNAP_CREATE_V2` reports; `AlreadyExists` if there is such a name.
-pub fn snapshot(source: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    // SAFETY: the structure is plain data (a null pointer included) for which all zeroes is valid.
-    let mut args: Box<VolArgsV2> = Box::new(unsafe { std::mem::zeroed() });
-    put_name(&mut args.name, name)?;
+pub fn snapshot(
+    source: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
+    name: &str,
+    access: Access,
+) -> io::Result<()> {
+    let mut args = arguments(name)?;
     args.fd = source.as_raw_fd().into();
-    args.flags = SUBVOL_RDONLY;
+    if access == Access::ReadOnly {
+        args.flags = SUBVOL_RDONLY;
+    }
     // SAFETY: the ioctl reads `args`, which lives through the call.
     check(unsafe { libc::ioctl(dir.as_raw_fd(), SNAP_CREATE_V2, &*args) }.into())?;
     Ok(())
@@ -189,13 +201,14 @@ pub fn remove_quota_group(fs: BorrowedFd<'_>, subvolume: u64) -> io::Result<()> 
     Ok(())
 }
 
+/// `BTRFS_FIRST_FREE_OBJECTID`: the inode number of every subvolume's root directory.
+pub const ROOT_DIR: u64 = 256;
+
 /// The id of the subvolume that `fd` lies in: the second part of its quota group `0/<id>`.
 ///
 /// # Errors
 /// What `BTRFS_IOC_INO_LOOKUP` reports.
 pub fn subvolume_id(fd: BorrowedFd<'_>) -> io::Result<u64> {
-    /// `BTRFS_FIRST_FREE_OBJECTID`: the root directory of every subvolume.
-    const ROOT_DIR: u64 = 256;
     let mut args = Box::new(InoLookup { treeid: 0, objectid: ROOT_DIR, name: [0; 4080] });
     // SAFETY: the ioctl reads and writes one `InoLookup` that lives through the call.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), INO_LOOKUP, &mut *args) }.into())?;

@@ -6,6 +6,8 @@
 mod btrfs;
 mod copy;
 mod image;
+mod numbers;
+mod spare;
 mod tmpfs;
 
 use std::{
@@ -22,6 +24,8 @@ pub(crate) struct Layer {
     /// Detached mount, not idmapped yet, of a directory that holds `upper` and `work`.
     pub(crate) mount: OwnedFd,
     pub(crate) ids: Ids,
+    /// The inode numbers of what is made in it are higher.
+    pub(crate) above: u64,
 }
 
 /// What the owners of a layer's files are.
@@ -56,6 +60,15 @@ pub(crate) trait Layers: Send + Sync + std::fmt::Debug {
     /// Makes the layer of a sandbox, limited to `bytes`.
     fn create(&self, id: &SandboxId, bytes: u64) -> io::Result<Layer>;
 
+    /// Whether nothing that is made in `layer` has the inode number of something in the layers `below`. If
+    /// not, a layer that is made now will do. May take seconds the first time that it is asked of those.
+    fn is_beyond(&self, _layer: &Layer, _below: &[PathBuf]) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Forgets what is known of the layers in `dir`, which goes away.
+    fn forget(&self, _dir: &Path) {}
+
     /// Bytes in use.
     fn usage(&self, id: &SandboxId) -> io::Result<u64>;
 
@@ -68,6 +81,9 @@ pub(crate) trait Layers: Send + Sync + std::fmt::Debug {
 
     /// The layers that exist, from an earlier run too.
     fn ids(&self) -> io::Result<Vec<SandboxId>>;
+
+    /// Makes nothing ahead any more. Blocks until what is being made is done.
+    fn close(&self) {}
 }
 
 /// Opens the store below `data_dir`, mounted at `data_dir/store`; makes it at the first start.

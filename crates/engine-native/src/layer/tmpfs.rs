@@ -35,7 +35,8 @@ impl Layers for Tmpfs {
         let mount = mount::new(c"tmpfs", &options, MountAttrFlags::empty())?;
         furnish(mount.as_fd())?;
         self.open.lock().insert(id.clone(), mount.try_clone()?);
-        Ok(Layer { mount, ids: Ids::Own })
+        // Another file system than that of templates, which overlayfs tells apart.
+        Ok(Layer { mount, ids: Ids::Own, above: u64::MAX })
     }
 
     fn usage(&self, id: &SandboxId) -> io::Result<u64> {
