@@ -1,11 +1,15 @@
 //! Taking over what an earlier process of this server left.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
 use soulbox_engine::{Error as EngineError, Record};
 use soulbox_faults::point;
-use soulbox_model::{Error, Result, SandboxId};
+use soulbox_model::{Error, Result, SandboxId, network::BytesUsed};
 use soulbox_store::{SandboxRow, SandboxState};
 use tokio::time::{sleep, timeout};
 
@@ -40,8 +44,12 @@ impl Core {
         running.extend(served.into_iter().map(|(_, row)| row));
         unfinished.extend(unserved.into_iter().map(|(_, row)| row));
 
+        let mut used = self.bytes_used().await?;
         let kept: Vec<Option<SandboxId>> = stream::iter(running)
-            .map(|row| self.take_over(row))
+            .map(|row| {
+                let used = used.remove(&row.id).unwrap_or_default();
+                self.take_over(row, used)
+            })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
@@ -83,8 +91,21 @@ impl Core {
         serves
     }
 
+    /// What each sandbox used of its limits of bytes.
+    async fn bytes_used(&self) -> Result<HashMap<SandboxId, Vec<BytesUsed>>> {
+        let mut of = HashMap::<_, Vec<_>>::new();
+        for (id, used) in self.store.bytes_used().await? {
+            of.entry(id).or_default().push(used);
+        }
+        Ok(of)
+    }
+
     /// Returns the id of a sandbox that lives on.
-    async fn take_over(self: &Arc<Self>, mut row: SandboxRow) -> Option<SandboxId> {
+    async fn take_over(
+        self: &Arc<Self>,
+        mut row: SandboxRow,
+        used: Vec<BytesUsed>,
+    ) -> Option<SandboxId> {
         let id = row.id.clone();
         if let Err(reason) = self.adopt(&id, row.record.take()).await {
             tracing::warn!(sandbox = %id, reason, "a sandbox did not survive");
@@ -100,6 +121,7 @@ impl Core {
             "server restarted, sandbox adopted",
             &[("event", "adopted")],
         );
+        live.traffic.resume(&live.network().egress.bytes, &used);
         self.open_way_out(&live).await;
         self.announce(&live);
         Some(id)

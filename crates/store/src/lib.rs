@@ -1,4 +1,5 @@
-//! Persistent state: teams, API keys, sandboxes, idempotency keys and sealed secrets, in SQLite.
+//! Persistent state: teams, API keys, sandboxes and what they used of their limits, idempotency keys and
+//! sealed secrets, in SQLite.
 //!
 //! For what must survive the server, and nothing else: what changes by the second lives in memory
 //! in `control`. Environment variables and access tokens of sandboxes are never written; tokens
@@ -7,6 +8,7 @@
 
 mod api_keys;
 mod busy;
+mod bytes;
 mod domains;
 mod error;
 mod file;

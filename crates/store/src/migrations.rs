@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "secrets", include_str!("../migrations/0003_secrets.sql")),
     (4, "authority", include_str!("../migrations/0004_authority.sql")),
     (5, "domains", include_str!("../migrations/0005_domains.sql")),
+    (6, "bytes", include_str!("../migrations/0006_bytes.sql")),
 ];
 
 pub(crate) async fn run(pool: &SqlitePool) -> Result<()> {

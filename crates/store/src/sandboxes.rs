@@ -6,10 +6,15 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use soulbox_faults::point;
-use soulbox_model::{Resources, SandboxId, TeamId, TemplateId, network::Network};
+use soulbox_model::{
+    Resources, SandboxId, TeamId, TemplateId,
+    network::{BytesUsed, Network},
+};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use crate::{Error, Idempotency, Result, Store, busy::patiently, idempotency, time::from_micros};
+use crate::{
+    Error, Idempotency, Result, Store, busy::patiently, bytes, idempotency, time::from_micros,
+};
 
 macro_rules! columns {
     () => {
@@ -161,14 +166,19 @@ impl Store {
         .await
     }
 
-    /// Notes what a sandbox may reach from now on. `allow_internet` of `None` leaves that flag.
+    /// Notes what a sandbox may reach from now on, and what of it is `used` already. `allow_internet` of
+    /// `None` leaves that flag.
     pub async fn set_network(
         &self,
         id: &SandboxId,
         network: &Network,
         allow_internet: Option<bool>,
+        used: &[BytesUsed],
     ) -> Result<()> {
         patiently(|| async {
+            let failed = || Error::database("note the network policy of a sandbox");
+            let mut transaction =
+                self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
             sqlx::query(
                 "UPDATE sandbox SET network = $2, allow_internet = COALESCE($3, allow_internet) \
              WHERE id = $1",
@@ -176,27 +186,13 @@ impl Store {
             .bind(id.as_str())
             .bind(network_text(Some(network))?)
             .bind(allow_internet)
-            .execute(&self.writer)
+            .execute(&mut *transaction)
             .await
-            .map(|_| point("store.network"))
-            .map_err(Error::database("note the network policy of a sandbox"))
+            .map_err(failed())?;
+            bytes::replace(&mut transaction, id, used).await?;
+            transaction.commit().await.map(|()| point("store.network")).map_err(failed())
         })
         .await
-    }
-
-    /// Notes what some sandboxes may reach from now on: of all of them, or of none.
-    pub async fn set_networks(&self, networks: &[(&SandboxId, &Network)]) -> Result<()> {
-        let failed = || Error::database("note the network policies of sandboxes");
-        let mut transaction = self.writer.begin().await.map_err(failed())?;
-        for (id, network) in networks {
-            sqlx::query("UPDATE sandbox SET network = $2 WHERE id = $1")
-                .bind(id.as_str())
-                .bind(network_text(Some(network))?)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed())?;
-        }
-        transaction.commit().await.map_err(failed())
     }
 
     /// Removes a sandbox that ended. Its idempotency key stays.

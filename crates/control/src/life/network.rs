@@ -12,7 +12,7 @@ use soulbox_egress::{Authority, Denial, Held, Owner, Part, READERS, Reader, Rela
 use soulbox_engine::Error as EngineError;
 use soulbox_model::{
     BoxError, Error, Result, SandboxId, TeamId,
-    network::{Demands, Egress, Network, SecretName},
+    network::{BytesUsed, Demands, Egress, Network, SecretName},
 };
 use soulbox_store::Store;
 use tokio::{
@@ -102,11 +102,14 @@ impl Core {
         if egress.opens_any() && live.authority().is_none() {
             self.give_authority(live).await?;
         }
-        let mut network = Network { egress, ..live.network() };
-        live.traffic.fill_used(&mut network.egress.bytes);
+        let network = Network { egress, ..live.network() };
+        let limited = |used: &BytesUsed| {
+            network.egress.bytes.iter().any(|limit| limit.destination == used.destination)
+        };
+        let used: Vec<_> = live.traffic.used().into_iter().filter(limited).collect();
         // Written first: after a crash between the two, the stricter or laxer policy that its owner
         // was promised comes back and not the one before.
-        self.store.set_network(&live.id, &network, allow_internet).await?;
+        self.store.set_network(&live.id, &network, allow_internet, &used).await?;
         live.govern(network.egress.clone());
         live.set_network(network, allow_internet);
         Ok(())
@@ -115,18 +118,13 @@ impl Core {
     /// Writes down what sandboxes used more of their limits of bytes, for the next server.
     pub(crate) async fn save_traffic(&self) {
         let all = self.registry.all();
-        let changed: Vec<_> = all.iter().filter_map(|live| used_more(live)).collect();
-        if changed.is_empty() {
-            return;
-        }
-        let networks: Vec<_> =
-            changed.iter().map(|(live, network, _)| (&live.id, network)).collect();
-        match self.store.set_networks(&networks).await {
-            Ok(()) => {
-                for (live, network, _turn) in changed {
-                    live.set_network(network, None);
-                }
-            }
+        let news: Vec<_> = all.iter().filter_map(|live| used_more(live)).collect();
+        let rows: Vec<_> = news
+            .iter()
+            .flat_map(|(live, used, _)| used.iter().map(|used| (&live.id, used)))
+            .collect();
+        match self.store.save_bytes(&rows).await {
+            Ok(()) => news.iter().for_each(|(live, used, _turn)| live.traffic.saved(used)),
             Err(error) => tracing::warn!(%error, "could not note what sandboxes sent out"),
         }
     }
@@ -205,13 +203,12 @@ impl Core {
     }
 }
 
-/// The rules of a sandbox with what it used since they were written, and its turn to save them. Who
-/// changes them at this moment writes that, too.
-fn used_more(live: &Live) -> Option<(&Live, Network, MutexGuard<'_, ()>)> {
+/// What a sandbox used since that was written down, and its turn to write. Who changes its rules at this
+/// moment writes that, too.
+fn used_more(live: &Live) -> Option<(&Live, Vec<BytesUsed>, MutexGuard<'_, ()>)> {
     let turn = live.saving_network.try_lock().ok()?;
-    let mut network = live.network();
-    let news = live.is_running() && live.traffic.fill_used(&mut network.egress.bytes);
-    news.then_some((live, network, turn))
+    let used = live.traffic.unsaved();
+    (live.is_running() && !used.is_empty()).then_some((live, used, turn))
 }
 
 /// Reads what goes out of a sandbox, until its end.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use soulbox_model::network::{ByteLimit, Destination, Domain, Pattern};
+use soulbox_model::network::{ByteLimit, BytesUsed, Destination, Domain, Pattern};
 
 /// As the sandbox sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +80,16 @@ struct State {
 struct Entry {
     limit: ByteLimit,
     used: [u64; 2],
+    /// What of it was written down.
+    saved: [u64; 2],
 }
 
 impl Entry {
+    fn bytes(&self) -> BytesUsed {
+        let [sent, received] = self.used;
+        BytesUsed { destination: self.limit.destination.clone(), sent, received }
+    }
+
     fn left(&self, way: Way) -> Option<u64> {
         let most = match way {
             Way::Sent => self.limit.sent,
@@ -122,18 +129,40 @@ impl State {
 }
 
 impl Limits {
-    /// Writes down what was used; says whether that is news.
-    pub(crate) fn fill(&self, limits: &mut [ByteLimit]) -> bool {
+    /// What was used of limits, of those apart of which nothing was.
+    pub(crate) fn used(&self) -> Vec<BytesUsed> {
         let state = self.state.lock();
-        let mut news = false;
-        for limit in limits {
-            let same = |entry: &&Entry| entry.limit.destination == limit.destination;
-            if let Some(entry) = state.entries.iter().find(same) {
-                news |= limit.used != entry.used;
-                limit.used = entry.used;
+        state.entries.iter().filter(|entry| entry.used != [0, 0]).map(Entry::bytes).collect()
+    }
+
+    /// What was used of limits of which more was since that was written down.
+    pub(crate) fn unsaved(&self) -> Vec<BytesUsed> {
+        let state = self.state.lock();
+        state.entries.iter().filter(|entry| entry.used != entry.saved).map(Entry::bytes).collect()
+    }
+
+    /// These were written down.
+    pub(crate) fn saved(&self, written: &[BytesUsed]) {
+        let mut state = self.state.lock();
+        for entry in &mut state.entries {
+            let same = |used: &&BytesUsed| used.destination == entry.limit.destination;
+            if let Some(used) = written.iter().find(same) {
+                entry.saved = [used.sent, used.received];
             }
         }
-        news
+    }
+
+    /// Begins with limits of which something is used, as it was written down.
+    pub(crate) fn resume(&self, limits: &[ByteLimit], written: &[BytesUsed]) {
+        self.set(limits);
+        let mut state = self.state.lock();
+        for entry in &mut state.entries {
+            let same = |used: &&BytesUsed| used.destination == entry.limit.destination;
+            if let Some(used) = written.iter().find(same) {
+                entry.used = [used.sent, used.received];
+                entry.saved = entry.used;
+            }
+        }
     }
 
     /// What was used of destinations that are limited still stays used.
@@ -143,8 +172,10 @@ impl Limits {
             .iter()
             .map(|limit| {
                 let same = |entry: &&Entry| entry.limit.destination == limit.destination;
-                let used = state.entries.iter().find(same).map_or(limit.used, |entry| entry.used);
-                Entry { limit: limit.clone(), used }
+                let known = state.entries.iter().find(same);
+                let (used, saved) =
+                    known.map(|entry| (entry.used, entry.saved)).unwrap_or_default();
+                Entry { limit: limit.clone(), used, saved }
             })
             .collect();
         state.entries = entries;
@@ -251,13 +282,36 @@ mod tests {
         assert_eq!(send(&limits, &api, 8), Ok(4));
         limits.set(&[limit("api.example.com", 5)]);
         assert_eq!(send(&limits, &api, 8), Err("api.example.com".to_owned()));
-        let mut written = [limit("api.example.com", 20)];
-        assert!(limits.fill(&mut written) && !limits.fill(&mut written));
         limits.set(&[]);
         assert_eq!(send(&limits, &api, 8), Ok(8));
+        limits.set(&[limit("api.example.com", 10)]);
+        assert_eq!(
+            send(&limits, &api, 18),
+            Ok(10),
+            "what was not limited meanwhile is counted anew"
+        );
+    }
+
+    #[test]
+    fn what_was_written_down_counts_after_a_restart() {
+        let (limits, api) = (Limits::default(), place("api.example.com", "1.1.1.1"));
+        limits.set(&[limit("api.example.com", 20), limit("b.org", 1), limit("*", 100)]);
+        assert_eq!((limits.used(), limits.unsaved()), (vec![], vec![]));
+        assert_eq!(send(&limits, &api, 12), Ok(12));
+        let written = limits.unsaved();
+        assert_eq!(written.iter().map(|used| used.sent).collect::<Vec<_>>(), [12, 12]);
+        assert_eq!(send(&limits, &api, 3), Ok(3));
+        limits.saved(&written);
+        assert_eq!(limits.unsaved(), limits.used(), "more was used since");
+        limits.saved(&limits.used());
+        assert_eq!(limits.unsaved(), []);
+        limits.set(&[limit("api.example.com", 30), limit("*", 100)]);
+        assert_eq!(limits.unsaved(), [], "it stays written down");
         let after_a_restart = Limits::default();
-        after_a_restart.set(&written);
+        after_a_restart.resume(&[limit("api.example.com", 20), limit("*", 100)], &written);
+        assert_eq!(after_a_restart.unsaved(), []);
         assert_eq!(send(&after_a_restart, &api, 9), Ok(8));
+        assert_eq!(send(&after_a_restart, &place("c.org", "2.2.2.2"), 200), Ok(80));
     }
 
     #[test]

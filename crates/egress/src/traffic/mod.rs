@@ -18,7 +18,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use soulbox_model::network::{ByteLimit, Domain};
+use soulbox_model::network::{ByteLimit, BytesUsed, Domain};
 use tokio::sync::watch;
 
 pub use limits::UsedUp;
@@ -165,9 +165,24 @@ impl Traffic {
         }
     }
 
-    /// Writes down what was used of limits; says whether that is news.
-    pub fn fill_used(&self, limits: &mut [ByteLimit]) -> bool {
-        self.limits.fill(limits)
+    /// What was used of limits of bytes, of those apart of which nothing was.
+    pub fn used(&self) -> Vec<BytesUsed> {
+        self.limits.used()
+    }
+
+    /// What was used of limits of which more was since [`Traffic::saved`].
+    pub fn unsaved(&self) -> Vec<BytesUsed> {
+        self.limits.unsaved()
+    }
+
+    /// These were written down.
+    pub fn saved(&self, written: &[BytesUsed]) {
+        self.limits.saved(written);
+    }
+
+    /// Goes on, before there is a gate, where an earlier server wrote down that it was.
+    pub fn resume(&self, limits: &[ByteLimit], written: &[BytesUsed]) {
+        self.limits.resume(limits, written);
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -11,9 +11,14 @@ pub struct ByteLimit {
     /// `None`: any number. At least one of both is there.
     pub sent: Option<u64>,
     pub received: Option<u64>,
-    /// What was sent and received of it, when it was last written down.
-    #[serde(default)]
-    pub used: [u64; 2],
+}
+
+/// What was sent to a destination that is limited and received from it, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BytesUsed {
+    pub destination: Destination,
+    pub sent: u64,
+    pub received: u64,
 }
 
 impl ByteLimit {
@@ -30,6 +35,6 @@ impl ByteLimit {
         if sent == Some(0) || received == Some(0) {
             return Err(format!("`{destination}`: 0 bytes is a denial; leave it out of allowOut"));
         }
-        Ok(Self { destination, sent, received, used: [0, 0] })
+        Ok(Self { destination, sent, received })
     }
 }

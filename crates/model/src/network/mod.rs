@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-pub use bytes::ByteLimit;
+pub use bytes::{ByteLimit, BytesUsed};
 pub use cidr::Cidr;
 pub use domain::{Domain, Pattern};
 pub use grant::{Grant, Marker};
