@@ -1,6 +1,7 @@
 """Datagrams: only where a rule lets them go, and only answers come back."""
 
 import json
+import os
 import time
 import urllib.error
 
@@ -158,6 +159,41 @@ print(json.dumps(answered))
     assert events(server, greedy, protocol="udp", decision="denied", rule="udp flows")
     greedy.kill()
     assert attempt(other, "udp", SITE, 7).get("said") == "hello"
+
+
+HOARD = """
+import itertools, os, socket, sys, time
+streams = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(400)]
+for turn in itertools.count():
+    for stream in streams:
+        stream.sendto(b"mine", (sys.argv[1], 1007))
+    open("/tmp/hoarding", "w").close()
+    time.sleep(0.5)
+"""
+
+
+def test_many_that_take_all_flows_lock_nobody_out(server, sandboxes):
+    """The attack: 33 sandboxes open all the flows that they can, which is more than fit, and keep them busy."""
+    hostile, other = [sandboxes() for _ in range(33)], sandboxes()
+    let(server, other, f"{SITE}:7")
+    for sandbox in hostile:
+        let(server, sandbox, f"{SITE}:1007")
+        sandbox.files.write("/tmp/hoard.py", HOARD)
+        sandbox.commands.run(f"exec python3 /tmp/hoard.py {SITE}", background=True, timeout=0)
+    crowded = {"protocol": "udp", "decision": "ended", "rule": "udp flows"}
+    until(lambda: all(sandbox.files.exists("/tmp/hoarding") for sandbox in hostile), 30)
+    until(lambda: any(events(server, sandbox, **crowded) for sandbox in hostile))
+    for _ in range(3):
+        found = attempts(other, *[("udp", SITE, 7)] * 20)
+        assert [one.get("said") for one in found] == ["hello"] * 20, found
+    assert not events(server, other, **crowded)
+    [reason] = {event["reason"] for sandbox in hostile for event in events(server, sandbox, **crowded)}
+    assert "give way" in reason
+    descriptors = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+    assert 8192 <= descriptors < 8192 + 34 * 40, descriptors
+    for sandbox in hostile:
+        sandbox.kill()
+    until(lambda: len(os.listdir(f"/proc/{server.process.pid}/fd")) < 1000)
 
 
 def test_bytes_are_counted(server, sandboxes):

@@ -36,7 +36,6 @@ use soulbox_model::{
     SecretValue,
     network::{Cidr, Domain, Egress, Pattern, SecretName},
 };
-use tokio::sync::Semaphore;
 
 pub use authority::Authority;
 pub use gate::Gate;
@@ -131,21 +130,20 @@ pub struct Service {
     /// Read when a rule first needs them.
     roots: Mutex<Option<intercept::Roots>>,
     pipes: carry::Pipes,
-    /// Turns of flows of datagrams.
-    datagrams: Arc<Semaphore>,
+    datagrams: relay::Places,
 }
 
 /// Pipes of all sandboxes together that bulk transfers may use at a time.
 const PIPES: usize = 256;
 /// Flows of datagrams of all sandboxes together: each takes one of the ports that the machine has for all
-/// that it begins, name service too.
+/// that it begins, name service too. Who has most gives way.
 const DATAGRAMS: usize = 8192;
 
 impl Service {
     pub fn new(config: Config) -> Arc<Self> {
         let resolver = dns::Resolver::new(config.name_servers.clone());
         let pipes = carry::Pipes::new(PIPES);
-        let datagrams = Arc::new(Semaphore::new(DATAGRAMS));
+        let datagrams = relay::Places::new(DATAGRAMS);
         Arc::new(Self { config, resolver, roots: Mutex::default(), pipes, datagrams })
     }
 

@@ -149,8 +149,8 @@ impl fmt::Display for Reason {
                  datagram",
             ),
             Self::CrowdedUdp => f.write_str(
-                "the sandboxes of this server have as many flows of datagrams together as fit; try \
-                 again later",
+                "the sandboxes of this server have as many flows of datagrams together as fit; the \
+                 idlest of whoever has most give way to new ones",
             ),
         }
     }

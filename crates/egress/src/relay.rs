@@ -4,8 +4,9 @@
 //! A datagram in makes one datagram out and never more. The kernel refuses what no door is open for
 //! before it gets here; the rules decide here once more.
 
+mod places;
+
 use std::{
-    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
@@ -14,13 +15,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
+pub(crate) use places::Places;
+use places::{Table, Turn};
 use rustix::net::SendFlags;
 use soulbox_model::network::Domain;
 use soulbox_sys::outward::{self, Datagram};
 use tokio::{
     io::Interest,
     net::UdpSocket,
-    sync::OwnedSemaphorePermit,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -58,16 +60,22 @@ pub(crate) struct Ends {
 /// Who sends, and where to.
 type Key = (SocketAddr, SocketAddr);
 
-#[derive(Default)]
-struct Table(Mutex<HashMap<Key, Arc<Flow>>>);
-
 #[derive(Debug)]
 struct Flow {
     socket: UdpSocket,
     meter: Meter,
     names: Vec<Domain>,
     used: Mutex<Instant>,
-    _turn: OwnedSemaphorePermit,
+    /// Its own until it gives way.
+    turn: Mutex<Option<Turn>>,
+}
+
+impl Flow {
+    /// Moves nothing from now on, and ends soon.
+    fn give_way(&self) -> Option<Turn> {
+        self.meter.cut(&Reason::CrowdedUdp);
+        self.turn.lock().take()
+    }
 }
 
 /// So many datagrams more may go, so many are gained in a second, and so many are kept.
@@ -101,7 +109,7 @@ impl Allowance {
 /// Serves datagrams until it is dropped, and all flows with it.
 pub(crate) async fn serve(ends: Ends, shared: Arc<Shared>) {
     let ends = Arc::new(ends);
-    let table = Arc::<Table>::default();
+    let table = shared.service.datagrams.table();
     let mut allowance = Allowance::new(RATE, RATE);
     let mut beginnings = Allowance::new(BEGINNINGS, BEGINNINGS_AT_ONCE);
     let mut flows = JoinSet::new();
@@ -123,13 +131,11 @@ pub(crate) async fn serve(ends: Ends, shared: Arc<Shared>) {
                 continue;
             }
             let key = (datagram.from, datagram.to);
-            let known = table.0.lock().get(&key).cloned();
-            let flow = match known {
+            let flow = match table.get(&key) {
                 Some(flow) => flow,
                 None if !beginnings.take() => continue,
                 None => match begin(&shared, &table, key) {
                     Some(flow) => {
-                        table.0.lock().insert(key, Arc::clone(&flow));
                         let (ends, table) = (Arc::clone(&ends), Arc::clone(&table));
                         flows.spawn(follow(
                             Arc::clone(&shared),
@@ -164,14 +170,19 @@ fn whole(most: usize, length: usize) -> io::Result<()> {
     if most < length { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(()) }
 }
 
-fn begin(shared: &Shared, table: &Table, (_, to): Key) -> Option<Arc<Flow>> {
+fn begin(shared: &Shared, table: &Table, key: Key) -> Option<Arc<Flow>> {
+    let to = key.1;
     let target = Target::address(to);
-    if table.0.lock().len() >= FLOWS {
+    if table.len() >= FLOWS {
         shared.denied("udp", target, &Reason::ManyFlows);
         return None;
     }
-    match open(shared, to) {
-        Ok(Ok(flow)) => Some(Arc::new(flow)),
+    match open(shared, table, to) {
+        Ok(Ok(flow)) => {
+            let flow = Arc::new(flow);
+            table.add(key, Arc::clone(&flow));
+            Some(flow)
+        }
         Ok(Err(reason)) => {
             shared.denied("udp", target, &reason);
             None
@@ -183,7 +194,7 @@ fn begin(shared: &Shared, table: &Table, (_, to): Key) -> Option<Arc<Flow>> {
     }
 }
 
-fn open(shared: &Shared, to: SocketAddr) -> io::Result<Result<Flow, Reason>> {
+fn open(shared: &Shared, table: &Table, to: SocketAddr) -> io::Result<Result<Flow, Reason>> {
     let names = shared.pins.names(to.ip());
     let place = Place { names: names.clone(), address: Some(to.ip()) };
     if let Some(used_up) = shared.traffic.limits().used_up(&place) {
@@ -197,7 +208,7 @@ fn open(shared: &Shared, to: SocketAddr) -> io::Result<Result<Flow, Reason>> {
     if !policy.opened(to.ip()) && is_own(to.ip())? {
         return Ok(Err(Reason::Own));
     }
-    let Ok(turn) = Arc::clone(&shared.service.datagrams).try_acquire_owned() else {
+    let Some(turn) = shared.service.datagrams.take(table) else {
         return Ok(Err(Reason::CrowdedUdp));
     };
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
@@ -208,7 +219,8 @@ fn open(shared: &Shared, to: SocketAddr) -> io::Result<Result<Flow, Reason>> {
     let socket = UdpSocket::from_std(socket)?;
     let target = Target { name: names.last().cloned(), ..Target::address(to) };
     let meter = Meter::begin(&shared.traffic, "udp", target, place, rule);
-    Ok(Ok(Flow { socket, meter, names, used: Mutex::new(Instant::now()), _turn: turn }))
+    let (used, turn) = (Mutex::new(Instant::now()), Mutex::new(Some(turn)));
+    Ok(Ok(Flow { socket, meter, names, used, turn }))
 }
 
 /// Carries answers back until the flow is idle, forbidden or used up.
@@ -229,7 +241,7 @@ async fn follow(
         () = idle(&flow) => None,
         () = answers(&ends, &flow, from, to) => None,
     };
-    table.0.lock().remove(&key);
+    table.remove(key, &flow);
     if let Some(reason) = was_cut {
         shared.cut("udp", &flow.meter, &reason);
     }
@@ -305,30 +317,11 @@ mod tests {
         assert_eq!((next(), next()), (None, Some(4)));
     }
 
-    const HERE: &str = "127.0.0.1";
-
-    fn letting(rules: &[String]) -> Parts {
+    pub(super) fn letting(rules: &[String]) -> Parts {
         let private = vec!["127.0.0.0/8".parse().unwrap()];
         let service = Service::new(Config { private, ..Config::default() });
         let mut egress = Egress::of_internet(false);
         egress.udp = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         parts(service, egress)
-    }
-
-    #[tokio::test]
-    async fn the_flows_of_all_sandboxes_together_are_bounded() {
-        let to: SocketAddr = "127.0.0.1:9".parse().unwrap();
-        let one = letting(&[format!("{HERE}:9")]);
-        let service = &one.shared.service;
-        let (other, few) = (parts(Arc::clone(service), one.policy.borrow().egress().clone()), 3);
-        let kept = u32::try_from(service.datagrams.available_permits() - few).unwrap();
-        let _others = service.datagrams.acquire_many(kept).await.unwrap();
-        let mut flows = Vec::new();
-        for shared in [&one.shared, &one.shared, &other.shared] {
-            flows.push(open(shared, to).unwrap().unwrap());
-        }
-        assert_eq!(open(&other.shared, to).unwrap().unwrap_err(), Reason::CrowdedUdp);
-        flows.pop();
-        assert!(open(&other.shared, to).unwrap().is_ok());
     }
 }

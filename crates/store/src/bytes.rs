@@ -13,7 +13,7 @@ impl Store {
     /// Notes what sandboxes used of limits up to now. Those that are gone are left out.
     ///
     /// # Errors
-    /// If the database fails; none of the last [`AT_ONCE`] that it was asked to note counts then.
+    /// If the database fails; the first of many may be noted then.
     pub async fn save_bytes(&self, used: &[(&SandboxId, &BytesUsed)]) -> Result<()> {
         for part in used.chunks(AT_ONCE) {
             patiently(|| self.save_part(part)).await?;
