@@ -8,11 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use chrono::{DateTime, Datelike, Utc};
 use parking_lot::Mutex;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use soulbox_model::network::Domain;
 use tokio_rustls::rustls::{
@@ -138,14 +137,9 @@ fn params() -> CertificateParams {
 
 /// From yesterday, for clients whose clock is behind.
 fn set_validity(params: &mut CertificateParams) {
-    let at = |time: SystemTime| {
-        let date: DateTime<Utc> = time.into();
-        let part = |n: u32| u8::try_from(n).unwrap_or(1);
-        date_time_ymd(date.year(), part(date.month()), part(date.day()))
-    };
     let now = SystemTime::now();
-    params.not_before = at(now - DAY);
-    params.not_after = at(now + LIFE);
+    params.not_before = (now - DAY).into();
+    params.not_after = (now + LIFE).into();
 }
 
 #[cfg(test)]

@@ -16,12 +16,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use chrono::{DateTime, Datelike, Utc};
 use parking_lot::Mutex;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints, SanType, date_time_ymd,
+    NameConstraints, SanType,
 };
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::{
@@ -166,14 +165,9 @@ fn authority_params(key: &KeyPair, domain: Option<&str>) -> CertificateParams {
 
 /// From yesterday, for clients whose clock is behind.
 fn set_validity(params: &mut CertificateParams, life: Duration) {
-    let at = |time: SystemTime| {
-        let date: DateTime<Utc> = time.into();
-        let part = |n: u32| u8::try_from(n).unwrap_or(1);
-        date_time_ymd(date.year(), part(date.month()), part(date.day()))
-    };
     let now = SystemTime::now();
-    params.not_before = at(now - DAY);
-    params.not_after = at(now + life);
+    params.not_before = (now - DAY).into();
+    params.not_after = (now + life).into();
 }
 
 /// Makes and keeps server certificates.
