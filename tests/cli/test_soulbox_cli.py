@@ -206,12 +206,16 @@ def test_bench_network_says_what_it_needs_of_the_server(soulbox, template):
 
 
 def test_bench_network_on_a_server_of_its_own(tmp_path):
-    command = [os.environ["SOULBOX_BIN"], "bench", "network", "-n", "50", "--rounds", "1", "--size", "64", "--idle", "100", "-t", "host", "--json"]
+    command = [os.environ["SOULBOX_BIN"], "bench", "network", "-n", "50", "--rounds", "2", "--size", "64", "--idle", "100", "-t", "host", "--json"]
     done = subprocess.run([*command, "--data-dir", tmp_path / "none"], capture_output=True, text=True, env=own_environment(), timeout=120)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     figures = {figure["name"]: figure for figure in report["figures"]}
     assert len(report["rows"]) == 4 and report["temporary_server"]
-    assert figures["one flow, through"]["ratio"] > 0.1 and figures["50 flows, through"]["ratio"] > 0.1
+    for flows in ("one flow", "50 flows"):
+        through = figures[f"{flows}, through"]
+        assert 0.1 < through["ratio_spread"]["min"] <= through["ratio"] <= through["ratio_spread"]["max"]
+        assert through["spread"]["min"] <= through["value"] <= through["spread"]["max"]
+        assert "ratio" not in figures[f"{flows}, direct"]
     assert figures["server's memory for each idle flow"]["value"] < 64
 

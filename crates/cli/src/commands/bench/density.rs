@@ -96,19 +96,18 @@ async fn measure(
     let freed = freed(&before, &after, f64::from(number)).await?;
 
     let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / f64::from(number);
-    let figure = |name, value, unit| Figure { name, value, unit, ratio: None };
     let mut figures = vec![
-        figure(
+        Figure::new(
             "memory for each, kernel's included",
             each(after.available, before.available) / MIB,
             "MiB",
         ),
-        figure("kernel objects of it", each(before.slab, after.slab) / MIB, "MiB"),
-        figure("all killed, one after the other, in", killed.as_secs_f64(), "s"),
-        figure("nine tenths of the memory back after", freed.as_secs_f64(), "s"),
+        Figure::new("kernel objects of it", each(before.slab, after.slab) / MIB, "MiB"),
+        Figure::new("all killed, one after the other, in", killed.as_secs_f64(), "s"),
+        Figure::new("nine tenths of the memory back after", freed.as_secs_f64(), "s"),
     ];
     if let Some(bytes) = server {
-        figures.push(figure("server, resident", bytes as f64 / MIB, "MiB"));
+        figures.push(Figure::new("server, resident", bytes as f64 / MIB, "MiB"));
     }
     let words =
         ("idle sandboxes, and the API beside them", "none: these are figures of this machine");

@@ -23,7 +23,7 @@ use crate::{
     output::{Output, Tone},
     settings::Settings,
 };
-use stats::Summary;
+use stats::{Spread, Summary};
 
 /// What one run found.
 #[derive(Debug, Serialize)]
@@ -66,9 +66,21 @@ struct Figure {
     name: &'static str,
     value: f64,
     unit: &'static str,
+    /// Of rounds of which `value` is the median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<Spread>,
     /// To the floor's figure.
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
+    /// Of rounds of which `ratio` is the median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio_spread: Option<Spread>,
+}
+
+impl Figure {
+    const fn new(name: &'static str, value: f64, unit: &'static str) -> Self {
+        Self { name, value, unit, spread: None, ratio: None, ratio_spread: None }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -206,9 +218,16 @@ fn show(output: &Output, report: &Report) -> Result<()> {
         })
         .collect();
     output.table(&["", "P50", "P90", "P99", "MIN", "MAX"], rows)?;
-    for Figure { name, value, unit, ratio } in &report.figures {
-        let ratio = ratio.map(|ratio| format!(" ({ratio:.2} ×)")).unwrap_or_default();
-        output.line(format!("{}: {value:.2} {unit}{ratio}", output.tint(Tone::Strong, name)))?;
+    for Figure { name, value, unit, spread, ratio, ratio_spread } in &report.figures {
+        let range = |spread: &Option<Spread>| {
+            spread
+                .map(|Spread { min, max, .. }| format!(", {min:.2} to {max:.2}"))
+                .unwrap_or_default()
+        };
+        let (spread, ratio_spread) = (range(spread), range(ratio_spread));
+        let ratio = ratio.map(|ratio| format!(" ({ratio:.2} ×{ratio_spread})")).unwrap_or_default();
+        let name = output.tint(Tone::Strong, name);
+        output.line(format!("{name}: {value:.2} {unit}{spread}{ratio}"))?;
     }
     Ok(())
 }

@@ -148,13 +148,13 @@ async fn measure(
         let floor = Row::floor(cold.bare, &mut bare);
         let above = Row::above(cold.inside, &mut inside, &floor);
         let value = above.summary.p50_ms - FACTOR * floor.summary.p50_ms;
-        figures.push(Figure { name: cold.beyond, value, unit: "ms", ratio: None });
+        figures.push(Figure::new(cold.beyond, value, "ms"));
         rows.extend([floor, above]);
     }
     let (alone, whole) = projects(output, on, number, interrupt).await?;
     let value = whole.summary.p50_ms - alone.summary.p50_ms;
     let name = "project beyond its start command, p50";
-    figures.push(Figure { name, value, unit: "ms", ratio: None });
+    figures.push(Figure::new(name, value, "ms"));
     rows.extend([alone, whole]);
     Ok((rows, figures))
 }

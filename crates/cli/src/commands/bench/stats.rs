@@ -37,6 +37,27 @@ impl Summary {
     }
 }
 
+/// What rounds found, in their own unit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Spread {
+    /// Told as the figure itself.
+    #[serde(skip)]
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of at least one round.
+    pub(super) fn of(mut rounds: Vec<f64>) -> Self {
+        rounds.sort_unstable_by(f64::total_cmp);
+        let at = |place: usize| rounds.get(place).copied().unwrap_or(f64::NAN);
+        let last = rounds.len().saturating_sub(1);
+        let median = f64::midpoint(at(last / 2), at(rounds.len() / 2));
+        Self { median, min: at(0), max: at(last) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +68,18 @@ mod tests {
         let summary = Summary::of(&mut samples);
         assert_eq!((summary.p50_ms, summary.p90_ms, summary.p99_ms), (50.0, 90.0, 99.0));
         assert_eq!((summary.min_ms, summary.max_ms, summary.mean_ms), (1.0, 100.0, 50.5));
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        let spread = |rounds: &[f64]| {
+            let Spread { median, min, max } = Spread::of(rounds.to_vec());
+            (median, min, max)
+        };
+        assert_eq!(spread(&[9.0]), (9.0, 9.0, 9.0));
+        assert_eq!(spread(&[9.0, 1.0]), (5.0, 1.0, 9.0));
+        assert_eq!(spread(&[9.0, 1.0, 2.0]), (2.0, 1.0, 9.0));
+        assert_eq!(spread(&[4.0, 9.0, 1.0, 2.0]), (3.0, 1.0, 9.0));
     }
 
     #[test]

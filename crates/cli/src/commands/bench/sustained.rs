@@ -71,13 +71,8 @@ async fn measure(
     let rows = vec![bottom, trip];
     Ok(Report {
         figures: vec![
-            Figure { name: "floor", value: kernel, unit: "per second", ratio: None },
-            Figure {
-                name: "sandboxes",
-                value: ours,
-                unit: "per second",
-                ratio: Some(ours / kernel),
-            },
+            Figure::new("floor", kernel, "per second"),
+            Figure { ratio: Some(ours / kernel), ..Figure::new("sandboxes", ours, "per second") },
         ],
         ..Report::new(subject, words, trips.len(), rows)
     })

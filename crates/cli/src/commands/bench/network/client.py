@@ -1,5 +1,5 @@
 # The client of `soulbox bench network`, the same inside and outside: address, port, what to do, numbers.
-import json, resource, select, socket, ssl, sys, time
+import json, os, resource, select, socket, ssl, sys, time
 address, port, what, *numbers = sys.argv[1:]
 port, numbers = int(port), [int(number) for number in numbers]
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -42,7 +42,8 @@ def sealed(count):
         time.sleep(0.001)
     return taken
 
-def down(flows, mebibytes):
+def down(flows, mebibytes, processor):
+    os.sched_setaffinity(0, {processor})
     each = (mebibytes << 20) // flows
     streams, poll, buffer = {}, select.epoll(), bytearray(1 << 18)
     for _ in range(flows):

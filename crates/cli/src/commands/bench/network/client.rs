@@ -50,14 +50,15 @@ impl Client<'_> {
         self.measure(at, "sealed", &[number]).await
     }
 
-    /// How long it took to receive so much by so many flows, from the request on.
+    /// How long it took to receive so much by so many flows on one processor, from the request on.
     pub(super) async fn down(
         &self,
         at: SocketAddr,
         flows: u32,
         mebibytes: u32,
+        processor: u32,
     ) -> Result<Duration> {
-        let took = self.measure(at, "down", &[flows, mebibytes]).await?;
+        let took = self.measure(at, "down", &[flows, mebibytes, processor]).await?;
         took.first().copied().ok_or_else(|| Failure::Protocol("the client said nothing".into()))
     }
 

@@ -4,6 +4,7 @@
 mod client;
 mod sealed;
 mod target;
+mod throughput;
 
 use std::{
     collections::BTreeMap,
@@ -34,8 +35,6 @@ use target::Target;
 /// Connects of one turn.
 const TURN: u32 = 50;
 const KIB: f64 = 1024.0;
-/// Flows of the second throughput.
-const MANY: u32 = 50;
 /// Lets the server settle before its memory is looked at.
 const REST: Duration = Duration::from_secs(1);
 
@@ -102,7 +101,7 @@ async fn everything(
         let bottom = Row::floor("direct TLS, first byte", &mut direct);
         let above = Row::above("opened by a header rule, first byte", &mut through, &bottom);
         let more = above.summary.p50_ms - bottom.summary.p50_ms;
-        report.figures.push(figure("header rule, more than direct at P50", more, "ms", None));
+        report.figures.push(Figure::new("header rule, more than direct at P50", more, "ms"));
         report.rows.extend([bottom, above]);
     }
     Ok(report)
@@ -160,26 +159,10 @@ async fn measure(
     let bottom = Row::floor("direct, first byte", &mut direct);
     let above = Row::above("through, first byte", &mut through, &bottom);
     let more = above.summary.p50_ms - bottom.summary.p50_ms;
-    let mut figures = vec![figure("first byte, more than direct at P50", more, "ms", None)];
+    let mut figures = vec![Figure::new("first byte, more than direct at P50", more, "ms")];
 
-    let step = Step::count(&settings.output, u64::from(2 * args.rounds), "moving bytes");
-    let names =
-        [("one flow, direct", "one flow, through"), ("50 flows, direct", "50 flows, through")];
-    for (flows, (direct, through)) in [1, MANY].into_iter().zip(names) {
-        // The best of each: what the machine does beside it makes either slower.
-        let (mut best_direct, mut best_through) = (Duration::MAX, Duration::MAX);
-        for _ in 0..args.rounds {
-            interrupt.check()?;
-            best_direct = best_direct.min(outside.down(at, flows, args.size).await?);
-            best_through = best_through.min(inside.down(at, flows, args.size).await?);
-            step.advance(1);
-        }
-        let rate = |took: Duration| f64::from(args.size) / took.as_secs_f64();
-        let ratio = rate(best_through) / rate(best_direct);
-        figures.push(figure(direct, rate(best_direct), "MiB/s", None));
-        figures.push(figure(through, rate(best_through), "MiB/s", Some(ratio)));
-    }
-    drop(step);
+    let clients = (&outside, &inside);
+    figures.extend(throughput::measure(settings, args, at.ip(), clients, interrupt).await?);
     if let Some(dir) = &subject.data_dir {
         figures.push(idle(dir, &inside, at, args.idle).await?);
     }
@@ -200,11 +183,7 @@ async fn idle(dir: &Path, inside: &Client<'_>, at: SocketAddr, flows: u32) -> Re
     let after = resident(dir)?;
     held.end().await?;
     let each = after.saturating_sub(before) as f64 / f64::from(flows);
-    Ok(figure("server's memory for each idle flow", each / KIB, "KiB", None))
-}
-
-const fn figure(name: &'static str, value: f64, unit: &'static str, ratio: Option<f64>) -> Figure {
-    Figure { name, value, unit, ratio }
+    Ok(Figure::new("server's memory for each idle flow", each / KIB, "KiB"))
 }
 
 /// A client that did not get through, and what to do about it.

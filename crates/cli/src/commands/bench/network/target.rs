@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::failure::{Failure, Result};
 
@@ -15,23 +16,52 @@ const BLOCK: usize = 256 << 10;
 
 pub(super) struct Target {
     pub(super) address: SocketAddr,
-    _serving: AbortOnDropHandle<()>,
+    _serving: DropGuard,
 }
 
 impl Target {
+    /// Serves where the scheduler likes.
     pub(super) async fn listen(address: IpAddr) -> Result<Self> {
         let failed = || Failure::io(format!("listening at {address}"));
         let listener = TcpListener::bind((address, 0)).await.map_err(failed())?;
         let address = listener.local_addr().map_err(failed())?;
-        let serving = AbortOnDropHandle::new(tokio::spawn(async move {
-            let mut flows = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                // A client that goes away ends its flow.
-                flows.spawn(async move { drop(serve(stream).await) });
-                while flows.try_join_next().is_some() {}
-            }
-        }));
-        Ok(Self { address, _serving: serving })
+        let stop = CancellationToken::new();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener)));
+        Ok(Self { address, _serving: stop.drop_guard() })
+    }
+
+    /// Serves on one processor, by a thread that ends with this.
+    pub(super) fn on_processor(address: IpAddr, processor: u32) -> Result<Self> {
+        let failed = || Failure::io(format!("listening at {address}"));
+        let listener = std::net::TcpListener::bind((address, 0)).map_err(failed())?;
+        listener.set_nonblocking(true).map_err(failed())?;
+        let address = listener.local_addr().map_err(failed())?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed())?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let serve = move || {
+            let mut only = CpuSet::new();
+            only.set(processor as usize);
+            sched_setaffinity(None, &only)?;
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener)?;
+                stopped.run_until_cancelled(accept(listener)).await;
+                Ok::<_, std::io::Error>(())
+            })
+        };
+        // Who cannot serve closes the listener, which the client tells.
+        std::thread::Builder::new().name("target".into()).spawn(serve).map_err(failed())?;
+        Ok(Self { address, _serving: stop.drop_guard() })
+    }
+}
+
+async fn accept(listener: TcpListener) {
+    let mut flows = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        // A client that goes away ends its flow.
+        flows.spawn(async move { drop(serve(stream).await) });
+        while flows.try_join_next().is_some() {}
     }
 }
 
