@@ -133,8 +133,8 @@ pub struct Service {
     datagrams: relay::Places,
 }
 
-/// Pipes of all sandboxes together that bulk transfers may use at a time.
-const PIPES: usize = 256;
+/// Pipes of all sandboxes together that bulk transfers may use at a time, each of up to 1 MiB.
+const PIPES: usize = 128;
 /// Flows of datagrams of all sandboxes together: each takes one of the ports that the machine has for all
 /// that it begins, name service too. Who has most gives way.
 const DATAGRAMS: usize = 8192;
