@@ -135,6 +135,18 @@ async fn an_end_waits_for_whoever_holds_the_output_unless_it_was_a_kill() {
 }
 
 #[tokio::test]
+async fn who_was_killed_is_gone_when_the_kill_is_answered() {
+    let agent = agent();
+    for _ in 0..20 {
+        let pid = agent.sh("sleep 60 & wait").await.pid().await;
+        let kill = json!({"process": {"pid": pid}, "signal": "SIGNAL_SIGKILL"});
+        agent.ok("SendSignal", kill.clone()).await;
+        assert_eq!(agent.code("SendSignal", kill).await, "not_found");
+        assert_eq!(agent.pids().await, [0; 0]);
+    }
+}
+
+#[tokio::test]
 async fn what_was_written_before_a_kill_arrives() {
     let agent = agent();
     let mut events = agent

@@ -326,6 +326,11 @@ impl Control {
         self.core.registry.by_token(token).filter(|id| self.is_running(id))
     }
 
+    /// The running sandbox whose access token `fits`. Asks of each in turn, so that must be quick.
+    pub fn by_fitting_token(&self, fits: &dyn Fn(&str) -> bool) -> Option<SandboxId> {
+        self.core.registry.by_fitting_token(fits).filter(|id| self.is_running(id))
+    }
+
     /// How many sandboxes of all teams are alive, those being made included.
     pub fn alive(&self) -> u32 {
         self.core.registry.slots_used()

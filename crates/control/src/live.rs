@@ -346,6 +346,14 @@ impl Registry {
         self.by_token.read().get(&hash(token)).cloned()
     }
 
+    /// The sandbox whose token fits, if one does; asks of each in turn.
+    pub(crate) fn by_fitting_token(&self, fits: &dyn Fn(&str) -> bool) -> Option<SandboxId> {
+        let sandboxes = self.sandboxes.read();
+        let fitting =
+            sandboxes.values().find(|live| live.access_token.as_deref().is_some_and(fits));
+        fitting.map(|live| live.id.clone())
+    }
+
     pub(crate) fn get(&self, id: &SandboxId) -> Option<Arc<Live>> {
         self.sandboxes.read().get(id).cloned()
     }

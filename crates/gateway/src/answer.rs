@@ -25,6 +25,10 @@ pub(crate) enum Problem {
         name: String,
         port: Option<Port>,
     },
+    /// A link to a file at the shared address, of which no sandbox is known.
+    Link {
+        signed: bool,
+    },
     PortClosed(Destination),
     /// It runs, but no connection could be made, or none that speaks HTTP.
     Unreachable(Destination, Fault),
@@ -57,6 +61,7 @@ impl Problem {
             Self::NotFound { .. } | Self::PortClosed(_) | Self::Unreachable(..) => {
                 StatusCode::BAD_GATEWAY
             }
+            Self::Link { .. } => StatusCode::UNAUTHORIZED,
             Self::TooMany(..) | Self::TooFast(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Private(..) => StatusCode::FORBIDDEN,
             Self::Reserved(_) => StatusCode::NOT_FOUND,
@@ -68,6 +73,13 @@ impl Problem {
             Self::Misrouted(why) => return why.to_string(),
             Self::BrokenBody => "The request body is malformed or incomplete",
             Self::NotFound { .. } => "The sandbox was not found",
+            Self::Link { signed: true } => {
+                "invalid signature: no running sandbox has made this link for this path, user and operation"
+            }
+            Self::Link { signed: false } => {
+                "missing signature query parameter: name the sandbox by the host <port>-<id>.<domain>, or by \
+                 headers 'e2b-sandbox-id' and 'e2b-sandbox-port'"
+            }
             Self::PortClosed(_) => "The sandbox is running but port is not open",
             Self::Unreachable(_, Fault::Dial) => "The sandbox is running but could not be reached",
             Self::Unreachable(_, Fault::Closed) => {
@@ -102,7 +114,7 @@ impl Problem {
         let mut body =
             json!({ "message": self.message(), "code": self.status().as_u16(), "soulbox": ours });
         match self {
-            Self::Misrouted(_) | Self::BrokenBody | Self::TooFast(None) => {}
+            Self::Misrouted(_) | Self::BrokenBody | Self::Link { .. } | Self::TooFast(None) => {}
             Self::Private(to, _) | Self::TooFast(Some(to)) => body["sandboxId"] = json!(to.name),
             Self::NotFound { name, .. } => body["sandboxId"] = json!(name),
             Self::PortClosed(to) | Self::Unreachable(to, _) => {
@@ -129,6 +141,11 @@ impl Problem {
             Self::Misrouted(why) => Error::invalid("request", why.to_string()),
             Self::BrokenBody => Error::invalid("body", self.message()),
             Self::NotFound { name, .. } => Error::not_found("sandbox", name),
+            Self::Link { .. } => Error::Authentication {
+                method: "signed link",
+                message: self.message(),
+                retry_after: None,
+            },
             Self::PortClosed(to) => Error::not_found("port", to.port),
             Self::Unreachable(..) => {
                 Error::ConnectionLost { reason: self.message(), attempts: 0, source: None }
@@ -247,7 +264,11 @@ impl Problem {
                         .to_owned(),
                 ],
             ),
-            Self::TooFast(_) | Self::Misrouted(_) | Self::BrokenBody | Self::Reserved(_) => {
+            Self::TooFast(_)
+            | Self::Misrouted(_)
+            | Self::BrokenBody
+            | Self::Link { .. }
+            | Self::Reserved(_) => {
                 return None;
             }
         };
@@ -257,7 +278,11 @@ impl Problem {
             | Self::Unreachable(to, _)
             | Self::TooMany(to, _)
             | Self::Private(to, _) => (&to.name, Some(to.port)),
-            Self::TooFast(_) | Self::Misrouted(_) | Self::BrokenBody | Self::Reserved(_) => {
+            Self::TooFast(_)
+            | Self::Misrouted(_)
+            | Self::BrokenBody
+            | Self::Link { .. }
+            | Self::Reserved(_) => {
                 return None;
             }
         };

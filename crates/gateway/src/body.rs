@@ -12,11 +12,12 @@ use std::{
 
 use bytes::Bytes;
 use futures::task::AtomicWaker;
+use http::{Request, Version, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
-use crate::pool::Lease;
+use crate::{listener::Run, pool::Lease};
 
 /// How long to wait for a server's word on `Expect: 100-continue` before sending the body anyway
 /// (RFC 9110 §10.1.1 wants that bounded).
@@ -149,6 +150,60 @@ impl UploadHandle {
             return None;
         }
         self.0.incoming.lock().take()
+    }
+}
+
+/// A request's body on its way to the API. What the API answers without reading is still taken from
+/// the client, which would otherwise find the connection closed while it sends, and no answer.
+pub(crate) struct ApiUpload {
+    incoming: Option<Incoming>,
+    run: Arc<Run>,
+}
+
+impl ApiUpload {
+    pub fn of(request: Request<Incoming>, run: Arc<Run>) -> Request<axum::body::Body> {
+        // Nothing follows where the client waits for leave, and HTTP/2 ends a stream by itself.
+        let streams =
+            request.version() < Version::HTTP_2 && !request.headers().contains_key(header::EXPECT);
+        request.map(|incoming| {
+            if !streams || incoming.is_end_stream() {
+                return axum::body::Body::new(incoming);
+            }
+            axum::body::Body::new(Self { incoming: Some(incoming), run })
+        })
+    }
+}
+
+impl Body for ApiUpload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.incoming = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for ApiUpload {
+    fn drop(&mut self) {
+        if let Some(rest) = self.incoming.take().filter(|rest| !rest.is_end_stream()) {
+            self.run.spawn(discard(rest));
+        }
     }
 }
 

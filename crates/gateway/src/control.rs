@@ -23,6 +23,10 @@ impl Sandboxes for Control {
         Self::by_access_token(self, token)
     }
 
+    fn by_fitting_token(&self, fits: &dyn Fn(&str) -> bool) -> Option<SandboxId> {
+        Self::by_fitting_token(self, fits)
+    }
+
     fn by_domain(&self, name: &str) -> Option<(SandboxId, Port)> {
         Self::by_domain(self, name)
     }

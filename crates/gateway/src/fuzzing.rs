@@ -13,6 +13,7 @@ pub enum Routed {
     Api,
     Sandbox { name: String, id: Option<String>, port: u16 },
     AccessToken(String),
+    Link,
 }
 
 /// Where a request goes, or why nowhere.
@@ -23,6 +24,7 @@ pub fn route(parts: &Parts, domain: Option<&str>) -> Result<Routed, String> {
     match route::route(parts, domain, |_| None) {
         Ok(Route::Api) => Ok(Routed::Api),
         Ok(Route::AccessToken(token)) => Ok(Routed::AccessToken(token)),
+        Ok(Route::Link(_)) => Ok(Routed::Link),
         Ok(Route::Sandbox(destination)) => Ok(Routed::Sandbox {
             name: destination.name,
             id: destination.id.map(String::from),

@@ -18,6 +18,7 @@ mod grpc;
 mod headers;
 mod ingress;
 mod limits;
+mod link;
 mod listener;
 mod page;
 mod pool;
@@ -55,6 +56,12 @@ pub trait Sandboxes: Send + Sync + 'static {
         None
     }
 
+    /// The running sandbox whose access token `fits`: all that a signed link to a file says of its sandbox
+    /// when all data-plane traffic goes to one address.
+    fn by_fitting_token(&self, _fits: &dyn Fn(&str) -> bool) -> Option<SandboxId> {
+        None
+    }
+
     /// The running sandbox that a name of its own leads to, and the port. Asked for every request whose
     /// host has not the form of a sandbox's, so it must be quick.
     fn by_domain(&self, _name: &str) -> Option<(SandboxId, Port)> {
@@ -74,6 +81,10 @@ impl<S: Sandboxes + ?Sized> Sandboxes for Arc<S> {
 
     fn by_access_token(&self, token: &str) -> Option<SandboxId> {
         (**self).by_access_token(token)
+    }
+
+    fn by_fitting_token(&self, fits: &dyn Fn(&str) -> bool) -> Option<SandboxId> {
+        (**self).by_fitting_token(fits)
     }
 
     fn by_domain(&self, name: &str) -> Option<(SandboxId, Port)> {

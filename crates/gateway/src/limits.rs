@@ -37,6 +37,12 @@ impl Bucket {
         granted
     }
 
+    /// Takes more than one, down to nothing.
+    pub fn spend(&mut self, count: u32) {
+        self.fill();
+        self.level = (self.level - f64::from(count)).max(0.0);
+    }
+
     /// Nothing of what was taken is owed any more.
     pub fn is_full(&mut self) -> bool {
         self.fill();
@@ -105,6 +111,13 @@ impl Seat {
     /// Whether one more request may be made now.
     pub fn may_ask(&self) -> bool {
         self.0.as_ref().is_none_or(|client| client.requests.lock().take())
+    }
+
+    /// Counts a request that cost more than others as so many more.
+    pub fn pay(&self, requests: u32) {
+        if let Some(client) = &self.0 {
+            client.requests.lock().spend(requests);
+        }
     }
 }
 

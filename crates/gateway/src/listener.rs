@@ -10,6 +10,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
+use soulbox_model::Port;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -23,9 +24,9 @@ use tower::ServiceExt;
 use crate::{
     Config, Gateway, Inner,
     answer::Problem,
-    body::Held,
+    body::{ApiUpload, Held},
     limits::{Clients, Seat},
-    proxy::Client,
+    proxy::{Client, refuse_body},
     route::{Destination, Route, route},
     socket::{InFlight, Pulse, Pulsed, Socket},
 };
@@ -45,6 +46,8 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// With more than three quarters of the connections in use, idle ones go after this long.
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_millis(500);
+/// How many requests a link that fits no sandbox counts as: each sandbox was asked.
+const MISSED_LINK: u32 = 50;
 /// The first byte of every TLS connection: a handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 /// Descriptors that a request may need: the client's and the sandbox's.
@@ -340,37 +343,48 @@ impl Server {
 
     async fn request(&self, request: Request<Incoming>, client: Client<'_>) -> Response<Body> {
         if !client.peer.seat.may_ask() {
-            return Problem::TooFast(None).into_response(false);
+            return turn_away(Problem::TooFast(None), request, client);
         }
         let (mut parts, incoming) = request.into_parts();
-        let named = |name: &str| self.inner.sandboxes.by_domain(name);
+        let sandboxes = &self.inner.sandboxes;
+        let named = |name: &str| sandboxes.by_domain(name);
         let routed = route(&parts, self.inner.config.domain.as_deref(), named);
-        match routed {
+        let found = match routed {
             Ok(Route::Api) => {
                 parts.extensions.insert(ConnectInfo(client.peer.address));
-                let request = Request::from_parts(parts, Body::new(incoming));
-                match self.api.clone().oneshot(request).await {
+                let run = Arc::clone(&client.peer.run);
+                let request = Request::from_parts(parts, incoming);
+                return match self.api.clone().oneshot(ApiUpload::of(request, run)).await {
                     Ok(response) => response,
                     Err(never) => match never {},
-                }
+                };
             }
-            Ok(Route::Sandbox(to)) => {
-                self.inner.relay(to, Request::from_parts(parts, incoming), client).await
+            Ok(Route::Sandbox(to)) => Ok(to),
+            Ok(Route::AccessToken(token)) => sandboxes
+                .by_access_token(&token)
+                .map(|id| Destination::from((id, Port::AGENT)))
+                .ok_or(Problem::NotFound { name: String::new(), port: None }),
+            Ok(Route::Link(link)) => {
+                let id = sandboxes.by_fitting_token(&link.test());
+                id.map(|id| Destination::from((id, Port::AGENT))).ok_or_else(|| {
+                    client.peer.seat.pay(MISSED_LINK);
+                    Problem::Link { signed: link.is_signed() }
+                })
             }
-            Ok(Route::AccessToken(token)) => match self.inner.sandboxes.by_access_token(&token) {
-                Some(id) => {
-                    let to = Destination {
-                        name: id.to_string(),
-                        id: Some(id),
-                        port: soulbox_model::AGENT_PORT,
-                    };
-                    self.inner.relay(to, Request::from_parts(parts, incoming), client).await
-                }
-                None => Problem::NotFound { name: String::new(), port: None }.into_response(false),
-            },
-            Err(why) => Problem::Misrouted(why).into_response(false),
+            Err(why) => Err(Problem::Misrouted(why)),
+        };
+        let request = Request::from_parts(parts, incoming);
+        match found {
+            Ok(to) => self.inner.relay(to, request, client).await,
+            Err(problem) => turn_away(problem, request, client),
         }
     }
+}
+
+/// Answers a request that goes nowhere.
+fn turn_away(problem: Problem, request: Request<Incoming>, client: Client<'_>) -> Response<Body> {
+    refuse_body(request, client.peer);
+    problem.into_response(false)
 }
 
 fn hold(response: Response<Body>, in_flight: InFlight) -> Response<Held<InFlight>> {

@@ -274,7 +274,7 @@ fn is_unanswered(error: &hyper::Error) -> bool {
 }
 
 /// Lets a client that is answered before its body was read finish sending.
-fn refuse_body(request: Request<Incoming>, peer: &Arc<Peer>) {
+pub(crate) fn refuse_body(request: Request<Incoming>, peer: &Arc<Peer>) {
     let waits = request.headers().contains_key(header::EXPECT);
     if request.version() < Version::HTTP_2 && !waits && !request.body().is_end_stream() {
         peer.run.spawn(discard(request.into_body()));

@@ -12,6 +12,8 @@ use http::{
 use hyper::ext::Protocol;
 use soulbox_model::{Port, SandboxId};
 
+use crate::link::Link;
+
 pub(crate) const SANDBOX_ID: HeaderName = HeaderName::from_static("e2b-sandbox-id");
 pub(crate) const SANDBOX_PORT: HeaderName = HeaderName::from_static("e2b-sandbox-port");
 const BEARER: &[u8] = b"bearer ";
@@ -23,6 +25,8 @@ pub(crate) enum Route {
     Sandbox(Destination),
     /// A sandbox that only its access token names.
     AccessToken(String),
+    /// A sandbox that only the signature of a link to a file tells.
+    Link(Link),
 }
 
 /// A port of a sandbox that may or may not exist.
@@ -87,9 +91,10 @@ pub(crate) fn route(
             None if has_api_key(&parts.headers) || parts.headers.contains_key(ACCESS_TOKEN) => {
                 Route::Api
             }
-            None => host
-                .and_then(|host| named(&host.name))
-                .map_or(Route::Api, |place| Route::Sandbox(Destination::from(place))),
+            None => match host.and_then(|host| named(&host.name)) {
+                Some(place) => Route::Sandbox(Destination::from(place)),
+                None => Link::of(parts).map_or(Route::Api, Route::Link),
+            },
         }),
     }
 }
@@ -260,9 +265,14 @@ fn is_api_call(destination: &Destination, path: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Some SDK versions (JS 2.10) send to a shared address nothing but the access token with these calls.
+/// Some SDK versions send to a shared address nothing but the access token: JS 2.10 with files and health,
+/// Python 2.10 to 2.20 with every call to the agent of a sandbox that they connected to.
 fn by_access_token(parts: &Parts) -> Option<String> {
-    matches!(parts.uri.path(), "/files" | "/files/compose" | "/health")
+    const SERVICES: [&str; 2] = ["/process.Process/", "/filesystem.Filesystem/"];
+    let path = parts.uri.path();
+    let of_agent = matches!(path, "/files" | "/files/compose" | "/health")
+        || SERVICES.iter().any(|service| path.starts_with(service));
+    of_agent
         .then(|| parts.headers.get(ACCESS_TOKEN))
         .flatten()
         .and_then(|token: &HeaderValue| token.to_str().ok())

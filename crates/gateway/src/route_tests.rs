@@ -196,6 +196,8 @@ fn an_access_token_alone_names_a_sandbox_on_agent_paths() {
         |path: &str| route(&parts(path, &[("host", "localhost"), ("x-access-token", "t0")]), None);
     assert_eq!(call("/files?path=/x"), Ok(Route::AccessToken("t0".into())));
     assert_eq!(call("/health"), Ok(Route::AccessToken("t0".into())));
+    assert_eq!(call("/process.Process/Start"), Ok(Route::AccessToken("t0".into())));
+    assert_eq!(call("/process.Processes"), Ok(Route::Api));
     assert_eq!(call("/sandboxes"), Ok(Route::Api));
     assert_eq!(route(&parts("/health", &[("host", "localhost")]), None), Ok(Route::Api));
 }

@@ -20,7 +20,7 @@ use soulbox_sys::{
 use soulbox_wire::process::{PTY, ProcessConfig, StartRequest};
 use tokio::{
     io::unix::AsyncFd,
-    sync::{Mutex, Notify},
+    sync::{Mutex, Notify, watch},
 };
 
 use super::{Process, input::Input, output::Fanout, pump::Outputs, search, table::Started};
@@ -97,6 +97,7 @@ pub(super) fn start(
             output: Arc::new(Fanout::default()),
             exited: AtomicBool::new(false),
             ended_by_signal: Notify::new(),
+            forgotten: watch::Sender::new(false),
         },
     );
     let started = started.map_err(|error| cannot_start(&error))?;

@@ -19,14 +19,21 @@ mod table;
 use std::{
     os::fd::OwnedFd,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use rustix::process::{Signal, pidfd_send_signal};
 use soulbox_wire::process::ProcessConfig;
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 use self::{input::Input, output::Fanout};
 pub use self::{service::Service, table::Table};
+
+/// How long whoever kills a process waits for its end; only one that the kernel holds takes longer.
+const DYING: Duration = Duration::from_secs(1);
 
 /// A child of the agent that a client asked for.
 #[derive(Debug)]
@@ -43,6 +50,8 @@ struct Process {
     /// Told when a client or the time limit ends the process: its end no longer waits for
     /// whoever still holds its output open.
     ended_by_signal: Notify,
+    /// Whether the table has it no more.
+    forgotten: watch::Sender<bool>,
 }
 
 impl Process {
@@ -58,5 +67,15 @@ impl Process {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Kills it and waits for it to be gone from the table, so that who asks next does not find it.
+    ///
+    /// # Errors
+    /// Those of [`Process::signal`].
+    async fn kill(&self) -> rustix::io::Result<()> {
+        self.signal(Signal::KILL)?;
+        let _ = timeout(DYING, self.forgotten.subscribe().wait_for(|gone| *gone)).await;
+        Ok(())
     }
 }

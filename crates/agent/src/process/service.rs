@@ -167,17 +167,15 @@ impl ProcessService for Service {
     ) -> ServiceResult<SendSignalResponse> {
         let request = request.to_owned_message();
         let process = self.live(&selector(request.process)?)?;
-        let signal = match request.signal.as_known() {
-            Some(Signal::SIGNAL_SIGKILL) => KernelSignal::KILL,
-            Some(Signal::SIGNAL_SIGTERM) => KernelSignal::TERM,
+        let sent = match request.signal.as_known() {
+            Some(Signal::SIGNAL_SIGKILL) => process.kill().await,
+            Some(Signal::SIGNAL_SIGTERM) => process.signal(KernelSignal::TERM),
             _ => {
                 let number = request.signal.to_i32();
                 return Err(ConnectError::unimplemented(format!("invalid signal: {number}")));
             }
         };
-        process
-            .signal(signal)
-            .map_err(|error| ConnectError::internal(format!("error sending signal: {error}")))?;
+        sent.map_err(|error| ConnectError::internal(format!("error sending signal: {error}")))?;
         Response::ok(SendSignalResponse::default())
     }
 

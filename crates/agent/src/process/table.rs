@@ -102,6 +102,7 @@ impl Table {
         let mut inner = self.0.lock();
         let now = Instant::now();
         let Some(Entry { process, .. }) = inner.live.remove(&id) else { return };
+        process.forgotten.send_replace(true);
         inner.ended.push_back(Ended { at: now, pid: process.pid, tag: process.tag.clone(), end });
         while inner.ended.len() > MAX_RETAINED
             || inner.ended.front().is_some_and(|oldest| now - oldest.at > RETENTION)

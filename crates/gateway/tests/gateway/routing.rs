@@ -1,5 +1,6 @@
 use axum::{Router, body::Body, extract::Request as AxumRequest};
 use http::{Request, Version};
+use soulbox_wire::signature::{Claim, Operation, sign};
 
 use crate::support::{Stage, json, read};
 
@@ -197,5 +198,52 @@ async fn an_access_token_can_stand_for_the_sandbox() {
     };
     assert_eq!(get("/files?path=/x", "t1").await, (200, "agent".into()));
     assert_eq!(get("/health", "t1").await, (200, "agent".into()));
+    assert_eq!(get("/process.Process/List", "t1").await, (200, "agent".into()));
+    assert_eq!(get("/filesystem.Filesystem/Stat", "t1").await, (200, "agent".into()));
     assert_eq!(get("/health", "t2").await.0, 502);
+    assert_eq!(get("/process.Process/List", "t2").await.0, 502);
+}
+
+#[tokio::test]
+async fn a_signed_link_leads_to_the_sandbox_whose_token_made_it() {
+    let stage = Stage::new().await;
+    stage.token("t1");
+    let claim = Claim { path: "/x", operation: Operation::Read, username: "", expiration: None };
+    let signature = |token: &str| sign(token, &claim).replace('+', "%2B");
+    let ask = async |method: &str, query: &str| {
+        let request = Request::builder().method(method).uri(format!("/files?{query}"));
+        let request = request.header("host", "localhost").body(Body::empty()).unwrap();
+        read(stage.request(request).await).await
+    };
+    let good = format!("path=/x&signature={}", signature("t1"));
+    assert_eq!(ask("GET", &good).await, (200, "agent".into()));
+    for (method, query, text) in [
+        ("POST", good.clone(), "invalid signature"),
+        ("GET", good.replace("/x", "/y"), "invalid signature"),
+        ("GET", format!("path=/x&signature={}", signature("t2")), "invalid signature"),
+        ("GET", "path=/x".to_owned(), "missing signature"),
+        ("POST", "path=/x".to_owned(), "missing signature"),
+    ] {
+        let (status, body) = ask(method, &query).await;
+        assert_eq!(status, 401, "{method} {query}");
+        assert!(body.contains(text), "{body}");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["code"], 401);
+    }
+}
+
+#[tokio::test]
+async fn the_api_answers_before_a_body_and_the_client_may_finish_it() {
+    let stage = Stage::new().await;
+    let mut raw = stage.connect().await;
+    raw.send("POST /nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    raw.until("api has no such route").await;
+    for _ in 0..20 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        raw.send("3\r\nabc\r\n").await;
+    }
+    raw.send("0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    let rest = raw.rest().await;
+    assert!(rest.starts_with("HTTP/1.1 200") && rest.ends_with("api"), "{rest}");
 }

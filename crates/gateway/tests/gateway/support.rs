@@ -73,6 +73,11 @@ impl Sandboxes for World {
     fn by_access_token(&self, token: &str) -> Option<SandboxId> {
         self.tokens.lock().unwrap().get(token).cloned()
     }
+
+    fn by_fitting_token(&self, fits: &dyn Fn(&str) -> bool) -> Option<SandboxId> {
+        let tokens = self.tokens.lock().unwrap();
+        tokens.iter().find(|(token, _)| fits(token)).map(|(_, id)| id.clone())
+    }
 }
 
 /// A gateway that serves one sandbox (and knows of no other), and what is around it.
