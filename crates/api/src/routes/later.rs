@@ -1,14 +1,15 @@
 //! Routes of E2B that this server knows and does not serve yet.
 //!
-//! They answer a typed 501, which clients raise as an error with our text, and never a 404, which
-//! clients take as "there is no such sandbox".
+//! They answer a typed 501, which clients raise as an error with our text. A 404 is for a sandbox or template
+//! that does not exist, which clients tell from everything else: a pause raises another error then, and deleting
+//! a snapshot answers `false`.
 
 use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
+    extract::{FromRequestParts, RawPathParams, State},
     routing::{MethodFilter, on},
 };
 use http::request::Parts;
+use soulbox_model::Error;
 use utoipa::openapi::{
     HttpMethod, PathItem, RefOr,
     path::{OperationBuilder, ParameterBuilder, ParameterIn},
@@ -17,7 +18,13 @@ use utoipa::openapi::{
 use utoipa::{IntoResponses, openapi::Required};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{App, auth::TokenHolder, problem::Problem};
+use super::{sandboxes::template_name, templates::find};
+use crate::{
+    App,
+    auth::TokenHolder,
+    path::sandbox_id,
+    problem::{Problem, Result},
+};
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,14 +134,31 @@ async fn not_implemented(
     mut parts: Parts,
     feature: &'static str,
     who: Who,
-) -> Response {
-    use axum::extract::FromRequestParts;
-    if who == Who::Team
-        && let Err(problem) = TokenHolder::from_request_parts(&mut parts, &app).await
-    {
-        return problem.into_response();
+) -> Problem {
+    match check(&app, &mut parts, feature, who).await {
+        Ok(()) => Problem::not_implemented(feature),
+        Err(problem) => problem,
     }
-    Problem::not_implemented(feature).into_response()
+}
+
+/// Whether the caller may ask, and what is asked of exists.
+async fn check(app: &App, parts: &mut Parts, feature: &str, who: Who) -> Result<()> {
+    if who == Who::Anybody {
+        return Ok(());
+    }
+    let team = TokenHolder::from_request_parts(parts, app).await?.caller.team;
+    let named = RawPathParams::from_request_parts(parts, app).await;
+    let named = named.map_err(|_| Problem::invalid("path", "not valid percent-encoded UTF-8"))?;
+    let value = |name: &str| named.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
+    if let Some(id) = value("sandboxID") {
+        app.control.get(team, &sandbox_id(id)?).await?;
+    } else if let Some(id) = value("templateID").filter(|_| [TEMPLATES, TAGS].contains(&feature)) {
+        // A name in two segments has a namespace, which no template of this server has.
+        let name = value("name").map_or_else(|| id.to_owned(), |name| format!("{id}/{name}"));
+        let known = template_name(&name).ok().and_then(|name| find(app, team, &name));
+        known.ok_or_else(|| Error::not_found("template", name))?;
+    }
+    Ok(())
 }
 
 fn filter(method: &HttpMethod) -> MethodFilter {

@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::server::Server;
+use crate::server::{NOBODY, Server};
 
 #[tokio::test]
 async fn an_unknown_route_is_a_404_and_a_wrong_method_a_405() {
@@ -51,9 +51,9 @@ async fn what_comes_later_is_a_501_everywhere() {
         ("GET", "/snapshots?limit=100".into()),
         ("POST", "/v3/templates".into()),
         ("POST", "/v2/templates".into()),
-        ("DELETE", "/templates/ns%2Fname%3Atag".into()),
-        ("DELETE", "/templates/ns/name:tag".into()),
-        ("GET", "/templates/ns/my/tags".into()),
+        ("DELETE", "/templates/base".into()),
+        ("PATCH", "/v2/templates/base%3Adefault".into()),
+        ("GET", "/templates/base/tags".into()),
         ("GET", "/templates/t/files/abc".into()),
         ("GET", "/volumes".into()),
         ("GET", "/nodes".into()),
@@ -64,6 +64,25 @@ async fn what_comes_later_is_a_501_everywhere() {
             assert_eq!(answer.header("should-retry"), Some("false"));
         }
     }
+}
+
+#[tokio::test]
+async fn what_comes_later_is_a_404_of_what_does_not_exist() {
+    let server = Server::new().await;
+    for (method, path) in [
+        ("POST", format!("/sandboxes/{NOBODY}/pause")),
+        ("POST", format!("/sandboxes/{NOBODY}-6532622b/fork")),
+        ("POST", format!("/sandboxes/{NOBODY}/snapshots")),
+        ("DELETE", "/templates/ns%2Fname%3Atag".into()),
+        ("DELETE", "/templates/ns/name:tag".into()),
+        ("DELETE", "/templates/no-such-template".into()),
+        ("DELETE", "/templates/Not%20a%20name".into()),
+        ("PATCH", "/v2/templates/no-such-template".into()),
+        ("GET", "/templates/ns/my/tags".into()),
+    ] {
+        assert_eq!(server.call(method, &path, "{}").await.problem(404), "SB-NOT-FOUND", "{path}");
+    }
+    assert_eq!(server.call("POST", "/sandboxes/a_b/pause", "").await.problem(400), "SB-INVALID");
 }
 
 #[tokio::test]
