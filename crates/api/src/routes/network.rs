@@ -311,7 +311,7 @@ mod tests {
             json!({
                 "allowOut": ["8.8.8.0/24", "*.example.com"],
                 "denyOut": ["0.0.0.0/0"],
-                "rules": {"api.example.com": [{"transform": {"headers": {"x-key": "${e2b.secrets.k}"}}}]},
+                "rules": {"api.example.com": [{"transform": {"headers": {"X-Key": "${e2b.secrets.k}"}}}]},
                 "egressProxy": {
                     "address": "p.example.com:1080", "username": "u",
                     "tls": {"enabled": true, "serverName": "proxy.example.com"},

@@ -1,6 +1,6 @@
 //! Headers that the proxy sets, and the secrets that they may name.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{cmp::Ordering, collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,14 +30,38 @@ const NOT_THESE: &[&str] = &[
     "upgrade",
 ];
 
-/// In lower case; 1 to 64 bytes; none that frames a message.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// 1 to 64 bytes, in any case; none that frames a message. Shown as it was written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct HeaderName(String);
+pub struct HeaderName {
+    lower: String,
+    written: String,
+}
 
 impl HeaderName {
+    /// In lower case.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.lower
+    }
+}
+
+impl PartialEq for HeaderName {
+    fn eq(&self, other: &Self) -> bool {
+        self.lower == other.lower
+    }
+}
+
+impl Eq for HeaderName {}
+
+impl PartialOrd for HeaderName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for HeaderName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.lower.cmp(&other.lower)
     }
 }
 
@@ -50,17 +74,17 @@ impl FromStr for HeaderName {
         if !(1..=MAX_NAME).contains(&text.len()) || !text.bytes().all(token) {
             return Err(format!("`{shown}` is no header name of 1 to {MAX_NAME} characters"));
         }
-        let name = text.to_ascii_lowercase();
-        if NOT_THESE.contains(&name.as_str()) {
-            return Err(format!("`{name}` frames the message and can't be set"));
+        let lower = text.to_ascii_lowercase();
+        if NOT_THESE.contains(&lower.as_str()) {
+            return Err(format!("`{lower}` frames the message and can't be set"));
         }
-        Ok(Self(name))
+        Ok(Self { lower, written: text.to_owned() })
     }
 }
 
 impl fmt::Display for HeaderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.written)
     }
 }
 

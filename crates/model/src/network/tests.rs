@@ -147,7 +147,9 @@ fn headers_that_frame_a_message_cannot_be_set() {
     {
         assert!(bad.parse::<HeaderName>().is_err(), "{bad:?}");
     }
-    assert_eq!("X-Api-Key".parse::<HeaderName>().unwrap().as_str(), "x-api-key");
+    let name: HeaderName = "X-Api-Key".parse().unwrap();
+    assert_eq!((name.as_str(), name.to_string()), ("x-api-key", "X-Api-Key".to_owned()));
+    assert_eq!(name, "x-api-KEY".parse().unwrap());
 }
 
 #[test]
