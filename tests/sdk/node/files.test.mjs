@@ -106,6 +106,29 @@ scenario('signed links', async (sandbox) => {
   assert.equal(await sandbox.files.read('inbox'), 'by link')
 })
 
+scenario('a link works by itself', async (sandbox) => {
+  await sandbox.files.write('whole', 'nothing else needed')
+  const link = await sandbox.downloadUrl('whole')
+  const down = await fetch(link)
+  assert.deepEqual([down.status, await down.text()], [200, 'nothing else needed'])
+  const form = new FormData()
+  form.append('file', new Blob(['by link']), 'x')
+  assert.equal((await fetch(await sandbox.uploadUrl('sent'), { method: 'POST', body: form })).status, 200)
+  assert.equal(await sandbox.files.read('sent'), 'by link')
+})
+
+scenario('a refused upload says why', async (sandbox) => {
+  const link = (await sandbox.uploadUrl('whole')).replace('path=whole', 'path=other')
+  for (let i = 0; i < 50; i++) {
+    const form = new FormData()
+    form.append('file', new Blob(['x'.repeat(1_000)]), 'x')
+    // The head of such a request goes out before its body: an early answer must not cut it off.
+    const answer = await fetch(link, { method: 'POST', body: form })
+    assert.equal(answer.status, 401)
+    assert.match((await answer.json()).message, /invalid signature/)
+  }
+})
+
 scenario('git', async (sandbox) => {
   await sandbox.git.init('work', { initialBranch: 'main' })
   await sandbox.git.configureUser('A', 'a@example.test')

@@ -214,6 +214,13 @@ async def test_kill(sandbox):
     assert (await sandbox.commands.run(f"kill -0 {handle.pid} 2>/dev/null || echo gone")).stdout == "gone\n"
 
 
+async def test_a_second_kill_finds_nothing(sandbox):
+    for _ in range(10):
+        handle = await sandbox.commands.run("sleep 60; true", background=True)
+        assert await sandbox.commands.kill(handle.pid) is True
+        assert await sandbox.commands.kill(handle.pid) is False
+
+
 async def test_kill_ends_the_stream_although_a_grandchild_keeps_it_open(sandbox):
     handle = await sandbox.commands.run("sleep 60 & wait", background=True)
     started = time.monotonic()

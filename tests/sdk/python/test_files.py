@@ -304,3 +304,23 @@ async def test_a_link_works_by_host_name_alone(sandbox, server):
     query = sandbox.download_url("hosted.txt").split("?", 1)[1]
     answer = httpx.get(f"{server.url}/files?{query}", headers={"Host": sandbox.get_host(49983)})
     assert (answer.status_code, answer.text) == (200, "by name")
+
+
+async def test_a_link_works_by_itself(sdk, sandbox):
+    await sandbox.files.write("whole.txt", "nothing else needed")
+    await sdk.create()  # one more, whose token made none of these
+    link = sandbox.download_url("whole.txt", use_signature_expiration=60)
+    assert (httpx.get(link).status_code, httpx.get(link).text) == (200, "nothing else needed")
+    upload = httpx.post(sandbox.upload_url("sent.txt"), files={"file": b"by link"})
+    assert upload.status_code == 200, upload.text
+    assert await sandbox.files.read("sent.txt") == "by link"
+    for url, message in [
+        (link.replace("whole", "other"), "invalid signature"),
+        (link.split("&signature=")[0], "missing signature query parameter"),
+        (sandbox.download_url("whole.txt", use_signature_expiration=-5), "signature is already expired"),
+    ]:
+        answer = httpx.get(url)
+        assert answer.status_code == 401, url
+        assert answer.json()["code"] == 401 and message in answer.json()["message"]
+    await sandbox.kill()
+    assert httpx.get(link).status_code == 401

@@ -311,3 +311,23 @@ async def test_an_insecure_sandbox_needs_no_token(sdk):
         )
         assert answer.status_code == status
     assert (await open_box.commands.run("echo open")).stdout == "open\n"
+
+
+async def test_what_is_not_built_tells_what_does_not_exist(sdk):
+    gone = "i" + "0" * 20
+    for call in ("pause", "create_snapshot", "fork"):
+        with pytest.raises(e2b.NotFoundException):
+            await sdk.call(call, gone)
+    assert await sdk.call("delete_snapshot", "no-such-snapshot") is False
+    sandbox = await sdk.create()
+    for call in ("pause", "create_snapshot", "fork"):
+        with pytest.raises(e2b.SandboxException) as error:
+            await sdk.call(call, sandbox.sandbox_id)
+        assert "501" in str(error.value) and "not implemented" in str(error.value)
+    assert await sandbox.is_running()
+
+
+async def test_rules_come_back_as_they_were_asked_for(sdk):
+    rules = {"example.com": [{"transform": {"headers": {"X-Test-Key": "Value 1", "authorization": "Bearer x"}}}]}
+    sandbox = await sdk.create(network={"allow_out": ["example.com"], "deny_out": ["0.0.0.0/0"], "rules": rules})
+    assert (await sandbox.get_info()).network["rules"] == rules
