@@ -21,6 +21,7 @@ pub struct PortAccess {
     /// What requests must bear; `None`: anybody may come.
     token: Option<String>,
     mask: Option<HostMask>,
+    https: Vec<Port>,
 }
 
 /// What a pass is good for: one is never taken for another.
@@ -35,14 +36,29 @@ pub enum Pass {
 impl fmt::Debug for PortAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let public = self.token.is_none();
-        f.debug_struct("PortAccess").field("public", &public).field("mask", &self.mask).finish()
+        f.debug_struct("PortAccess")
+            .field("public", &public)
+            .field("mask", &self.mask)
+            .field("https", &self.https)
+            .finish()
     }
 }
 
 impl PortAccess {
     /// With a token, only who bears it may come.
     pub fn new(token: Option<String>, mask: Option<HostMask>) -> Self {
-        Self { token, mask }
+        Self { token, mask, https: Vec::new() }
+    }
+
+    /// The programs on these ports speak TLS.
+    #[must_use]
+    pub fn with_https(mut self, ports: Vec<Port>) -> Self {
+        self.https = ports;
+        self
+    }
+
+    pub fn speaks_tls(&self, port: Port) -> bool {
+        self.https.contains(&port)
     }
 
     pub fn is_public(&self) -> bool {
@@ -106,6 +122,7 @@ impl Core {
         let token = (!ingress.public)
             .then(|| self.store.secret().derive(TRAFFIC_TOKEN, row.id.as_str().as_bytes()));
         PortAccess::new(token, ingress.mask_request_host.clone())
+            .with_https(ingress.https_ports.clone())
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) enum Fault {
     Dial,
     Closed,
     NotHttp,
+    NotTls,
 }
 
 impl Problem {
@@ -86,6 +87,7 @@ impl Problem {
                 "The sandbox closed the connection before it answered"
             }
             Self::Unreachable(_, Fault::NotHttp) => "The sandbox did not answer in HTTP",
+            Self::Unreachable(_, Fault::NotTls) => "The sandbox did not answer in TLS",
             Self::TooMany(..) => "Too many connections to the sandbox",
             Self::TooFast(Some(_)) => "Too many requests to the sandbox",
             Self::TooFast(None) => "Too many requests from your address",
@@ -188,7 +190,8 @@ impl Problem {
         // Newer SDKs repeat a call on any 502 without this, and the first one may have arrived.
         if matches!(
             self,
-            Self::NotFound { .. } | Self::Unreachable(_, Fault::Closed | Fault::NotHttp)
+            Self::NotFound { .. }
+                | Self::Unreachable(_, Fault::Closed | Fault::NotHttp | Fault::NotTls)
         ) {
             set(HeaderName::from_static("should-retry"), "false");
         }
@@ -240,10 +243,18 @@ impl Problem {
                         "The program in the sandbox accepted the connection but did not answer in \
                          HTTP."
                     }
+                    Fault::NotTls => {
+                        "The program in the sandbox accepted the connection but did not answer in \
+                         TLS, as programs on the ports of httpsPorts do."
+                    }
                 },
                 vec![
                     format!("Look at the output of the program on port {}.", to.port),
-                    "Check that it speaks plain HTTP; TLS ends at the gateway.".to_owned(),
+                    if *fault == Fault::NotTls {
+                        "Check that it serves HTTPS.".to_owned()
+                    } else {
+                        "Check that it speaks plain HTTP; TLS ends at the gateway.".to_owned()
+                    },
                 ],
             ),
             Self::TooMany(_, limit) => (

@@ -1,10 +1,10 @@
-//! gRPC calls, which need HTTP/2 all the way: one cleartext HTTP/2 connection into the sandbox for
-//! each call, ended with it.
+//! gRPC calls, which need HTTP/2 all the way: one HTTP/2 connection into the sandbox for each
+//! call, ended with it.
 
 use http::{HeaderMap, Request, Response, Uri, Version, header, uri};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use soulbox_engine::Conduit;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::body::Upload;
@@ -30,14 +30,14 @@ pub(crate) fn is_call(version: Version, headers: &HeaderMap) -> bool {
 
 /// Sends a request that is prepared for HTTP/1.1.
 pub(crate) async fn call(
-    conduit: Conduit,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<Upload>,
 ) -> hyper::Result<(Response<Incoming>, Call)> {
     let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW)
         .max_header_list_size(MAX_HEADERS)
-        .handshake(TokioIo::new(conduit))
+        .handshake(TokioIo::new(stream))
         .await?;
     let driver = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -17,6 +17,7 @@ pub mod fuzzing;
 mod grpc;
 mod headers;
 mod ingress;
+mod inside;
 mod limits;
 mod link;
 mod listener;
@@ -150,16 +151,20 @@ struct Inner {
     sandboxes: Box<dyn Sandboxes>,
     config: Config,
     pool: Arc<pool::Pool>,
+    inside: inside::Inside,
 }
 
 impl Gateway {
-    pub fn new(sandboxes: impl Sandboxes, mut config: Config) -> Self {
+    /// # Errors
+    /// [`TlsError::Tls`](tls::TlsError) where this program has no cipher suite to speak TLS with.
+    pub fn new(sandboxes: impl Sandboxes, mut config: Config) -> Result<Self, tls::TlsError> {
         config.domain = config.domain.as_deref().and_then(route::domain_name);
         let pool = Arc::new(pool::Pool::new(
             config.max_requests_per_sandbox,
             config.max_request_rate_per_sandbox,
         ));
-        Self { inner: Arc::new(Inner { sandboxes: Box::new(sandboxes), config, pool }) }
+        let (sandboxes, inside) = (Box::new(sandboxes), inside::Inside::new()?);
+        Ok(Self { inner: Arc::new(Inner { sandboxes, config, pool, inside }) })
     }
 }
 

@@ -9,9 +9,12 @@ use std::{
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use soulbox_engine::{Conduit, Target};
+use soulbox_engine::Target;
 use soulbox_model::SandboxId;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, timeout},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -192,16 +195,11 @@ impl Drop for Permit {
 }
 
 impl Connection {
-    pub async fn open(conduit: Conduit) -> hyper::Result<Self> {
-        if let Conduit::Tcp(stream) = &conduit
-            && let Err(error) = stream.set_nodelay(true)
-        {
-            tracing::debug!(%error, "TCP_NODELAY into a sandbox");
-        }
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(READ_BUFFER)
-            .handshake(TokioIo::new(conduit))
-            .await?;
+    pub async fn open(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> hyper::Result<Self> {
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "connection into a sandbox");

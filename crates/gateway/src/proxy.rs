@@ -18,6 +18,7 @@ use rand::RngExt;
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_model::{Port, RetryPolicy, SandboxId};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::client::TlsStream;
 
 use crate::{
     Inner,
@@ -63,9 +64,15 @@ pub(crate) struct Client<'a> {
 }
 
 enum Admitted {
-    /// The host that it is to carry, where that is not the one it came with.
-    Enters(Permit, Option<String>),
+    Enters(Entrance),
     Answered(Box<Response<Body>>),
+}
+
+struct Entrance {
+    permit: Permit,
+    /// The host that it is to carry, where that is not the one it came with.
+    mask: Option<String>,
+    tls: bool,
 }
 
 /// What the way of a request needs to know.
@@ -73,6 +80,8 @@ struct Passage<'a> {
     peer: &'a Arc<Peer>,
     to: Destination,
     target: Target,
+    /// Whether the program there speaks TLS.
+    tls: bool,
     permit: Permit,
     upload: UploadHandle,
     upgrade: Option<Upgrade>,
@@ -103,8 +112,8 @@ impl Inner {
         client: Client<'_>,
     ) -> Result<Response<Body>, Problem> {
         let peer = client.peer;
-        let (permit, mask) = match self.admit(&to, &mut request, client.tls) {
-            Ok(Admitted::Enters(permit, mask)) => (permit, mask),
+        let Entrance { permit, mask, tls } = match self.admit(&to, &mut request, client.tls) {
+            Ok(Admitted::Enters(entrance)) => entrance,
             Ok(Admitted::Answered(response)) => return Ok(*response),
             Err(problem) => {
                 refuse_body(request, peer);
@@ -114,7 +123,7 @@ impl Inner {
         let target = if to.port == Port::AGENT { Target::Agent } else { Target::Port(to.port) };
         let grpc = grpc::is_call(request.version(), request.headers());
         let (request, upload, upgrade) = outgoing(request, mask);
-        let passage = Passage { peer, to, target, permit, upload, upgrade };
+        let passage = Passage { peer, to, target, tls, permit, upload, upgrade };
         if grpc {
             let (response, call) = self.call(&passage, request).await?;
             let held = (call, passage.permit);
@@ -138,7 +147,7 @@ impl Inner {
         tls: bool,
     ) -> Result<Admitted, Problem> {
         let Some(id) = &to.id else { return Err(Problem::not_found(to.clone())) };
-        let mut mask = None;
+        let (mut mask, mut inside) = (None, false);
         if to.port == Port::AGENT {
             let path = request.uri().path();
             if reserved(path) {
@@ -153,9 +162,10 @@ impl Inner {
                 Err(refusal) => return Err(Problem::Private(to.clone(), refusal)),
             }
             mask = access.mask().map(|mask| mask.for_port(to.port));
+            inside = access.speaks_tls(to.port);
         }
         match self.pool.enter(id) {
-            Ok(permit) => Ok(Admitted::Enters(permit, mask)),
+            Ok(permit) => Ok(Admitted::Enters(Entrance { permit, mask, tls: inside })),
             Err(Full::AtOnce) => Err(Problem::TooMany(to.clone(), self.pool.max_requests())),
             Err(Full::PerSecond) => Err(Problem::TooFast(Some(to.clone()))),
         }
@@ -184,9 +194,13 @@ impl Inner {
             }
         }
         let conduit = self.dial(&passage.to, &passage.permit.id, passage.target).await?;
-        let mut connection = Connection::open(conduit)
-            .await
-            .map_err(|_| Problem::Unreachable(passage.to.clone(), Fault::Dial))?;
+        let opened = if passage.tls {
+            Connection::open(self.greet(passage, conduit, false).await?).await
+        } else {
+            Connection::open(conduit).await
+        };
+        let mut connection =
+            opened.map_err(|_| Problem::Unreachable(passage.to.clone(), Fault::Dial))?;
         match connection.sender.try_send_request(request).await {
             Ok(response) => Ok((response, connection)),
             Err(failed) => Err(self.explain(passage, &failed.into_error()).await),
@@ -199,12 +213,34 @@ impl Inner {
         request: Request<Upload>,
     ) -> Result<(Response<Incoming>, grpc::Call), Problem> {
         let conduit = self.dial(&passage.to, &passage.permit.id, passage.target).await?;
-        match grpc::call(conduit, request).await {
+        let called = if passage.tls {
+            grpc::call(self.greet(passage, conduit, true).await?, request).await
+        } else {
+            grpc::call(conduit, request).await
+        };
+        match called {
             Ok(answered) => Ok(answered),
             Err(error) => Err(self.explain(passage, &error).await),
         }
     }
 
+    async fn greet(
+        &self,
+        passage: &Passage<'_>,
+        conduit: Conduit,
+        http2: bool,
+    ) -> Result<TlsStream<Conduit>, Problem> {
+        match timeout(DIAL_TIMEOUT, self.inside.greet(conduit, http2)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, sandbox = %passage.permit.id, "TLS into a sandbox");
+                Err(Problem::Unreachable(passage.to.clone(), Fault::NotTls))
+            }
+            Err(_) => Err(Problem::Unreachable(passage.to.clone(), Fault::NotTls)),
+        }
+    }
+
+    /// A stream to a port, as soon as somebody listens there.
     async fn dial(
         &self,
         to: &Destination,
@@ -214,7 +250,10 @@ impl Inner {
         let mut waits = DIAL.delays();
         loop {
             let problem = match timeout(DIAL_TIMEOUT, self.sandboxes.dial(id, target)).await {
-                Ok(Ok(conduit)) => return Ok(conduit),
+                Ok(Ok(conduit)) => {
+                    hurry(&conduit);
+                    return Ok(conduit);
+                }
                 Ok(Err(ConnectError::NotRunning(_))) => return Err(Problem::not_found(to.clone())),
                 Ok(Err(ConnectError::PortClosed(_))) => Problem::PortClosed(to.clone()),
                 Ok(Err(ConnectError::Io(error))) => {
@@ -266,6 +305,15 @@ fn again(request: &Request<Upload>) -> Request<Upload> {
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
     copy
+}
+
+/// Small writes go out at once.
+fn hurry(conduit: &Conduit) {
+    if let Conduit::Tcp(stream) = conduit
+        && let Err(error) = stream.set_nodelay(true)
+    {
+        tracing::debug!(%error, "TCP_NODELAY into a sandbox");
+    }
 }
 
 /// Whether the connection ended before a byte of an answer.
@@ -351,7 +399,7 @@ fn answer(
     mut response: Response<Incoming>,
     connection: Connection,
 ) -> Result<Response<Body>, Problem> {
-    let Passage { peer, to, target, permit, upload, upgrade } = passage;
+    let Passage { peer, to, target, permit, upload, upgrade, .. } = passage;
     *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(upgrade) = upgrade else {

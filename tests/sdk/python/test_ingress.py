@@ -87,3 +87,34 @@ async def test_the_rules_survive_an_update_of_egress(sdk, server):
     assert (await fetch(server, host)).status_code == 403
     seen = await fetch(server, host, headers={HEADER: sandbox.traffic_access_token})
     assert json.loads(seen.text)["path"] == "/"
+
+
+@pytest.mark.base
+async def test_a_program_that_speaks_tls_itself(sdk, server):
+    if sdk.version < (2, 50):
+        pytest.skip("this version has no https_ports")
+    sandbox = await sdk.create(network={"https_ports": [8443]})
+    assert (await sandbox.get_info()).network["https_ports"] == [8443]
+    closed = await fetch(server, sandbox.get_host(8443))
+    assert closed.status_code == 502 and "port is not open" in closed.json()["message"]
+    await sandbox.commands.run("openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=inside -keyout key.pem -out cert.pem 2>/dev/null")
+    lines = [
+        "import http.server, ssl",
+        "tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)",
+        "tls.load_cert_chain('cert.pem', 'key.pem')",
+        "server = http.server.ThreadingHTTPServer(('127.0.0.1', 8443), http.server.SimpleHTTPRequestHandler)",
+        "server.socket = tls.wrap_socket(server.socket, server_side=True)",
+        "server.serve_forever()",
+    ]
+    await sandbox.files.write("serve.py", "\n".join(lines))
+    await sandbox.commands.run("exec python3 serve.py", background=True, timeout=0)
+
+    async def answered():
+        answer = await fetch(server, sandbox.get_host(8443), "/serve.py")
+        return answer.status_code == 200 and answer
+
+    assert (await eventually(answered, within=20)).text.splitlines() == lines
+    for ports in ([0], [70_000], [49983]):
+        with pytest.raises(e2b.SandboxException) as error:
+            await sdk.create(network={"https_ports": ports})
+        assert "httpsPorts" in str(error.value)

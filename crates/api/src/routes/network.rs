@@ -6,7 +6,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde_json::Value;
 use soulbox_model::{
-    Error,
+    Error, Port,
     network::{
         Egress, HeaderName, Ingress, Network, Pattern, ProxyTls, Template, Transform, UpstreamProxy,
     },
@@ -24,6 +24,7 @@ use crate::{
 
 /// Longest domain with a transform, in bytes.
 const MAX_RULE_DOMAIN: usize = 128;
+const MAX_HTTPS_PORTS: usize = 64;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default().routes(routes!(update_network))
@@ -94,9 +95,6 @@ fn ingress(network: &rest::Network, secure: bool) -> Result<Ingress> {
             return Err(Problem::invalid("network.allowPublicTraffic", "false requires secure"));
         }
     }
-    if network.https_ports.as_ref().is_some_and(|ports| !ports.is_empty()) {
-        return Err(Problem::not_implemented("ports with TLS inside (network.httpsPorts)"));
-    }
     let mask_request_host = match &network.mask_request_host {
         None => None,
         Some(text) => {
@@ -107,8 +105,24 @@ fn ingress(network: &rest::Network, secure: bool) -> Result<Ingress> {
     Ok(Ingress {
         public: network.allow_public_traffic.unwrap_or(true),
         mask_request_host,
-        https_ports: Vec::new(),
+        https_ports: https_ports(network.https_ports.as_deref().unwrap_or_default())?,
     })
+}
+
+fn https_ports(numbers: &[u32]) -> Result<Vec<Port>> {
+    let bad = |why: String| Problem::invalid("network.httpsPorts", why);
+    if numbers.len() > MAX_HTTPS_PORTS {
+        return Err(bad(format!("at most {MAX_HTTPS_PORTS} ports")));
+    }
+    let port = |number: &u32| {
+        let port = u16::try_from(*number).ok().and_then(Port::new);
+        match port {
+            Some(port) if port != Port::AGENT => Ok(port),
+            Some(port) => Err(bad(format!("{port} is the agent's port"))),
+            None => Err(bad(format!("{number} is no port: 1 to 65535"))),
+        }
+    };
+    numbers.iter().map(port).collect()
 }
 
 /// What create and update have in common.
@@ -265,7 +279,8 @@ pub fn render(network: &Network) -> rest::Network {
             .map(|servers| servers.iter().map(ToString::to_string).collect()),
         allow_public_traffic: Some(ingress.public),
         mask_request_host: ingress.mask_request_host.as_ref().map(ToString::to_string),
-        https_ports: None,
+        https_ports: (!ingress.https_ports.is_empty())
+            .then(|| ingress.https_ports.iter().map(|port| u32::from(port.get())).collect()),
         unknown: serde_json::Map::new(),
     }
 }
@@ -304,6 +319,7 @@ mod tests {
             },
             "dnsServers": ["1.1.1.1"],
             "allowPublicTraffic": true,
+            "httpsPorts": [443, 8443],
         });
         let told = serde_json::to_value(render(&created(asked).unwrap())).unwrap();
         assert_eq!(
@@ -318,6 +334,7 @@ mod tests {
                 },
                 "dnsServers": ["1.1.1.1"],
                 "allowPublicTraffic": true,
+                "httpsPorts": [443, 8443],
             })
         );
     }
@@ -340,6 +357,10 @@ mod tests {
                 "network.egressProxy.password",
             ),
             (json!({"dnsServers": ["::1"]}), "network.dnsServers"),
+            (json!({"httpsPorts": [0]}), "network.httpsPorts"),
+            (json!({"httpsPorts": [65536]}), "network.httpsPorts"),
+            (json!({"httpsPorts": [49983]}), "network.httpsPorts"),
+            (json!({"httpsPorts": vec![8443; 65]}), "network.httpsPorts"),
         ] {
             let problem = created(value.clone()).unwrap_err();
             let Error::InvalidRequest { field, .. } = problem.error() else { panic!("{value}") };

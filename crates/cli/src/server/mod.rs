@@ -118,7 +118,7 @@ impl Stack {
             domain: domain.as_ref().map(|domain| domain.name.clone()),
             ..soulbox_gateway::Config::default()
         };
-        let gateway = Gateway::new(control.clone(), config);
+        let gateway = Gateway::new(control.clone(), config).map_err(soulbox_model::Error::from)?;
         let reached = reached_at(bound, tls.as_ref(), domain.as_ref());
         let announcement = Announcement {
             pid: std::process::id(),

@@ -7,6 +7,7 @@ mod errors;
 mod framing;
 mod grpc;
 mod http2;
+mod inside;
 mod lifecycle;
 mod pooling;
 mod private;

@@ -100,7 +100,7 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let gateway = Gateway::new(Arc::clone(&world), config);
+        let gateway = Gateway::new(Arc::clone(&world), config).unwrap();
         let server = tokio::spawn(soulbox_gateway::serve(listener, gateway, api(), tls, async {
             let _ = stopped.await;
         }));
