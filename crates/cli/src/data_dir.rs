@@ -50,8 +50,10 @@ fn lives(pid: &str) -> bool {
 }
 
 impl DataDir {
+    /// Clients learn of files in it and may be elsewhere, so a relative path is taken from here.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        let path = path.into();
+        Self(std::path::absolute(&path).unwrap_or(path))
     }
 
     pub fn path(&self) -> &Path {
@@ -224,6 +226,13 @@ impl DataDir {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_elsewhere_find_what_is_in_it() {
+        let data = DataDir::new("data");
+        assert_eq!(data.path(), std::env::current_dir().expect("here").join("data"));
+        assert_eq!(DataDir::new("/data").path(), Path::new("/data"));
+    }
 
     #[test]
     fn a_second_user_learns_who_the_first_is() {

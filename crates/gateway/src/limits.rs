@@ -183,4 +183,15 @@ mod tests {
         clients.sweep();
         assert!(clients.known.lock().is_empty());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_cost_more_counts_as_many() {
+        let clients = Clients::new(10, 50, true);
+        let seat = clients.enter(ip("192.0.2.1")).unwrap();
+        seat.pay(90);
+        assert_eq!((0..20).filter(|_| seat.may_ask()).count(), 10);
+        seat.pay(1_000_000);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(seat.may_ask(), "nobody owes more than there is");
+    }
 }

@@ -281,7 +281,6 @@ mod tests {
         for extra in [
             json!({"autoPause": true}),
             json!({"autoPause": true, "autoPauseMemory": false}),
-            json!({"network": {"httpsPorts": [8443]}}),
             json!({"iam": {"tokens": {"a": {"audience": "b", "tokenType": "JWT-SVID"}}}}),
             json!({"volumeMounts": [{"name": "a", "path": "/b"}]}),
         ] {
