@@ -196,11 +196,46 @@ def test_an_interpreter_that_is_there_stays(project, api):
         assert not list((home / "rootfs/upper").glob("opt/*")), "nothing was installed"
 
 
+PYTHON = """
+import ctypes, json, sqlite3, ssl, subprocess, sys, ujson
+minor = ".".join(map(str, sys.version_info[:2]))
+subprocess.run(["/usr/local/bin/python3", "-m", "venv", "--copies", "/tmp/again"], check=True)
+again = subprocess.run(["/tmp/again/bin/python", "-c", "import ssl, sys; print(sys.prefix)"], capture_output=True, text=True)
+other = subprocess.run(["node", "-p", "1 + 1"], capture_output=True, text=True)
+print(json.dumps([minor, sys.prefix, sys.base_prefix, ujson.loads("[1]"), again.stdout, again.stderr, other.stdout]))
+"""
+
+
+def test_python_older_and_newer_than_the_templates_comes_from_debian(project, api):
+    has = project.run("python3", "--version").stdout.split()[1]
+    wanted = [version for version in ("3.9", "3.13", "3.11") if not has.startswith(version)][:2]
+    project.write("main.py", PYTHON)
+    for version in wanted:
+        api.prune()
+        sets, before = [f"template.python_version={version}"], api.names()
+        project.write("requirements.txt", "ujson\n")
+        done = project.run("python3", "main.py", sets=sets, code=None)
+        if "not read: stable oldstable oldoldstable" in done.stderr:
+            pytest.skip("Debian's archive is not reachable from sandboxes")
+        assert done.returncode == 0, done.stderr
+        prefix = f"/opt/python/{version}"
+        assert json.loads(done.stdout) == [version, "/home/user/app/.venv", prefix, [1], "/tmp/again\n", "", "2\n"]
+        # Without an environment of its own, for a shell that begins anew, and with pip.
+        (project.directory / "requirements.txt").unlink()
+        script = "bash -lc 'python --version' && python3 -c 'import six, sys; print(sys.prefix)' && pip --version"
+        told = project.run("sh", "-c", f"pip install -q six==1.16.0 && {script}", sets=sets).stdout
+        assert told.startswith(f"Python {version}.") and f"\n{prefix}\n" in told and told.endswith(f"(python {version})\n"), told
+        [upper] = {home / "rootfs/upper" for name in api.names() - before for home in STORE.glob(f"{name}-*") if (home / "rootfs/upper/opt").exists()}
+        assert not list(upper.glob("var/lib/[ad]p*")), "what apt and dpkg know is as it was"
+        assert not list(upper.glob("tmp/*"))
+
+
 def test_a_version_that_there_is_not_is_told_with_those_that_there_are(project):
     told = project.refused("true", sets=["template.nodejs_version=20.99"])
     assert "no Node.js 20.99" in told and " 22." in told
     told = project.refused("true", sets=["template.python_version=3.2"])
     assert "Python 3.2 could not be fetched" in told and "the template has Python 3." in told
+    assert " Debian " in told and "uv knows 3." in told
 
 
 def test_code_of_no_project_gets_packages_by_name(soulbox):

@@ -40,34 +40,8 @@ rm -rf "/opt/node/lib/node_modules/$name/include" "/opt/node/lib/node_modules/$n
 node --version
 "#;
 
-/// CPython of python-build-standalone, which uv finds and checks.
-const PYTHON_SCRIPT: &str = r#"
-wanted=$0 uv=$1
-for program in python3 "python$wanted"; do
-  has=$("$program" --version 2>/dev/null | cut -d ' ' -f 2) || has=
-  case $has in
-    "$wanted" | "$wanted".*)
-      echo "the template has Python $has"
-      [ "$program" = python3 ] || for name in python python3; do ln -sf "$(command -v "$program")" "/usr/local/bin/$name"; done
-      exit 0 ;;
-  esac
-done
-has=$(python3 --version 2>/dev/null) || has="no Python"
-python3 -m venv /tmp/uv && /tmp/uv/bin/pip install --quiet "$uv"
-if ! /tmp/uv/bin/uv python install --no-bin --no-config --no-cache --install-dir /opt/python "$wanted"; then
-  known=$(/tmp/uv/bin/uv python list --only-downloads --no-config 2>/dev/null | grep -oE '^cpython-[0-9.]+-' |
-    tr -d 'cpython-' | sort -Vr | head -n 6 | tr '\n' ' ')
-  echo "soulbox: Python $wanted could not be fetched; the template has $has, and uv knows $known" >&2
-  exit 1
-fi
-program=
-for found in /opt/python/cpython-*/bin/python3; do
-  case $("$found" --version 2>/dev/null) in "Python $wanted" | "Python $wanted".*) program=$found ;; esac
-done
-[ -n "$program" ] || { echo "soulbox: uv brought no Python $wanted" >&2; exit 1; }
-for name in python python3 pip pip3; do ln -sf "${program%/*}/$name" "/usr/local/bin/$name"; done
-python3 --version
-"#;
+/// CPython of Debian's suites, else of python-build-standalone, which uv finds and checks.
+const PYTHON_SCRIPT: &str = include_str!("python.sh");
 
 /// Node.js of a version in full or in part, unless the template has it.
 pub fn nodejs(version: &str) -> Layer {
