@@ -103,8 +103,8 @@ pub(super) async fn run(settings: &Settings, number: u32, interrupt: &Interrupt)
     Ok(Report {
         measured: "a runtime's program in a sandbox that never ran one, from the request to its exit \
                    code over HTTP; a project from `soulbox run` to ready",
-        floor: "the same program, bare on this machine; the project's start command to ready in a \
-                sandbox that is there",
+        floor: "the same program, bare on this machine, with a sandbox's variables and an empty home; \
+                the project's start command to ready in a sandbox that is there",
         template: "base, bun, deno".into(),
         samples: number as usize,
         rows,
@@ -194,6 +194,8 @@ fn program(root: &Path, cold: &Cold) -> io::Result<File> {
 
 /// Who runs programs outside: nobody, since they are not ours.
 const NOBODY: u32 = 65534;
+/// The user's of a sandbox, where the program's root is its template.
+const HOME: &str = "/home/user";
 
 /// Removes a directory when it is over.
 struct Gone<'a>(&'a Path);
@@ -209,7 +211,10 @@ struct Shell {
     _shell: Child,
     orders: ChildStdin,
     codes: Lines<BufReader<ChildStdout>>,
-    line: String,
+    program: String,
+    /// Where homes are made; none where the program's root has one.
+    homes: Option<PathBuf>,
+    started: u32,
     cold: &'static Cold,
 }
 
@@ -225,22 +230,37 @@ impl Shell {
             command.current_dir(copies).uid(NOBODY).gid(NOBODY);
             (command, "./program".to_owned())
         };
+        // As in a sandbox: a runtime that finds no home looks for another one at length.
         command
             .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", "/nonexistent");
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .envs([("HOME", HOME), ("USER", "user"), ("LOGNAME", "user"), ("SHELL", "/bin/bash")]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut shell = command.kill_on_drop(true).spawn().map_err(Failure::io("chroot"))?;
         let pipes = shell.stdin.take().zip(shell.stdout.take());
         let (orders, codes) =
             pipes.ok_or_else(|| Failure::Protocol("a shell without pipes".into()))?;
-        let line = format!("{program} {}; echo $?\n", cold.args.join(" "));
-        Ok(Self { _shell: shell, orders, codes: BufReader::new(codes).lines(), line, cold })
+        let homes = (!cold.rooted).then(|| copies.to_owned());
+        let codes = BufReader::new(codes).lines();
+        Ok(Self { _shell: shell, orders, codes, program, homes, started: 0, cold })
+    }
+
+    /// An empty home, as a fresh sandbox has it, in words of the shell.
+    fn home(&mut self) -> io::Result<String> {
+        let Some(homes) = &self.homes else { return Ok(String::new()) };
+        self.started += 1;
+        let home = format!("home-{}", self.started);
+        let made = homes.join(&home);
+        std::fs::create_dir(&made)?;
+        std::os::unix::fs::chown(&made, Some(NOBODY), Some(NOBODY))?;
+        Ok(format!("HOME=$PWD/{home} "))
     }
 
     async fn start(&mut self) -> Result<Duration> {
+        let home = self.home().map_err(Failure::io("a home"))?;
+        let line = format!("{home}{} {}; echo $?\n", self.program, self.cold.args.join(" "));
         let began = Instant::now();
-        self.orders.write_all(self.line.as_bytes()).await.map_err(Failure::io("a shell"))?;
+        self.orders.write_all(line.as_bytes()).await.map_err(Failure::io("a shell"))?;
         let code = timeout(LIMIT, self.codes.next_line()).await;
         let code =
             code.map_err(|_| Failure::CommandTimeout(LIMIT))?.map_err(Failure::io("a shell"))?;
