@@ -145,8 +145,12 @@ def test_what_does_not_exist_is_told_in_the_installers_words(project, api, soulb
 
 def test_an_installation_is_cut_at_its_limit(project):
     project.write("requirements.txt", "six==1.14.0\n")
-    assert "not done within 1 s" in project.refused("true", flags=["--install-within", "1s"])
+    told = project.refused("true", flags=["--install-within", "1s"])
+    assert "not done within 1 s: running " in told and " of " in told and "was under way" in told
+    assert "--install-within" in project.run("true", flags=["--install-within", "1s"], code=1).stderr
     assert not list(STORE.glob(".build-*"))
+    for bad in ("0s", "21m"):
+        assert "1s to 20m" in project.run("true", flags=["--install-within", bad], code=2).stderr
 
 
 def test_the_internet_is_for_the_installation_alone(project):

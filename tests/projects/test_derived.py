@@ -196,6 +196,116 @@ def test_a_team_does_not_see_what_another_derived(api, soulbox, mark):
     assert theirs.status_code == 202
 
 
+def test_all_steps_together_have_a_time_limit(api, mark):
+    steps = [f"echo first; : {mark}", "echo second words; sleep 60"]
+    began = time.monotonic()
+    state = api.built(api.derive(steps=steps, timeout=2).json()["name"])
+    assert time.monotonic() - began < 20 and state["state"] == "failed"
+    assert "not done within 2 s: running sh, part 3 of 4, was under way\nsecond words" in state["error"]
+    for bad in (0, 1201):
+        assert api.derive(timeout=bad).status_code == 400
+
+
+def test_a_build_is_listed_and_stopped(api, soulbox, mark):
+    name = api.derive(steps=[f"echo at work; sleep 60; : {mark}"]).json()["name"]
+    deadline = time.monotonic() + 20
+    while True:
+        [row] = [template for template in soulbox.json("template", "list") if template["name"] == name]
+        assert row["state"] == "building" and time.monotonic() < deadline
+        if row["step"] == "sh: at work":
+            break
+        time.sleep(0.1)
+    assert row["building_since"].startswith("20")
+    [line] = [line for line in soulbox("template", "list").stdout.splitlines() if name in line]
+    assert "building for " in line and " s: " in line and "at work" in line
+    path = f"/soulbox/v1/templates/{name}/build"
+    slug = f"s{mark[:8]}"
+    soulbox("team", "create", slug)
+    key = soulbox("key", "create", "other", "--team", slug).stdout.strip().split()[-1]
+    assert api.http.delete(path, headers={"X-API-Key": key}).status_code == 404
+    soulbox("template", "stop", name)
+    state = api.http.get(f"/soulbox/v1/templates/{name}").json()
+    assert state["state"] == "failed" and "was stopped" in state["error"] and "building_since" not in state
+    assert not list(STORE.glob(f"{name}-*"))
+    assert api.http.delete(path).status_code == 409
+    assert api.http.delete(f"/soulbox/v1/templates/{TEMPLATE}/build").status_code == 409
+    api.prune()
+
+
+def test_a_preparation_counts_as_a_sandbox(mark):
+    server = own.make("--max-sandboxes", "2")
+    try:
+        server.start()
+        http = httpx.Client(base_url=server.url, headers={"X-API-Key": server.environment()["E2B_API_KEY"]}, timeout=60)
+
+        def derive(word):
+            steps = [{"command": ["sh", "-c", f"sleep 60; : {mark} {word}"]}]
+            return http.post("/soulbox/v1/templates", json={"parent": "host", "steps": steps})
+
+        def refused(answer):
+            assert answer.status_code == 429, answer.text
+            assert answer.json()["soulbox"]["code"] == "SB-LIMIT" and "2" in answer.json()["message"]
+
+        assert http.post("/soulbox/v1/templates/host/build").status_code in (200, 202)
+        deadline = time.monotonic() + 20
+        while http.get("/soulbox/v1/templates/host").json()["state"] != "ready":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        name = derive("first").json()["name"]
+        while "running" not in http.get(f"/soulbox/v1/templates/{name}").json().get("step", ""):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        made = http.post("/v2/sandboxes", json={"templateID": "host"})
+        assert made.status_code == 201
+        refused(http.post("/v2/sandboxes", json={"templateID": "host"}))
+        refused(derive("second"))
+        assert derive("first").status_code == 202, "to wait for what is under way takes nothing"
+        assert http.delete(f"/soulbox/v1/templates/{name}/build").status_code == 204
+        while http.post("/v2/sandboxes", json={"templateID": "host"}).status_code != 201:
+            assert time.monotonic() < deadline + 10, "its place is free again"
+            time.sleep(0.1)
+    finally:
+        own.remove(server)
+
+
+def test_a_team_has_so_many_templates_made_at_a_time(mark):
+    server = own.make()
+    try:
+        server.start()
+        http = httpx.Client(base_url=server.url, headers={"X-API-Key": server.environment()["E2B_API_KEY"]}, timeout=60)
+        answers = [
+            http.post("/soulbox/v1/templates", json={"parent": "host", "steps": [{"command": ["sh", "-c", f"sleep 60; : {mark} {n}"]}]})
+            for n in range(17)
+        ]
+        assert [answer.status_code for answer in answers] == [202] * 16 + [429], answers[-1].text
+        assert "templates in preparation" in answers[-1].json()["message"]
+        for answer in answers[:16]:
+            assert http.delete(f"/soulbox/v1/templates/{answer.json()['name']}/build").status_code == 204
+    finally:
+        own.remove(server)
+
+
+def test_what_a_preparation_is_refused_is_in_the_log(mark):
+    server = own.make()
+    try:
+        server.start()
+        http = httpx.Client(base_url=server.url, headers={"X-API-Key": server.environment()["E2B_API_KEY"]}, timeout=60)
+        # It fails nobody, so that no error tells of it; more than is logged.
+        script = f"for n in $(seq 60); do timeout 2 bash -c ': </dev/tcp/192.168.77.7/80'; done; : {mark}"
+        body = {"parent": "host", "internet": True, "steps": [{"command": ["sh", "-c", script]}]}
+        name = http.post("/soulbox/v1/templates", json=body).json()["name"]
+        deadline = time.monotonic() + 60
+        while (state := http.get(f"/soulbox/v1/templates/{name}").json())["state"] == "building":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert state["state"] == "ready", state
+        lines = [line for line in server.log.read_text().splitlines() if "refused to a preparation" in line]
+        assert lines and all("192.168.77.7:80" in line and name in line for line in lines)
+        assert len(lines) <= 20
+    finally:
+        own.remove(server)
+
+
 def test_a_killed_server_leaves_no_half_of_one(mark):
     server = own.make()
     try:

@@ -54,7 +54,7 @@ pub(crate) struct Core {
     pub(crate) workbench: Arc<Workbench>,
     pub(crate) domain: Option<String>,
     pub(crate) custom_domains: Vec<Domain>,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) names: Names,
     pub(crate) timers: Timers,
     pub(crate) requests: Requests,
@@ -90,8 +90,10 @@ impl Core {
             });
         }
         let outward = Outward { egress: Arc::clone(&egress), trusted: trusted.clone() };
+        let registry = Arc::new(Registry::new(limits.max_sandboxes));
+        let workbench = Workbench::of_teams(Arc::clone(&engine), outward, Arc::clone(&registry));
         Ok(Arc::new(Self {
-            workbench: Workbench::new(Arc::clone(&engine), Some(outward)),
+            workbench,
             engine,
             store,
             templates,
@@ -101,7 +103,7 @@ impl Core {
             trusted,
             domain,
             custom_domains,
-            registry: Registry::new(limits.max_sandboxes),
+            registry,
             names: Names::default(),
             timers: Timers::default(),
             requests: Requests::default(),

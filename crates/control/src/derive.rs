@@ -4,6 +4,7 @@
 //! one is swept like every other leftover.
 
 mod agent;
+mod far;
 mod outward;
 mod step;
 
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use soulbox_engine::{Engine, Frozen, Rootfs, SandboxSpec, Without};
 use soulbox_image::{
-    Error, Template, Unused,
+    Error, Template, TemplateState, Unused,
     derived::{Derived, Job, Plan, Prepared, Preparer},
 };
 use soulbox_model::{
@@ -26,18 +27,21 @@ use tokio::{
 };
 
 pub use self::outward::Outward;
-use self::{agent::Agent, outward::Opened};
-use crate::core::{Core, now};
+use self::{agent::Agent, far::Far, outward::Opened};
+use crate::{
+    core::{Core, now},
+    live::{Registry, Slot},
+};
 
 /// Of a sandbox in which a template is prepared: what installers want, not what its sandboxes get.
 const RESOURCES: Resources =
     Resources { cpu_millis: 2000, memory_bytes: 2 * GIB, disk_bytes: 4 * GIB, pids: 512 };
-/// The whole preparation, whatever its steps may take.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Templates prepared at the same time; the others wait.
 const AT_ONCE: usize = 6;
 /// Of one team, so that none makes all others wait.
 const OF_A_TEAM: usize = 2;
+/// Of one team, those that wait included.
+const UNDER_WAY: usize = 16;
 /// Where an archive lies while it is unpacked.
 const ARCHIVE: &str = "/tmp/.soulbox-input";
 /// Emptied at the end: nobody wants the rests of an installation in every sandbox.
@@ -54,18 +58,38 @@ pub struct Workbench {
     engine: Arc<dyn Engine>,
     /// None where nothing that is prepared reaches anything.
     outward: Option<Outward>,
+    /// Who counts sandboxes; `None`: those of the server itself, which are not.
+    registry: Option<Arc<Registry>>,
     places: Arc<Semaphore>,
     of_teams: Mutex<HashMap<Option<TeamId>, Arc<Semaphore>>>,
 }
 
 impl Workbench {
-    pub fn new(engine: Arc<dyn Engine>, outward: Option<Outward>) -> Arc<Self> {
+    /// For what belongs to the server, and reaches nothing.
+    pub fn new(engine: Arc<dyn Engine>) -> Arc<Self> {
+        Self::with(engine, None, None)
+    }
+
+    /// For what teams ask for: it reaches what `outward` opens, and counts as sandboxes do.
+    pub(crate) fn of_teams(
+        engine: Arc<dyn Engine>,
+        outward: Outward,
+        registry: Arc<Registry>,
+    ) -> Arc<Self> {
+        Self::with(engine, Some(outward), Some(registry))
+    }
+
+    fn with(
+        engine: Arc<dyn Engine>,
+        outward: Option<Outward>,
+        registry: Option<Arc<Registry>>,
+    ) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        Arc::new(Self { engine, outward, places, of_teams: Mutex::default() })
+        Arc::new(Self { engine, outward, registry, places, of_teams: Mutex::default() })
     }
 
     /// Waits for a place; the team's own first, so that what waits for that holds none of the others'.
-    async fn place(&self, team: Option<TeamId>) -> std::result::Result<Places, AcquireError> {
+    async fn place(&self, team: Option<TeamId>) -> std::result::Result<Permits, AcquireError> {
         let own = {
             let mut teams = self.of_teams.lock();
             let new = || Arc::new(Semaphore::new(OF_A_TEAM));
@@ -78,14 +102,20 @@ impl Workbench {
         &self,
         id: &SandboxId,
         agent: &Agent<'_>,
+        template: &str,
     ) -> std::result::Result<Opened, BoxError> {
         let outward = self.outward.as_ref().ok_or("nothing is let out here")?;
-        outward.open(self.engine.as_ref(), id, agent).await
+        outward.open(self.engine.as_ref(), id, agent, template).await
     }
 
-    async fn work(&self, job: &Job<'_>, agent: &Agent<'_>) -> std::result::Result<(), BoxError> {
+    async fn work(
+        &self,
+        job: &Job<'_>,
+        agent: &Agent<'_>,
+        far: &Far,
+    ) -> std::result::Result<(), BoxError> {
         let opened = match job.internet {
-            true => Some(self.let_out(agent.id, agent).await?),
+            true => Some(self.let_out(agent.id, agent, job.name).await?),
             false => None,
         };
         let total = job.archives.len() + job.steps.len() + 1;
@@ -94,6 +124,7 @@ impl Workbench {
             // The second half of the way, but for the end.
             let percent = u8::try_from(50 + done * 45 / total).unwrap_or(95);
             done += 1;
+            far.begin(&what);
             job.report.report(percent, what);
             percent
         };
@@ -111,7 +142,10 @@ impl Workbench {
             let program = step.argv.first().map_or("nothing", String::as_str);
             let program = program.rsplit('/').next().unwrap_or(program);
             let percent = say(format!("running {program}"));
-            let heard = |line: &str| job.report.report(percent, format!("{program}: {line}"));
+            let heard = |line: &str| {
+                far.hear(line);
+                job.report.report(percent, format!("{program}: {line}"));
+            };
             step::run(agent, step, opened.as_ref(), &heard).await?;
         }
         say("tidying up".to_owned());
@@ -120,7 +154,14 @@ impl Workbench {
     }
 }
 
-type Places = [OwnedSemaphorePermit; 2];
+type Permits = [OwnedSemaphorePermit; 2];
+
+/// What a preparation takes of what others want, too.
+#[derive(Debug)]
+struct Places {
+    _permits: Permits,
+    _slot: Option<Slot>,
+}
 
 /// A sandbox in which a template is prepared; destroyed when its owner does not go on with it, and then
 /// only its places are free.
@@ -194,22 +235,36 @@ impl Preparer for Workbench {
             log: error.to_string(),
         };
         job.report.report(50, "waiting for other preparations");
-        let places = self.place(job.team).await.map_err(|e| failed("the server stops", &e))?;
+        let permits = self.place(job.team).await.map_err(|e| failed("the server stops", &e))?;
+        let slot = self.registry.as_ref().map(|registry| registry.take_slot());
+        let slot = slot.transpose().map_err(|error| crowded(job.name, error))?;
+        let places = Places { _permits: permits, _slot: slot };
         job.report.report(50, "making a sandbox");
         let seat = sit(&self.engine, job.parent, places).await;
         let seat = seat.map_err(|error| failed("no sandbox could be made for it", &error))?;
         let agent = Agent { engine: self.engine.as_ref(), id: &seat.id };
-        match timeout(LIMIT, self.work(&job, &agent)).await {
+        let far = Far::of(job.archives.len() + job.steps.len() + 1);
+        match timeout(job.within, self.work(&job, &agent, &far)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(failed("a step failed", &error)),
-            Err(_) => {
-                let limit = format!("not done within {} s", LIMIT.as_secs());
-                return Err(failed("it takes too long", &limit));
-            }
+            Err(_) => return Err(failed("it takes too long", &far.told(job.within))),
         }
         let kept = keep(seat, &job).await;
         let kept = kept.map_err(|error| failed("its layer could not be kept", &error))?;
         Ok(Prepared { root: kept.layer, bytes: kept.bytes })
+    }
+}
+
+fn crowded(name: &str, error: soulbox_model::Error) -> Error {
+    match error {
+        soulbox_model::Error::ResourceLimit { resource, current, limit } => {
+            Error::Crowded { resource, current, limit }
+        }
+        error => Error::Build {
+            name: name.to_owned(),
+            advice: "it got no place".to_owned(),
+            log: error.to_string(),
+        },
     }
 }
 
@@ -238,10 +293,33 @@ impl Core {
         let recipe = Derived::new(plan, Arc::clone(&self.workbench) as _);
         let name = soulbox_image::Recipe::name(&recipe).to_owned();
         if self.templates.resolve(&name).is_err() {
+            self.check_preparation(team, &name)?;
             self.templates.check_room(team, &recipe)?;
         }
         self.templates.add(Arc::new(recipe))?;
         Ok(name)
+    }
+
+    /// Whether a team may have one more template made. To wait for one that is under way takes nothing.
+    ///
+    /// # Errors
+    /// [`soulbox_model::Error::ResourceLimit`].
+    pub(crate) fn check_preparation(&self, team: TeamId, name: &str) -> Result<()> {
+        let mut under_way = self.templates.list();
+        under_way.retain(|status| {
+            status.team == Some(team) && matches!(status.state, TemplateState::Building(_))
+        });
+        if under_way.iter().any(|status| status.name == name) {
+            return Ok(());
+        }
+        if under_way.len() >= UNDER_WAY {
+            return Err(soulbox_model::Error::ResourceLimit {
+                resource: "templates in preparation".into(),
+                current: under_way.len() as u64,
+                limit: UNDER_WAY as u64,
+            });
+        }
+        self.registry.check_slot()
     }
 
     /// Removes derived templates that no sandbox stands on and nobody asked for in `unused_for`.

@@ -380,9 +380,18 @@ impl Control {
     /// is called. It is built when [`Templates::build`] is asked for it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the parent; [`Error::ResourceLimit`] for too many of them.
+    /// [`Error::NotFound`] for the parent; [`Error::ResourceLimit`] for too many of them, or as many sandboxes
+    /// as there may be: each is made in one.
     pub fn derive(&self, team: TeamId, plan: Plan) -> Result<String> {
         self.core.derive(team, plan)
+    }
+
+    /// Whether a team may have one more derived template built now.
+    ///
+    /// # Errors
+    /// [`Error::ResourceLimit`] for too many at a time, or as many sandboxes as there may be.
+    pub fn check_preparation(&self, team: TeamId, name: &str) -> Result<()> {
+        self.core.check_preparation(team, name)
     }
 
     /// Removes derived templates, of this team and of everybody, that no sandbox stands on and

@@ -311,11 +311,22 @@ impl Registry {
                 (used < self.limit).then_some(used + 1)
             })
             .map(|_| Slot(Arc::clone(&self.used)))
-            .map_err(|used| Error::ResourceLimit {
-                resource: "concurrent sandboxes".into(),
-                current: used.into(),
-                limit: self.limit.into(),
-            })
+            .map_err(|used| self.full(used))
+    }
+
+    /// # Errors
+    /// As [`Self::take_slot`], and takes none.
+    pub(crate) fn check_slot(&self) -> Result<()> {
+        let used = self.slots_used();
+        if used < self.limit { Ok(()) } else { Err(self.full(used)) }
+    }
+
+    fn full(&self, used: u32) -> Error {
+        Error::ResourceLimit {
+            resource: "concurrent sandboxes".into(),
+            current: used.into(),
+            limit: self.limit.into(),
+        }
     }
 
     /// For a sandbox that lives already, beyond the limit if need be.

@@ -28,6 +28,9 @@ const PREFIX: &str = "derived-";
 /// The agent's own, where a template has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The longest that [`Plan::within`] may be, for who knows no better.
+pub const LONGEST: Duration = Duration::from_secs(20 * 60);
+
 /// What makes a derived template.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -49,6 +52,8 @@ pub struct Plan {
     pub workdir: Option<String>,
     /// Whether its steps reach the internet.
     pub internet: bool,
+    /// What unpacking and all steps together may take; no part of what the template is.
+    pub within: Duration,
 }
 
 /// An archive that is unpacked inside.
@@ -111,6 +116,7 @@ pub struct Job<'a> {
     pub archives: Vec<Archive>,
     pub steps: &'a [Step],
     pub internet: bool,
+    pub within: Duration,
     /// The layer's directory, to be made.
     pub into: &'a Path,
     /// See [`Workshop::hold`].
@@ -233,6 +239,7 @@ impl Recipe for Derived {
             archives,
             steps: &self.plan.steps,
             internet: self.plan.internet,
+            within: self.plan.within,
             into: &workshop.rootfs,
             hold: &workshop.hold,
             report: &workshop.report,

@@ -85,6 +85,7 @@ fn plan(parent: &str, word: &str) -> Plan {
         path: Vec::new(),
         workdir: None,
         internet: false,
+        within: LONGEST,
     }
 }
 

@@ -43,6 +43,14 @@ pub enum Error {
     Busy(usize),
     #[error("building template `{0}` was cancelled")]
     Cancelled(String),
+    /// On somebody's request.
+    #[error("the build of template `{0}` was stopped")]
+    Stopped(String),
+    /// There is no place for the sandbox that it would be built in.
+    #[error(
+        "{resource}: {current} of {limit} are taken: end some, or try again when they have ended"
+    )]
+    Crowded { resource: String, current: u64, limit: u64 },
 }
 
 impl Error {
@@ -65,6 +73,10 @@ impl From<Error> for soulbox_model::Error {
             },
             Error::Cancelled(_) | Error::Busy(_) => {
                 Self::unavailable(error.to_string(), RETRY_AFTER).because(error)
+            }
+            Error::Stopped(_) => Self::Conflict(error.to_string()),
+            Error::Crowded { resource, current, limit } => {
+                Self::ResourceLimit { resource, current, limit }
             }
             Error::Full(limit) => Self::ResourceLimit {
                 resource: "derived templates".into(),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use tokio::sync::watch;
 
 use crate::{
@@ -15,6 +17,9 @@ pub(crate) struct Flight {
     pub(crate) progress: watch::Sender<Progress>,
     /// Who waits holds a receiver; the build is cancelled when the last one is gone.
     pub(crate) outcome: watch::Sender<Option<Result<Arc<Template>>>>,
+    /// Whether somebody stopped it for all who wait.
+    stopped: watch::Sender<bool>,
+    pub(crate) began: DateTime<Utc>,
 }
 
 pub(crate) enum Joined {
@@ -32,6 +37,24 @@ impl Flight {
         Self {
             progress: watch::Sender::new(Progress { percent: 0, step: "starting".into() }),
             outcome: watch::Sender::new(None),
+            stopped: watch::Sender::new(false),
+            began: Utc::now(),
+        }
+    }
+
+    /// Ends it for all who wait.
+    pub(crate) fn stop(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    /// Returns when nobody waits for it any more, or somebody stopped it, as the error of `name`.
+    pub(crate) async fn given_up(&self, name: &str) -> Error {
+        let mut stopped = self.stopped.subscribe();
+        tokio::select! {
+            biased;
+            // The sender is here.
+            _ = stopped.wait_for(|stopped| *stopped) => Error::Stopped(name.to_owned()),
+            () = self.outcome.closed() => Error::Cancelled(name.to_owned()),
         }
     }
 

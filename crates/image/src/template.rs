@@ -102,6 +102,8 @@ pub struct TemplateStatus {
     /// Who alone may use it; `None`: everybody.
     pub team: Option<TeamId>,
     pub state: TemplateState,
+    /// When the build that is under way began.
+    pub began: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone)]

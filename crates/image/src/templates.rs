@@ -223,6 +223,21 @@ impl Templates {
         })
     }
 
+    /// Stops the build of a template for all who wait for it, and returns when nothing is left of it. False
+    /// if there is none.
+    pub async fn stop(&self, name: &str) -> bool {
+        let flight = {
+            let slots = self.inner.slots.lock();
+            slots.get(plain(name)).and_then(|slot| slot.flight.clone())
+        };
+        let Some(flight) = flight else { return false };
+        let passenger = flight.join();
+        flight.stop();
+        // It may have been done at this moment.
+        let _ = passenger.wait(plain(name), &|_| ()).await;
+        true
+    }
+
     /// Joins the build that is under way, or starts one.
     fn join(&self, name: &str) -> Result<Joined> {
         let mut slots = self.inner.slots.lock();
@@ -271,14 +286,14 @@ impl Templates {
                     // Shown as one step, so that what comes after does not go backwards.
                     report.report(0, format!("{parent}: {progress}"));
                 })) => built?,
-                () = flight.outcome.closed() => return Err(Error::Cancelled(name.into())),
+                error = flight.given_up(name) => return Err(error),
             }),
         };
         let waiting = || report.report(0, "waiting for another process that builds");
         // Those of one server that derive wait for each other by their flights.
         let _lock = tokio::select! {
             lock = draft::lock(&inner.dir, parent.is_some(), waiting) => lock?,
-            () = flight.outcome.closed() => return Err(Error::Cancelled(name.into())),
+            error = flight.given_up(name) => return Err(error),
         };
         let target = inner.home(recipe)?;
         if let Some(template) = template::load(&target)? {
@@ -297,7 +312,7 @@ impl Templates {
         let workshop = Workshop { dir: draft.scratch(), rootfs, parent, hold, report };
         let built = tokio::select! {
             built = recipe.build(&workshop) => built,
-            () = flight.outcome.closed() => Err(Error::Cancelled(name.into())),
+            error = flight.given_up(name) => Err(error),
         };
         let description = match built {
             Ok(description) => description,
@@ -344,6 +359,7 @@ impl Slot {
             parent: parent.map(str::to_owned),
             team: self.team(),
             state: self.state(),
+            began: self.flight.as_ref().map(|flight| flight.began),
         })
     }
 

@@ -7,7 +7,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::StatusCode;
 use soulbox_image::{
     TemplateState as Build,
-    derived::{File, Files, Input, Plan, Step},
+    derived::{File, Files, Input, LONGEST, Plan, Step},
 };
 use soulbox_model::Error;
 use soulbox_wire::rest::{
@@ -28,7 +28,6 @@ use crate::{
 const TARGET: &str = "/home/user/app";
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 const STEP_TIMEOUT: u64 = 300;
-const MAX_STEP_TIMEOUT: u64 = 1200;
 const MAX_FILES: usize = 1000;
 const MAX_STEPS: usize = 64;
 const MAX_WORDS: usize = 1000;
@@ -114,6 +113,7 @@ fn plan(wanted: DerivedTemplate) -> Result<Plan> {
             return Err(Problem::invalid("path", "a directory has no `:`"));
         }
     }
+    let within = wanted.timeout.map_or(Ok(LONGEST), |wanted| seconds("timeout", wanted))?;
     let files = wanted.files.into_iter().map(file).collect::<Result<Vec<_>>>()?;
     let input = Input { target: target.clone(), strip: 0, source: Arc::new(Files(files)) };
     let steps = wanted.steps.into_iter().map(|wanted| step(wanted, &target));
@@ -127,6 +127,7 @@ fn plan(wanted: DerivedTemplate) -> Result<Plan> {
         path: wanted.path,
         workdir: wanted.workdir,
         internet: wanted.internet,
+        within,
     })
 }
 
@@ -150,11 +151,7 @@ fn step(wanted: DerivedStep, target: &str) -> Result<Step> {
     if wanted.command.first().is_none_or(String::is_empty) {
         return Err(Problem::invalid("steps.command", "must name a program"));
     }
-    let timeout = wanted.timeout.unwrap_or(STEP_TIMEOUT);
-    if !(1..=MAX_STEP_TIMEOUT).contains(&timeout) {
-        let text = format!("must be 1 to {MAX_STEP_TIMEOUT} seconds");
-        return Err(Problem::invalid("steps.timeout", text));
-    }
+    let timeout = seconds("steps.timeout", wanted.timeout.unwrap_or(STEP_TIMEOUT))?;
     let cwd = wanted.cwd.unwrap_or_else(|| target.to_owned());
     absolute("steps.cwd", &cwd)?;
     Ok(Step {
@@ -162,9 +159,17 @@ fn step(wanted: DerivedStep, target: &str) -> Result<Step> {
         user: wanted.user.unwrap_or_else(|| "root".to_owned()),
         env: wanted.env,
         cwd,
-        timeout: Duration::from_secs(timeout),
+        timeout,
         retry: wanted.retry,
     })
+}
+
+fn seconds(field: &'static str, wanted: u64) -> Result<Duration> {
+    let most = LONGEST.as_secs();
+    if (1..=most).contains(&wanted) {
+        return Ok(Duration::from_secs(wanted));
+    }
+    Err(Problem::invalid(field, format!("must be 1 to {most} seconds")))
 }
 
 fn absolute(field: &'static str, path: &str) -> Result<()> {

@@ -24,7 +24,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(sandbox_usage))
         .routes(routes!(list_template_states))
         .routes(routes!(template_state))
-        .routes(routes!(build_template, template_build))
+        .routes(routes!(build_template, template_build, stop_build))
 }
 
 /// What this server is.
@@ -136,6 +136,9 @@ async fn build_template(
     if let Build::Ready(_) = status.state {
         return Ok((StatusCode::OK, Json(progress(status))));
     }
+    if status.team.is_some() {
+        app.control.check_preparation(holder.caller.team, &status.name)?;
+    }
     app.builds.start(app.control.templates(), &status.name, false);
     Ok((StatusCode::ACCEPTED, Json(started(status))))
 }
@@ -167,6 +170,34 @@ async fn template_build(
     template_state(holder, segment, state).await
 }
 
+/// Stop the build of a template that the team derived, for all who wait for it.
+#[utoipa::path(
+    delete,
+    path = "/soulbox/v1/templates/{name}/build",
+    tag = "soulbox",
+    params(("name" = String, Path)),
+    security(("ApiKeyAuth" = []), ("BearerAuth" = [])),
+    responses((status = 204, description = "Nothing is left of it"), Problem)
+)]
+async fn stop_build(
+    holder: TokenHolder,
+    Segment(name): Segment,
+    State(app): State<App>,
+) -> Result<StatusCode> {
+    let status = known(&app, holder.caller.team, &name)?;
+    if status.team.is_none() {
+        let message =
+            format!("template `{}` is the server's, and every team may wait for it", status.name);
+        return Err(Error::Conflict(message).into());
+    }
+    if !app.control.templates().stop(&status.name).await {
+        return Err(
+            Error::Conflict(format!("template `{}` is not being built", status.name)).into()
+        );
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(super) fn known(app: &App, team: TeamId, name: &str) -> Result<TemplateStatus> {
     find(app, team, name).ok_or_else(|| Error::not_found("template", name).into())
 }
@@ -178,6 +209,7 @@ pub(super) fn progress(status: TemplateStatus) -> TemplateProgress {
         state: TemplateState::Missing,
         percent: None,
         step: None,
+        building_since: status.began,
         error: None,
         size_bytes: None,
         created_at: None,

@@ -230,6 +230,11 @@ pub enum Template {
         after_help = "Examples:\n  soulbox template build base\n  soulbox template build deno"
     )]
     Build { name: String },
+    /// Stop the build of a derived template, for all who wait for it.
+    #[command(
+        after_help = "Examples:\n  soulbox template list\n  soulbox template stop derived-0123456789abcdef01234567"
+    )]
+    Stop { name: String },
     /// Remove derived templates that no sandbox stands on and nobody asked for lately.
     #[command(after_help = "\
 Examples:

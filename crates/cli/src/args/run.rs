@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::duration;
+use super::{duration, values::install_time};
 
 /// Which project.
 #[derive(Debug, Clone, Args)]
@@ -23,8 +23,9 @@ pub struct Overrides {
     /// How long it may take to be ready.
     #[arg(long, value_parser = duration, default_value = "60s", value_name = "DURATION")]
     pub wait: Duration,
-    /// How long it may take to install what the project depends on, each layer of it, at most 20 minutes.
-    #[arg(long, value_parser = duration, default_value = "10m", value_name = "DURATION")]
+    /// How long each template that what the project depends on needs may take to be made, all its steps
+    /// together, from 1s to 20m; a wait for others that the server prepares does not count.
+    #[arg(long, value_parser = install_time, default_value = "10m", value_name = "DURATION")]
     pub install_within: Duration,
     /// Install no dependencies.
     #[arg(long)]

@@ -29,6 +29,19 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(expected)
 }
 
+/// What a server takes for the making of a template.
+///
+/// # Errors
+/// What was expected instead.
+pub fn install_time(text: &str) -> Result<Duration, String> {
+    let (least, most) = (Duration::from_secs(1), Duration::from_secs(20 * 60));
+    let wanted = duration(text)?;
+    match (least..=most).contains(&wanted) {
+        true => Ok(wanted),
+        false => Err(format!("`{text}` is out of range: expected 1s to 20m")),
+    }
+}
+
 /// `1280x720`.
 ///
 /// # Errors
@@ -110,6 +123,15 @@ mod tests {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert!(duration("18446744073709551615d").is_err());
+    }
+
+    #[test]
+    fn an_installation_has_twenty_minutes() {
+        assert_eq!(install_time("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(install_time("20m"), Ok(Duration::from_secs(1200)));
+        for bad in ["0s", "999ms", "1201s", "1h", "x"] {
+            assert!(install_time(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -214,6 +214,13 @@ impl Server {
 
     /// # Errors
     /// What the server says.
+    pub async fn stop_build(&self, name: &str) -> Result<()> {
+        let path = format!("/soulbox/v1/templates/{}/build", quote(name));
+        self.send(Method::DELETE, &path, None, &[]).await.map(drop)
+    }
+
+    /// # Errors
+    /// What the server says.
     pub async fn template(&self, name: &str) -> Result<TemplateProgress> {
         self.read(&format!("/soulbox/v1/templates/{}", quote(name))).await
     }

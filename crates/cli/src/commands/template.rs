@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use soulbox_wire::rest::{TemplateProgress, TemplateState};
 
 use crate::{
@@ -20,6 +21,7 @@ pub(super) async fn run(settings: &Settings, command: Template) -> Result<()> {
     match command {
         Template::List => list(&server, &settings.output).await,
         Template::Build { name } => build(&server, &settings.output, &name).await,
+        Template::Stop { name } => server.stop_build(&name).await,
         Template::Prune { unused_for } => prune(&server, &settings.output, unused_for).await,
     }
 }
@@ -66,7 +68,10 @@ fn state(template: &TemplateProgress) -> String {
         TemplateState::Ready => "ready".to_owned(),
         TemplateState::Building => {
             let step = plain(template.step.as_deref().unwrap_or_default());
-            format!("building: {} %, {step}", template.percent.unwrap_or(0))
+            let since =
+                template.building_since.map(|since| (Utc::now() - since).num_seconds().max(0));
+            let age = since.map(|seconds| format!(" for {seconds} s")).unwrap_or_default();
+            format!("building{age}: {} %, {step}", template.percent.unwrap_or(0))
         }
         TemplateState::Missing => "missing".to_owned(),
         TemplateState::Failed => {

@@ -182,7 +182,7 @@ impl Stack {
 
 /// Makes the templates of runtimes known; each is built when somebody asks for it.
 async fn runtimes(templates: &Arc<Templates>, engine: &Arc<Native>) -> Result<()> {
-    let workbench = Workbench::new(engine.clone(), None);
+    let workbench = Workbench::new(engine.clone());
     let templates = Arc::clone(templates);
     let added = blocking(move || {
         soulbox_runtime::adapters::plans().into_iter().try_for_each(|plan| {

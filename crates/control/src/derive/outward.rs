@@ -32,6 +32,8 @@ const COMPOSE: &str = "cat /etc/ssl/certs/ca-certificates.crt \"$0\" >\"$1\" 2>/
 const SHORT: Duration = Duration::from_secs(60);
 /// What is told of refusals.
 const MAX_REFUSALS: usize = 3;
+/// Refusals of one preparation that the log has by default; more would be a way to fill it.
+const LOGGED: usize = 20;
 
 /// Lets preparations out.
 #[derive(Debug, Clone)]
@@ -51,8 +53,10 @@ pub(super) struct Opened {
 }
 
 /// In nobody's name: only what was refused is heard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Errand {
+    sandbox: SandboxId,
+    template: String,
     count: AtomicUsize,
     first: Mutex<Vec<String>>,
 }
@@ -64,9 +68,10 @@ impl Outward {
         engine: &dyn Engine,
         id: &SandboxId,
         agent: &Agent<'_>,
+        template: &str,
     ) -> Result<Opened, BoxError> {
         let wire = engine.wire(id).await?;
-        let (errand, traffic) = (Arc::<Errand>::default(), Arc::default());
+        let (errand, traffic) = (Arc::new(Errand::new(id, template)), Arc::default());
         let (egress, owner) = (Egress::default(), Arc::clone(&errand) as _);
         let gate = self.egress.open(ends(wire), egress, None, traffic, owner)?;
         let env = match &self.trusted {
@@ -101,12 +106,26 @@ impl Opened {
     }
 }
 
+impl Errand {
+    fn new(sandbox: &SandboxId, template: &str) -> Self {
+        let (count, first) = (AtomicUsize::new(0), Mutex::default());
+        Self { sandbox: sandbox.clone(), template: template.to_owned(), count, first }
+    }
+}
+
 #[async_trait]
 impl Owner for Errand {
     fn denied(&self, denial: Denial) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        let target: String = denial.target.chars().take(200).collect();
-        let line = format!("network: refused {target}: {}", denial.reason);
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        let Denial { protocol, target, reason } = denial;
+        let target: String = target.chars().take(200).collect();
+        let (sandbox, template) = (&self.sandbox, self.template.as_str());
+        if before < LOGGED {
+            tracing::info!(%sandbox, template, protocol, target, reason, "refused to a preparation");
+        } else {
+            tracing::debug!(%sandbox, template, protocol, target, reason, "refused to a preparation");
+        }
+        let line = format!("network: refused {target}: {reason}");
         let mut first = self.first.lock();
         if first.len() < MAX_REFUSALS && !first.contains(&line) {
             first.push(line);

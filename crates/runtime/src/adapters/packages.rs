@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use soulbox_image::{
     BASE,
-    derived::{Input, Plan, Step},
+    derived::{Input, LONGEST, Plan, Step},
     registry::Npm,
 };
 
@@ -120,6 +120,7 @@ pub(super) fn plan(name: &str, inputs: Vec<Input>, script: &str) -> Plan {
         path: Vec::new(),
         workdir: None,
         internet: false,
+        within: LONGEST,
     }
 }
 

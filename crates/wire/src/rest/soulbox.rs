@@ -169,6 +169,9 @@ pub struct TemplateProgress {
     /// What the build does now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// When the build began, while it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub building_since: Option<DateTime<Utc>>,
     /// Why the last build failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -220,6 +223,10 @@ pub struct DerivedTemplate {
     /// Whether its steps reach the internet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub internet: bool,
+    /// Seconds for unpacking and all steps together; 1200 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1200)]
+    pub timeout: Option<u64>,
     /// Stop the build when nobody has asked for its state in 10 seconds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub watched: bool,

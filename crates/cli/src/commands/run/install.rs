@@ -20,6 +20,10 @@ use crate::{
 const LAST_LINES: usize = 12;
 /// What our own scripts say begins so.
 const OURS: &str = "soulbox: ";
+/// What asks for packages that no project names.
+const BY_NAME: &str = "--with";
+/// What the server says of a preparation that took too long begins so.
+const LATE: &str = "not done within ";
 
 /// What a project's sandbox is made from.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ pub(super) struct Installed {
 pub(in crate::commands) struct How<'a> {
     /// Variables of every step.
     pub(in crate::commands) arguments: &'a BTreeMap<String, String>,
-    /// For each layer.
+    /// For each layer, all of its steps together.
     pub(in crate::commands) seconds: u64,
 }
 
@@ -73,10 +77,7 @@ pub(super) async fn all(
             hint: "leave the key out; variables of the program belong into [environment]".into(),
         });
     }
-    let how = How {
-        arguments: &spec.build_args,
-        seconds: overrides.install_within.as_secs().clamp(1, 1200),
-    };
+    let how = How { arguments: &spec.build_args, seconds: overrides.install_within.as_secs() };
     for layer in &layers {
         parent = make(server, output, &parent, layer, &how).await?;
     }
@@ -133,6 +134,7 @@ fn wanted(parent: &str, layer: &Layer, how: &How<'_>) -> DerivedTemplate {
         path: layer.paths.clone(),
         workdir: None,
         internet: true,
+        timeout: Some(how.seconds),
         watched: true,
     }
 }
@@ -151,6 +153,15 @@ fn failed(layer: &Layer, error: &str) -> Failure {
         "correct what the last lines name; `soulbox run --no-install` goes without dependencies";
     // The first line names a template that nobody knows.
     let lines: Vec<String> = error.lines().skip(1).map(plain).collect();
+    // A command's own words come after its name.
+    let late = lines.first().is_some_and(|line| line.starts_with(LATE));
+    let hint = match (late, because.as_str()) {
+        (false, _) => hint,
+        (true, BY_NAME) => {
+            "name fewer packages, or make it a project: `soulbox run --install-within` gives more"
+        }
+        (true, _) => "give it more time with `--install-within`, 20m at most: it is made once",
+    };
     let lines = if lines.is_empty() { vec![plain(error)] } else { lines };
     // The command, and the end of what it said.
     let from = lines.len().saturating_sub(LAST_LINES).max(1).min(lines.len());
