@@ -117,6 +117,30 @@ def test_other_installers_of_npms_packages(project, manager, lock):
     assert project.run(manager if manager == "bun" else "node", "main.mjs", sets=sets).stdout == "7200000\n"
 
 
+LIB = "const own = require('ms/package.json').version; exports.versions = top => [own, top, __dirname].join(' ')"
+MAIN = "import lib from '@p/lib'; import ms from 'ms/package.json' with {type: 'json'}; console.log(lib.versions(ms.version))"
+
+
+@pytest.mark.parametrize("manager", ["npm", "pnpm@10.34.9", "yarn@1.22.22", "yarn@4.18.1"])
+def test_members_of_workspaces_are_found_where_nothing_can_be_written(project, manager):
+    wanted = "1.0.0" if manager in ("npm", "yarn@1.22.22") else "workspace:*"
+    package = {"name": "a", "private": True, "workspaces": ["packages/*"], "dependencies": {"ms": "2.1.3", "semver": "7.7.2", "@p/lib": wanted}}
+    if manager != "npm":
+        package["packageManager"] = manager
+    project.write("package.json", json.dumps(package))
+    project.write("pnpm-workspace.yaml", "packages:\n  - packages/*\n")
+    lib = {"name": "@p/lib", "version": "1.0.0", "main": "index.js", "dependencies": {"ms": "2.0.0"}}
+    project.write("packages/lib/package.json", json.dumps(lib))
+    project.write("packages/lib/index.js", LIB)
+    project.write("main.mjs", MAIN)
+    for where, sets in (("/home/user/app", []), ("/tmp/app", ["security.read_only=true"])):
+        assert project.run("node", "main.mjs", sets=sets).stdout == f"2.0.0 2.1.3 {where}/packages/lib\n"
+    assert project.run("node_modules/.bin/semver", "1.2.3", sets=sets).stdout == "1.2.3\n"
+    # A change of code is seen: it is the project's own that is run.
+    project.write("packages/lib/index.js", "exports.versions = () => 'changed'")
+    assert project.run("node", "main.mjs", sets=sets).stdout == "changed\n"
+
+
 def test_uv_installs_what_its_lock_says(project):
     project.write("pyproject.toml", "[project]\nname='a'\nversion='1'\nrequires-python='>=3.9'\ndependencies=['six==1.16.0']\n")
     make = "python3 -m venv /tmp/uv >&2 && /tmp/uv/bin/pip install -q uv >&2 && /tmp/uv/bin/uv -q lock >&2 && cat uv.lock"

@@ -1,6 +1,6 @@
 //! A sandbox with a copy of the project in it.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use serde::Serialize;
 use soulbox_model::{Port, SandboxId};
@@ -29,6 +29,24 @@ const APP: &str = soulbox_runtime::dependencies::PROJECT;
 /// The same where nothing but memory can be written.
 const APP_IN_MEMORY: &str = "/tmp/app";
 const MODULES: &str = "node_modules";
+/// Makes the directories of packages in `$0` appear in `$1`, entry by entry: what leads elsewhere, to a part of the
+/// project for one, leads to the same place from there; what does not is where it was installed.
+const MIRROR: &str = r#"
+mirror() {
+  mkdir -p "$2" &&
+    find "$1" -mindepth 1 -maxdepth 1 -type l -exec cp -P -t "$2" {} + &&
+    find "$1" -mindepth 1 -maxdepth 1 ! -type l ! -name '@*' ! -name .bin -exec ln -s -t "$2" {} +
+}
+from=$0 to=$1
+shift
+for modules do
+  [ -d "$from/$modules" ] || continue
+  mirror "$from/$modules" "$to/$modules" || exit
+  for part in "$from/$modules"/@* "$from/$modules/.bin"; do
+    [ -L "$part" ] || [ ! -d "$part" ] || mirror "$part" "$to/$modules/${part##*/}" || exit
+  done
+done
+"#;
 /// What a directory has that a program does not need.
 const LEFT_OUT: [&str; 1] = [".git"];
 
@@ -128,12 +146,27 @@ impl Started {
             left_out,
         )
         .await?;
-        if app != APP && installed.made.iter().any(|made| made == MODULES) {
-            // Programs look for packages beside their code.
-            let link = [format!("{APP}/{MODULES}"), format!("{app}/{MODULES}")];
-            self.run_quietly("ln", &["-s", &link[0], &link[1]]).await?;
+        if app != APP {
+            self.bring_packages(app, &installed.made).await?;
         }
         Ok(())
+    }
+
+    /// Programs look for packages beside their code, which is not where these were installed.
+    async fn bring_packages(&self, app: &str, made: &[String]) -> Result<()> {
+        let modules = |path: &&String| Path::new(path).file_name().is_some_and(|n| n == MODULES);
+        let directories: Vec<&str> = made.iter().filter(modules).map(String::as_str).collect();
+        match directories[..] {
+            [] => Ok(()),
+            [MODULES] => {
+                let link = [format!("{APP}/{MODULES}"), format!("{app}/{MODULES}")];
+                self.run_quietly("ln", &["-s", &link[0], &link[1]]).await
+            }
+            _ => {
+                self.run_quietly("sh", &[&["-c", MIRROR, APP, app], &directories[..]].concat())
+                    .await
+            }
+        }
     }
 
     async fn run_quietly(&self, program: &str, args: &[&str]) -> Result<()> {
