@@ -120,6 +120,32 @@ async fn a_build_ends_with_the_last_of_those_who_wait() {
 }
 
 #[tokio::test]
+async fn a_stopped_build_ends_for_all_who_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = Quick::new("one", 0);
+    let templates = open(dir.path(), &recipe);
+    assert!(!templates.stop("quick").await, "there is none");
+    let (first, second) = (templates.clone(), templates.clone());
+    let first = tokio::spawn(async move { first.build("quick", |_| ()).await });
+    let second = tokio::spawn(async move { second.build("quick", |_| ()).await });
+    until(|| recipe.started.load(Ordering::SeqCst) == 1).await;
+    assert!(templates.list()[0].began.is_some());
+
+    assert!(templates.stop("quick:latest").await);
+    assert_eq!(entries(dir.path()), Vec::<String>::new());
+    for waited in [first, second] {
+        assert!(matches!(waited.await.unwrap(), Err(Error::Stopped(name)) if name == "quick"));
+    }
+    let status = templates.find("quick").unwrap();
+    assert!(matches!(status.state, TemplateState::Missing { error: Some(_) }));
+    assert_eq!((status.began, templates.stop("quick").await), (None, false));
+
+    recipe.permits.add_permits(1);
+    assert!(templates.build("quick", |_| ()).await.is_ok(), "it may be asked for again");
+    assert_eq!(recipe.started.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn two_servers_do_not_build_the_same_at_the_same_time() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (Quick::new("one", 0), Quick::new("one", 1));
