@@ -14,8 +14,9 @@ use super::{
 };
 
 /// What package managers say when the network may do better the next time.
-const PASSING: [&str; 19] = [
+const PASSING: [&str; 20] = [
     "temporary failure in name resolution",
+    "temporary failure resolving",
     "eai_again",
     "econnreset",
     "econnrefused",

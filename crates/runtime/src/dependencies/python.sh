@@ -150,13 +150,17 @@ lay_out() {
 find_in_debian
 if [ -n "$found" ]; then
   echo "fetching Python $version of Debian $codename"
-  if fetch_from_debian && lay_out; then
+  if { fetch_from_debian && lay_out; } 2>"$work/why"; then
     rm -rf "$work"
     python3 --version
     exit
   fi
-  rm -rf "/opt/python/$minor" /usr/local/bin/python /usr/local/bin/python3
-  debian="$debian, where $version could not be laid out"
+  cat "$work/why" >&2
+  for name in python python3; do
+    grep -qsF "/opt/python/$minor/" "/usr/local/bin/$name" && rm -f "/usr/local/bin/$name"
+  done
+  rm -rf "/opt/python/$minor"
+  debian="$debian, of which $version could not be laid out: $(tail -n 1 "$work/why")"
 fi
 rm -rf "$work"
 
