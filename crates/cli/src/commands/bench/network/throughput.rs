@@ -10,7 +10,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 
 use super::{Figure, client::Client, target::Target};
 use crate::{
-    args::BenchNetwork,
+    args::bench,
     commands::{bench::Spread, interrupt::Interrupt},
     failure::{Failure, Result},
     progress::Step,
@@ -51,7 +51,7 @@ struct Pair {
 
 pub(super) async fn measure(
     settings: &Settings,
-    args: &BenchNetwork,
+    args: &bench::Network,
     address: IpAddr,
     (outside, inside): (&Client<'_>, &Client<'_>),
     interrupt: &Interrupt,
