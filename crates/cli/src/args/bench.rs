@@ -128,14 +128,19 @@ pub struct Density {
 #[command(after_help = "\
 Examples:
   soulbox bench network
-  soulbox bench network --rounds 10 --json
+  soulbox bench network --rounds 20 --json
   soulbox bench network --address 192.168.1.20
 
 Sandboxes connect to a server that this command runs on an address of this machine, which the SoulBox server
 must open to them: `soulbox serve --allow-private-egress ADDRESS`. Without a running server a temporary one
 is started that way. Loopback addresses will not do, since they never leave a sandbox. The client is a Python
 program, so that python3 is needed in the template and on this machine. The floor is the same client on this
-machine. Memory is that of a fresh server only once: flows that ended leave theirs for the next ones.")]
+machine. Memory is that of a fresh server only once: flows that ended leave theirs for the next ones.
+
+Throughput is measured in pairs, directly and through, each first in every other one. Figures are medians of the
+rounds, with the least and the most; the ratio is that of the pairs. Who sends and who receives have a processor each,
+directly and through alike: on one and the same a direct flow is several times faster, which no flow to another
+machine is, and the scheduler would choose anew each time. The server runs where it likes.")]
 pub struct Network {
     /// Connects, one after the other.
     #[arg(short, long, default_value_t = 300)]
@@ -145,8 +150,8 @@ pub struct Network {
     #[arg(short, long, default_value_t = 1024)]
     #[arg(value_parser = clap::value_parser!(u32).range(50..=65_536))]
     pub size: u32,
-    /// How often, of which the best counts.
-    #[arg(short, long, default_value_t = 5)]
+    /// How often, of which the median counts.
+    #[arg(short, long, default_value_t = 9)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// Idle flows whose memory is measured.
