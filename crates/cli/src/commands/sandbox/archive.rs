@@ -78,8 +78,7 @@ pub(super) async fn receive(
     step: Arc<Step>,
 ) -> Result<()> {
     let (mut sender, chunks) = mpsc::channel::<Vec<u8>>(2);
-    let unpacking =
-        spawn_blocking(move || unpack(&to, Chunks { chunks, current: Vec::new(), at: 0 }));
+    let unpacking = spawn_blocking(move || unpack_all(&to, Chunks::of(chunks)));
     let launch = tar(user, &["-c", "-f", "-", "-C", from, "."]);
     let mut said = Vec::new();
     let ended = session::run(
@@ -173,6 +172,13 @@ fn append(
     Ok(())
 }
 
+/// Listens to the end of the stream, not only of the archive: `tar` fills up what it writes last, and who sends
+/// that must not find that nobody listens.
+fn unpack_all(to: &Path, mut stream: impl io::Read) -> Result<()> {
+    unpack(to, &mut stream)?;
+    io::copy(&mut stream, &mut io::sink()).map(drop).map_err(Failure::io("copying"))
+}
+
 pub(crate) fn unpack(to: &Path, stream: impl io::Read) -> Result<()> {
     let context = || Failure::io(to.display().to_string());
     std::fs::create_dir_all(to).map_err(context())?;
@@ -234,6 +240,12 @@ struct Chunks {
     at: usize,
 }
 
+impl Chunks {
+    fn of(chunks: mpsc::Receiver<Vec<u8>>) -> Self {
+        Self { chunks, current: Vec::new(), at: 0 }
+    }
+}
+
 impl io::Read for Chunks {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.at == self.current.len() {
@@ -261,7 +273,7 @@ mod tests {
         for chunk in bytes.chunks(700) {
             sender.try_send(chunk.to_vec()).expect("room");
         }
-        Chunks { chunks, current: Vec::new(), at: 0 }
+        Chunks::of(chunks)
     }
 
     fn entry(kind: tar::EntryType, name: &str, link: &str, mode: u32, body: &[u8]) -> tar::Header {
@@ -296,6 +308,26 @@ mod tests {
         assert_eq!(mode & 0o7000, 0, "{mode:o}");
         assert!(!outside.path().join("up").exists());
         assert!(!target.join("null").exists());
+    }
+
+    #[test]
+    fn what_fills_up_an_archive_is_listened_to() {
+        let target = tempfile::tempdir().expect("a directory");
+        let (mut sender, chunks) = mpsc::channel(0);
+        let path = target.path().to_owned();
+        let unpacking = std::thread::spawn(move || unpack_all(&path, Chunks::of(chunks)));
+        let mut builder = tar::Builder::new(Vec::new());
+        let header = entry(tar::EntryType::Regular, "file", "", 0o644, b"body");
+        builder.append(&header, &b"body"[..]).expect("appended");
+        block_on(sender.send(builder.into_inner().expect("an archive"))).expect("listened to");
+        // The archive is complete for a while by now, and unpacked.
+        while !target.path().join("file").exists() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        block_on(sender.send(vec![0; 8192])).expect("listened to");
+        drop(sender);
+        unpacking.join().expect("ends").expect("unpacked");
     }
 
     #[test]
