@@ -1,7 +1,10 @@
 """The server is killed at moments that nobody chose, under work of every kind."""
 
+import faulthandler
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 
@@ -43,6 +46,10 @@ class Work:
         self.stop.set()
         for thread in self.threads:
             thread.join(30)
+            if thread.is_alive():
+                # Where each of them is, and who holds the other end of what it waits for.
+                faulthandler.dump_traceback(sys.stderr)
+                subprocess.run(["ss", "-tanp", f"( sport = {self.server.port} or dport = {self.server.port} )"], stdout=sys.stderr)
             assert not thread.is_alive(), "a client hangs on a server that is dead"
 
     def run(self, chance):

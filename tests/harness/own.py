@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 import uuid
 from pathlib import Path
 
@@ -55,13 +56,25 @@ def remove(server):
         for sandbox in left:
             e2b.Sandbox.kill(sandbox.sandbox_id, **server.client())
     server.stop()
-    groups = host.instance_groups(server.data_dir) if (server.data_dir / "instance").exists() else []
-    for group in groups:
-        if not any(entry.is_dir() for entry in group.iterdir()):
-            group.rmdir()
+    clear(server)
     unmount(server.data_dir)
     shutil.rmtree(server.data_dir, ignore_errors=True)
     server.log.unlink(missing_ok=True)
+
+
+def clear(server, within=20):
+    """Sees the server's cgroups off: it gives up on what takes seconds to die, and leaves that to its next start."""
+    deadline = time.monotonic() + within
+    while (server.data_dir / "instance").exists() and (groups := host.instance_groups(server.data_dir)):
+        for group in groups:
+            try:
+                group.rmdir()
+            except OSError:
+                continue
+        if time.monotonic() > deadline:
+            inside = {pid for group in groups for d, _, _ in os.walk(group) for pid in host.lines(f"{d}/cgroup.procs")}
+            raise AssertionError(f"left in {[str(group) for group in groups]}: processes {sorted(inside)}\n{server.tail()}")
+        time.sleep(0.1)
 
 
 def unmount(data_dir):
