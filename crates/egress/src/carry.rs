@@ -23,9 +23,13 @@ const BUFFER: usize = 16 * 1024;
 /// So many full buffers one after the other are a bulk transfer.
 const FULL: u32 = 8;
 /// What a pipe holds, in bytes: a place for each page. That is no memory of anybody's, and the reason why
-/// pipes are few. A quarter of it takes a third more of the processor: more turns, and more wake-ups of the
-/// other side.
-const PIPED: usize = 1024 * 1024;
+/// pipes are few.
+const PIPED: usize = 256 * 1024;
+/// The same of a long transfer, which takes a third less of the processor that way. Not from the beginning:
+/// the kernel's own buffers grow with it, also those of flows that nobody reads.
+const WIDE: usize = 1024 * 1024;
+/// Bytes after which a transfer is a long one; more than the buffers of a flow that nobody reads take.
+const LONG: usize = 32 * 1024 * 1024;
 /// A pipe that nothing comes through for so long is given back.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -143,20 +147,26 @@ impl<'a> Pipe<'a> {
         (meter, way): Count<'_>,
     ) -> io::Result<State> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        let (mut most, mut carried) = (PIPED, 0);
         loop {
             // The pipe is empty here: what would block is the connection.
             let fill = from.async_io(Interest::READABLE, || {
                 let fill = |most| Ok(splice(from, None, &self.into, None, most, flags)?);
-                meter.read(way, PIPED, fill)
+                meter.read(way, most, fill)
             });
             let Ok(filled) = timeout(QUIET, fill).await else { return Ok(State::Quiet) };
             let mut left = filled?;
             if left == 0 {
                 return Ok(State::Ended);
             }
+            carried += left;
             while left > 0 {
                 let drain = || Ok(splice(&self.out, None, to, None, left, flags)?);
                 left -= to.async_io(Interest::WRITABLE, drain).await?;
+            }
+            if most < WIDE && carried > LONG {
+                most = WIDE;
+                let _ = fcntl_setpipe_size(&self.into, WIDE);
             }
         }
     }
@@ -214,7 +224,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn every_byte_arrives_and_so_does_the_end() {
         for pipes in [0, 1, 2] {
-            for (length, part) in [(0, 1), (1, 1), (5000, 7), (8 << 20, 1 << 20), (3 << 20, 9999)] {
+            for (length, part) in [(0, 1), (1, 1), (5000, 7), (48 << 20, 1 << 20), (3 << 20, 9999)]
+            {
                 there_and_back(length, part, pipes).await;
             }
         }
