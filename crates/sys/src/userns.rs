@@ -21,38 +21,67 @@ pub const RANGE: u32 = 65536;
 /// What `clone(2)`, `setresuid(2)` and the writes to `uid_map` and `gid_map` report: the caller must
 /// hold `CAP_SETUID` and `CAP_SETGID` outside.
 pub fn create(base: u32) -> io::Result<OwnedFd> {
-    let (mut owner_stack, mut holder_stack) = (Stack::new(), Stack::new());
-    let mut shared = Shared { base, holder_stack: holder_stack.top(), holder: 0, errno: 0 };
-    let blocked = BlockSignals::new()?;
-    // No exit signal: the server's SIGCHLD handling never hears of these children.
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK;
-    // SAFETY: the child runs on its own stack while this thread is stopped (CLONE_VFORK), makes
-    // plain system calls only and leaves by `_exit`; `shared` outlives it.
-    let owner = check(
-        unsafe { libc::clone(own, owner_stack.top(), flags, ptr::from_mut(&mut shared).cast()) }
-            .into(),
-    )? as libc::pid_t;
-    drop(blocked);
-    reap(owner);
-    // The child wrote through the pointer behind the compiler's back.
-    // SAFETY: `shared` is a live local; volatile reads of plain fields.
-    let (holder, errno) = unsafe {
-        (ptr::read_volatile(&raw const shared.holder), ptr::read_volatile(&raw const shared.errno))
-    };
-    if errno != 0 {
-        return Err(io::Error::from_raw_os_error(errno));
+    let holder = Holder::start(base)?;
+    write_maps(holder.pid, base)
+}
+
+/// A process in a new user namespace, which ends with this.
+struct Holder {
+    pid: libc::pid_t,
+    /// In use until it has ended.
+    _stack: Stack,
+    _shared: Box<Shared>,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // SAFETY: kills a child of ours; its pid cannot have been reused before it is reaped.
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        reap(self.pid);
     }
-    let result = write_maps(holder, base);
-    // SAFETY: kills the child made above; its pid cannot have been reused before it is reaped.
-    unsafe { libc::kill(holder, libc::SIGKILL) };
-    // Its stack is in use until here.
-    reap(holder);
-    result
+}
+
+impl Holder {
+    fn start(base: u32) -> io::Result<Self> {
+        let (mut owner_stack, mut holder_stack) = (Stack::new(), Stack::new());
+        let mut shared = Box::new(Shared {
+            base,
+            // SAFETY: asks for this process's own id.
+            caller: unsafe { libc::getpid() },
+            holder_stack: holder_stack.top(),
+            holder: 0,
+            errno: 0,
+        });
+        let blocked = BlockSignals::new()?;
+        // No exit signal: the server's SIGCHLD handling never hears of these children.
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK;
+        let argument: *mut Shared = &raw mut *shared;
+        // SAFETY: the child runs on its own stack while this thread is stopped (CLONE_VFORK), makes
+        // plain system calls only and leaves by `_exit`; `shared` outlives it.
+        let owner =
+            check(unsafe { libc::clone(own, owner_stack.top(), flags, argument.cast()) }.into())?
+                as libc::pid_t;
+        drop(blocked);
+        reap(owner);
+        // The child wrote through the pointer behind the compiler's back.
+        // SAFETY: `shared` is live; volatile reads of plain fields.
+        let (pid, errno) = unsafe {
+            (
+                ptr::read_volatile(&raw const (*argument).holder),
+                ptr::read_volatile(&raw const (*argument).errno),
+            )
+        };
+        if errno != 0 {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        Ok(Self { pid, _stack: holder_stack, _shared: shared })
+    }
 }
 
 /// What both children see of the caller's memory.
 struct Shared {
     base: u32,
+    caller: libc::pid_t,
     holder_stack: *mut libc::c_void,
     holder: libc::pid_t,
     errno: i32,
@@ -72,7 +101,7 @@ extern "C" fn own(argument: *mut libc::c_void) -> libc::c_int {
         libc::prctl(libc::PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP);
         let mut made = libc::syscall(libc::SYS_setresuid, keep, shared.base, keep);
         if made >= 0 {
-            made = libc::clone(hold, shared.holder_stack, flags, ptr::null_mut()).into();
+            made = libc::clone(hold, shared.holder_stack, flags, argument).into();
         }
         if made < 0 {
             shared.errno = (*libc::__errno_location()).max(1);
@@ -82,12 +111,21 @@ extern "C" fn own(argument: *mut libc::c_void) -> libc::c_int {
     }
 }
 
-/// Keeps the namespace alive until there is a descriptor of it.
-extern "C" fn hold(_: *mut libc::c_void) -> libc::c_int {
-    loop {
-        // SAFETY: `pause` touches no memory; it never returns as all signals are blocked
-        // and the only way out is SIGKILL, so it does not write the shared `errno` either.
-        unsafe { libc::syscall(libc::SYS_pause) };
+/// Keeps the namespace alive until there is a descriptor of it. Ends with the caller, whose descriptors it has
+/// copies of: whoever is connected to a server that was killed must hear of it.
+extern "C" fn hold(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `Holder` keeps the `Shared` until this has ended; where the caller is dead, the memory that it shared
+    // is still there.
+    let caller = unsafe { (*argument.cast::<Shared>()).caller };
+    // SAFETY: plain system calls, none of which fails here, so none writes the shared `errno`: `pause` never
+    // returns as all signals are blocked and the only way out is SIGKILL.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // It may have died before that.
+        while libc::getppid() == caller {
+            libc::syscall(libc::SYS_pause);
+        }
+        libc::_exit(0)
     }
 }
 
@@ -107,9 +145,49 @@ fn write_maps(pid: i32, base: u32) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
+    use std::{
+        io::{Read, Write},
+        os::{fd::AsRawFd, unix::net::UnixStream},
+        time::{Duration, Instant},
+    };
 
     use super::*;
+
+    #[test]
+    fn the_holder_ends_with_a_caller_that_is_killed() {
+        // SAFETY: asks for this thread's own ids.
+        if unsafe { libc::geteuid() } != 0 {
+            return;
+        }
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        // SAFETY: the child makes a holder, says its number and waits to be killed.
+        let caller = unsafe { libc::fork() };
+        if caller == 0 {
+            let holder = Holder::start(0x7E00_0000);
+            let pid = holder.as_ref().map_or(0, |holder| holder.pid);
+            let _ = theirs.write_all(&pid.to_le_bytes());
+            loop {
+                // SAFETY: waits for a signal.
+                unsafe { libc::pause() };
+            }
+        }
+        let mut pid = [0; 4];
+        ours.read_exact(&mut pid).unwrap();
+        let pid = libc::pid_t::from_le_bytes(pid);
+        assert!(pid > 0, "no holder was made");
+        // SAFETY: a child of ours that is not reaped yet.
+        unsafe { libc::kill(caller, libc::SIGKILL) };
+        reap(caller);
+        drop(theirs);
+        let began = Instant::now();
+        // Its copy of the socket is the last one.
+        let mut rest = Vec::new();
+        ours.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let closed = ours.read_to_end(&mut rest);
+        // SAFETY: whatever became of it.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        assert!(closed.is_ok(), "it lives after {:?}", began.elapsed());
+    }
 
     #[test]
     fn the_owner_is_root_of_the_range_and_not_of_the_host() {
