@@ -1,5 +1,7 @@
 """Rules by name: who is asked for is reached, and nobody else, whatever a program claims."""
 
+import json
+
 import pytest
 
 from conftest import attempt, attempts, refused, run, site
@@ -177,3 +179,78 @@ def test_ipv6_goes_by_the_same_rules(sandboxes):
     assert site(attempt(sandbox, "tls", OTHER6, "six.example.com")) == SITE6
     assert site(attempt(sandbox, "http", OTHER, "six.example.com")) == SITE6, "the family of the call has no say"
     assert refused(attempt(sandbox, "http", SITE6, "www.example.com"))
+
+
+TALK = """
+import json, socket, sys, time
+def talk(address, parts):
+    stream = socket.create_connection((address, 80)); stream.settimeout(5)
+    for part in parts:
+        if isinstance(part, float): time.sleep(part)
+        elif part is None: yield answer(stream)
+        else: stream.sendall(part.encode())
+def answer(stream):
+    try:
+        head = b""
+        while not head.endswith(b"\\r\\n\\r\\n"): head += stream.recv(1) or b"end\\r\\n\\r\\n"
+        fields = dict(line.lower().split(b": ") for line in head.split(b"\\r\\n")[1:] if b": " in line)
+        for _ in range(int(fields.get(b"content-length", 0))): stream.recv(1)
+        return head.split()[1].decode() if b" " in head else "end"
+    except ConnectionError: return "end"
+print(json.dumps([list(talk(sys.argv[1], parts)) for parts in json.loads(sys.argv[2])]))
+"""
+
+
+def talk(sandbox, *conversations):
+    """The status of each answer, where a `None` reads one; `end` where there is none. Numbers are seconds to wait."""
+    sandbox.files.write("/tmp/talk.py", TALK)
+    code, said = run(sandbox, f"python3 /tmp/talk.py {SITE} '{json.dumps(conversations)}'", timeout=60)
+    assert code == 0, said
+    return json.loads(said)
+
+
+def request(host, line="GET /evil HTTP/1.1"):
+    return f"{line}\r\nHost: {host}\r\n\r\n"
+
+
+@pytest.fixture
+def pinned(named):
+    """It has asked for an allowed name, for whose address other protocols are let through then."""
+    attempt(named, "ask", "8.8.8.8", "www.example.com")
+    return named
+
+
+def test_each_request_of_a_kept_connection_is_judged(pinned, world):
+    good = request("www.example.com", "GET /a HTTP/1.1")
+    mark = world.mark()
+    said = talk(
+        pinned,
+        [good, None, request("api.example.com", "POST /evil HTTP/1.1"), None],
+        [good, None, request("denied.example.com"), None],
+        [good + request("denied.example.com"), None, None],
+        [good, None, request("www.example.com\r\nHost: api.example.com"), None],
+        [good, None, "GET http://api.example.com/evil HTTP/1.1\r\nHost: www.example.com\r\n\r\n", None],
+        [good, None, good, None, request("www.example.com", "BREW /a HTTP/1.1"), None],
+    )
+    assert said == [["200", "421"]] * 5 + [["200", "200", "200"]]
+    assert {(seen["host"], seen["path"]) for seen in world.seen(mark, what="http")} == {("www.example.com", "/a")}
+
+
+def test_a_request_of_whatever_method_is_one(pinned, world):
+    mark = world.mark()
+    lines = ["BREW /evil HTTP/1.1", "get /evil HTTP/1.1", "PROPFIND /evil HTTP/1.0", "PRI * HTTP/2.0", "\r\nGET /evil HTTP/1.1", "GET /evil"]
+    assert talk(pinned, *([request("api.example.com", line), None] for line in lines)) == [["403"]] * len(lines)
+    assert [seen["host"] for seen in world.seen(mark, what="http")] == []
+
+
+def test_a_request_that_begins_late_is_judged_too(pinned, world):
+    mark = world.mark()
+    said = talk(
+        pinned,
+        [0.6, request("api.example.com"), None],
+        [0.6, request("www.example.com", "GET /late HTTP/1.1"), None],
+        ["BR", 0.6, request("api.example.com", "EW /evil HTTP/1.1"), None],
+        ["\r\n", 0.6, request("api.example.com"), None],
+    )
+    assert said == [["403"], ["200"], ["end"], ["403"]]
+    assert [(seen["host"], seen["path"]) for seen in world.seen(mark, what="http")] == [("www.example.com", "/late")]

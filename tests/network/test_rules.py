@@ -10,6 +10,7 @@ import e2b
 import pytest
 from conftest import VALUE, WORLD, attempt, fetch, furnished, last_request, run, site
 from test_changes import until
+from test_domains import request, talk
 from world import MACHINE, OTHER, SITE
 
 ALL = {"deny_out": ["0.0.0.0/0"]}
@@ -297,6 +298,21 @@ class TestRequests:
         assert self.status(sandbox, "http://www.example.com/any") == "200"
         run(sandbox, "getent hosts api.example.com")
         assert attempt(sandbox, "echo", SITE).get("said") is None
+
+    def test_no_kept_connection_to_another_host_of_the_server_leads_around_them(self, trusting, world, sandboxes):
+        sandbox = sandboxes(on=trusting, network={"allow_out": ["www.example.com", "api.example.com"], **ALL})
+        self.put(trusting, sandbox, allow=["GET api.example.com/v1/*"])
+        attempt(sandbox, "ask", "8.8.8.8", "www.example.com")
+        mark = world.mark()
+        said = talk(
+            sandbox,
+            [request("www.example.com", "GET /a HTTP/1.1"), None, request("api.example.com", "POST /evil HTTP/1.1"), None],
+            [request("api.example.com", "BREW /evil HTTP/1.1"), None],
+            [0.6, request("api.example.com"), None],
+            [request("api.example.com", "GET /v1/x HTTP/1.1"), None, request("api.example.com"), None],
+        )
+        assert said == [["200", "421"], ["403"], ["403"], ["200", "403"]]
+        assert [seen["path"] for seen in world.seen(mark, what="http")] == ["/a", "/v1/x"]
 
     def test_they_outlive_an_update_of_the_network(self, trusting, sandboxes):
         sandbox = sandboxes(on=trusting)

@@ -16,12 +16,13 @@ const TLS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 pub(crate) async fn refuse(mut stream: TcpStream, spoken: &Spoken, reason: &Reason, text: &str) {
     let status = match reason {
         Reason::UsedUp(_) => "429 Too Many Requests",
+        Reason::ManyOpened => "503 Service Unavailable",
         _ => "403 Forbidden",
     };
     let said = match spoken {
         Spoken::Http(_) => stream.write_all(http(status, text).as_bytes()).await,
         Spoken::Tls(_) => stream.write_all(&TLS_DENIED).await,
-        Spoken::More | Spoken::Other => return reset(&stream),
+        Spoken::More | Spoken::Text | Spoken::Other => return reset(&stream),
     };
     if said.is_ok() {
         let _ = stream.shutdown().await;

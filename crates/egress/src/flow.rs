@@ -15,9 +15,10 @@ use crate::{
     gate::Shared,
     intercept::{self, Opening},
     outside::Outside,
-    peek::{self, Spoken, spoken},
+    peek::{self, Spoken, spoken, unfinished},
     policy::{Passed, Policy, Reason, Verdict},
     traffic::{Metered, Place, Target},
+    unsaid::{Turn, until_said},
 };
 
 const DNS: u16 = 53;
@@ -37,24 +38,26 @@ struct Opened {
 
 impl Opened {
     /// Reads until the client has said what it speaks, or is quiet.
-    async fn hear(mut stream: TcpStream, first_word: Duration) -> io::Result<Self> {
-        let mut head = Vec::new();
+    async fn hear(self, first_word: Duration) -> io::Result<Self> {
+        let Self { mut stream, mut head, .. } = self;
         let deadline = Instant::now() + SPEAK_WITHIN;
-        loop {
-            let until = if head.is_empty() { Instant::now() + first_word } else { deadline };
+        let spoken = loop {
+            let until = match spoken(&head) {
+                Spoken::More | Spoken::Text if head.len() >= peek::MOST => break unfinished(&head),
+                Spoken::More if !head.is_empty() => deadline,
+                Spoken::More | Spoken::Text => deadline.min(Instant::now() + first_word),
+                known => break known,
+            };
             let mut part = [0; 2048];
-            let Ok(read) = timeout_at(until, stream.read(&mut part)).await else {
-                return Ok(Self { stream, head, spoken: Spoken::Other });
-            };
-            let length = read?;
-            head.extend_from_slice(part.get(..length).unwrap_or_default());
-            let spoken = match spoken(&head) {
-                Spoken::More if length > 0 && head.len() < peek::MOST => continue,
-                Spoken::More => Spoken::Other,
-                known => known,
-            };
-            return Ok(Self { stream, head, spoken });
-        }
+            match timeout_at(until, stream.read(&mut part)).await {
+                Err(_) => break unfinished(&head),
+                Ok(read) => match read? {
+                    0 => break unfinished(&head),
+                    length => head.extend_from_slice(part.get(..length).unwrap_or_default()),
+                },
+            }
+        };
+        Ok(Self { stream, head, spoken })
     }
 
     /// Who connects has not been listened to yet.
@@ -80,7 +83,7 @@ impl Opened {
 
     async fn heard(self) -> io::Result<Self> {
         match self.spoken {
-            Spoken::More => Self::hear(self.stream, FIRST_WORD).await,
+            Spoken::More => self.hear(FIRST_WORD).await,
             _ => Ok(self),
         }
     }
@@ -88,8 +91,9 @@ impl Opened {
     /// The host that it names itself.
     fn host(&self) -> Option<&Domain> {
         match &self.spoken {
-            Spoken::Tls(host) | Spoken::Http(host) => host.as_ref(),
-            Spoken::More | Spoken::Other => None,
+            Spoken::Tls(host) => host.as_ref(),
+            Spoken::Http(host) => host.as_ref().ok(),
+            Spoken::More | Spoken::Text | Spoken::Other => None,
         }
     }
 }
@@ -116,8 +120,13 @@ pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
             let looked_into = shared.pins.name(target.ip(), |name| policy.egress().opens(name));
             // There, only those are served who say where they go, however long they take.
             let first = if looked_into.is_some() { SPEAK_WITHIN } else { FIRST_WORD };
-            let Ok(opened) = Opened::hear(stream, first).await else { return };
-            heard(shared, opened, target).await;
+            let mut opened = Opened::unheard(stream).hear(first).await;
+            while let Ok(said) = opened {
+                match heard(shared, said, target).await {
+                    Some(more) => opened = more.hear(first).await,
+                    None => return,
+                }
+            }
         }
         Verdict::Denied(reason) => {
             shared.denied("tcp", Target::address(target), &reason);
@@ -142,7 +151,8 @@ async fn by_address(shared: &Shared, opened: Opened, target: SocketAddr) {
     };
     let to = Target { name: opened.host().cloned(), ..Target::address(target) };
     match dialled {
-        Ok(dialled) => carry(shared, opened, dialled, target, place.names).await,
+        // By address, nothing that it says is judged.
+        Ok(dialled) => drop(carry(shared, opened, dialled, target, place.names).await),
         Err(undialled) => {
             shared.undialled(to, &undialled);
             opened.give_up(&target.to_string(), undialled).await;
@@ -154,13 +164,13 @@ async fn by_address(shared: &Shared, opened: Opened, target: SocketAddr) {
 /// where the sandbox thinks that it goes here, against what is dialled for it where that is kept.
 async fn open(shared: &Arc<Shared>, opened: Opened, host: Domain, target: SocketAddr) {
     let sealed = matches!(opened.spoken, Spoken::Tls(_));
-    let Opened { stream, head, .. } = opened;
     let to = Target::named(&host, target);
     let place = to.to_string();
-    let Some(_place) = shared.take_opened() else {
-        tracing::debug!(place, "too many connections are opened for one sandbox");
-        return;
+    let Some(_place) = shared.take_opened().await else {
+        shared.denied("tcp", to, &Reason::ManyOpened);
+        return opened.refuse(&place, &Reason::ManyOpened).await;
     };
+    let Opened { stream, head, .. } = opened;
     let mut policy = shared.policy.clone();
     let passed = Passed {
         reached: target.ip(),
@@ -181,14 +191,15 @@ async fn open(shared: &Arc<Shared>, opened: Opened, host: Domain, target: Socket
 }
 
 /// Goes on when the client has said where it goes, under the policy of this moment: it may have taken
-/// its time.
-async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
+/// its time. Returns the connection if only then it says something that must be judged.
+async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) -> Option<Opened> {
     let policy = Arc::clone(&shared.policy.borrow());
     match policy.address(target.ip()) {
         Verdict::Allowed => {
             let host = opened.host().filter(|host| policy.egress().opens(host));
             if let Some(host) = host.cloned() {
-                return open(shared, opened, host, target).await;
+                open(shared, opened, host, target).await;
+                return None;
             }
             let unsaid = opened.host().is_none();
             let pinned = shared.pins.name(target.ip(), |name| policy.egress().opens(name));
@@ -196,9 +207,13 @@ async fn heard(shared: &Arc<Shared>, opened: Opened, target: SocketAddr) {
                 None => by_address(shared, opened, target).await,
                 Some(name) => refuse(shared, opened, target, &Reason::OnlyHttp(name)).await,
             }
+            None
         }
         Verdict::ByName => by_name(shared, &policy, opened, target).await,
-        Verdict::Denied(reason) => refuse(shared, opened, target, &reason).await,
+        Verdict::Denied(reason) => {
+            refuse(shared, opened, target, &reason).await;
+            None
+        }
     }
 }
 
@@ -207,29 +222,49 @@ async fn refuse(shared: &Shared, opened: Opened, target: SocketAddr, reason: &Re
     opened.refuse(&target.to_string(), reason).await;
 }
 
-async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: SocketAddr) {
-    let (name, reason) = match &opened.spoken {
-        Spoken::Tls(None) => (None, Reason::Nameless),
-        Spoken::Tls(Some(said)) | Spoken::Http(Some(said)) => {
-            (policy.name(said).then(|| said.clone()), Reason::Name(said.clone()))
-        }
-        Spoken::Http(None) => (None, Reason::NotAllowed),
+/// Which allowed name a connection is for.
+///
+/// # Errors
+/// Why it is for none.
+fn name_of(
+    shared: &Shared,
+    policy: &Policy,
+    opened: &Opened,
+    target: SocketAddr,
+) -> Result<Domain, Reason> {
+    match &opened.spoken {
+        Spoken::Tls(None) => Err(Reason::Nameless),
+        Spoken::Http(Err(why)) => Err(Reason::Unnamed(*why)),
+        Spoken::Tls(Some(said)) | Spoken::Http(Ok(said)) if policy.name(said) => Ok(said.clone()),
+        Spoken::Tls(Some(said)) | Spoken::Http(Ok(said)) => Err(Reason::Name(said.clone())),
         // A protocol that names no host: the name that our resolver gave this address for.
-        Spoken::Other | Spoken::More => {
-            (shared.pins.name(target.ip(), |name| policy.name(name)), Reason::NotAllowed)
-        }
-    };
-    let (name, reason) = match name {
-        Some(name) if policy.egress().opens(&name) => {
-            if opened.host().is_some() {
-                return open(shared, opened, name, target).await;
-            }
+        Spoken::Other | Spoken::Text | Spoken::More => {
+            let name = shared.pins.name(target.ip(), |name| policy.name(name));
+            let name = name.ok_or(Reason::NotAllowed)?;
             // What is no HTTP cannot be looked into.
-            (None, Reason::OnlyHttp(name))
+            if policy.egress().opens(&name) { Err(Reason::OnlyHttp(name)) } else { Ok(name) }
         }
-        name => (name, reason),
+    }
+}
+
+async fn by_name(
+    shared: &Arc<Shared>,
+    policy: &Policy,
+    opened: Opened,
+    target: SocketAddr,
+) -> Option<Opened> {
+    let name = match name_of(shared, policy, &opened, target) {
+        Ok(name) => name,
+        Err(reason) => {
+            refuse(shared, opened, target, &reason).await;
+            return None;
+        }
     };
-    let Some(name) = name else { return refuse(shared, opened, target, &reason).await };
+    // Each request in the clear says anew which host it is for, and is judged by that.
+    if matches!(opened.spoken, Spoken::Http(_)) || policy.egress().opens(&name) {
+        open(shared, opened, name, target).await;
+        return None;
+    }
     let place = Place { names: vec![name.clone()], address: None };
     let dialled = match shared.traffic.limits().used_up(&place) {
         Some(used_up) => Err(Undialled::Refused(Reason::UsedUp(used_up))),
@@ -242,6 +277,7 @@ async fn by_name(shared: &Arc<Shared>, policy: &Policy, opened: Opened, target: 
             let place = to.to_string();
             shared.undialled(to, &undialled);
             opened.give_up(&place, undialled).await;
+            None
         }
     }
 }
@@ -251,16 +287,17 @@ fn denial(target: &str, reason: &Reason) -> String {
 }
 
 /// Carries bytes both ways until both ends are done, the policy changes against it, or it had all that
-/// it may have. Where the sandbox thinks that it goes is `target`; it counts under `names`.
+/// it may have. Where the sandbox thinks that it goes is `target`; it counts under `names`. Returns the
+/// connection if it turns out to name a host itself.
 async fn carry(
     shared: &Shared,
-    opened: Opened,
+    mut opened: Opened,
     (mut outside, passed): Dialled,
     target: SocketAddr,
     names: Vec<Domain>,
-) {
+) -> Option<Opened> {
+    let unsaid = opened.spoken == Spoken::Text && passed.name.is_some();
     let said = passed.name.clone().or_else(|| opened.host().cloned());
-    let Opened { stream: mut inside, head, .. } = opened;
     let reached = match (&passed.proxy, outside.peer_addr()) {
         (None, Ok(peer)) => peer.ip().to_canonical(),
         _ => target.ip(),
@@ -269,31 +306,46 @@ async fn carry(
     let meter = Arc::new(shared.begin(to, names));
     let mut policy = shared.policy.clone();
     let cut = policy.wait_for(|policy| !policy.keeps(&passed));
+    let Opened { stream: inside, head, .. } = &mut opened;
     let work = async {
         inside.set_nodelay(true)?;
         let mut counted = Metered::new(&mut outside, Arc::clone(&meter));
-        counted.write_all(&head).await?;
-        drop(head);
+        if unsaid {
+            // On the heap: its buffers are not for the flows that need none.
+            match Box::pin(until_said(inside, &mut counted, head)).await? {
+                Turn::Other => {}
+                turn => return io::Result::Ok(turn),
+            }
+        } else {
+            counted.write_all(head).await?;
+        }
+        *head = Vec::new();
         let pipes = [&shared.pipes, &shared.service.pipes];
         match &mut outside {
-            Outside::Plain(outside) => carry::both_ways(&inside, outside, pipes, &meter).await,
+            Outside::Plain(outside) => carry::both_ways(inside, outside, pipes, &meter).await?,
             sealed => {
                 let mut counted = Metered::new(sealed, Arc::clone(&meter));
-                tokio::io::copy_bidirectional(&mut inside, &mut counted).await.map(drop)
+                tokio::io::copy_bidirectional(inside, &mut counted).await?;
             }
         }
+        Ok(Turn::Other)
     };
     // The policy first: what it no longer allows must not send one byte.
     let was_cut = tokio::select! {
         biased;
         _ = cut => Some(Reason::NotAllowed),
-        _ = work => meter.was_cut(),
+        turn = work => match turn {
+            Ok(Turn::Named) => return Some(opened),
+            Ok(Turn::Late) => Some(Reason::LateHttp),
+            Ok(Turn::Other) | Err(_) => meter.was_cut(),
+        },
     };
     if let Some(reason) = was_cut {
-        let _ = inside.set_zero_linger();
+        let _ = opened.stream.set_zero_linger();
         outside.reset();
         shared.cut("tcp", &meter, &reason);
     }
+    None
 }
 
 /// DNS over TCP.

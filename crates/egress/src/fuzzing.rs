@@ -15,8 +15,9 @@ use crate::{
 /// Whether more bytes are wanted, and the host that was found.
 pub fn spoken(bytes: &[u8]) -> (bool, Option<Domain>) {
     match peek::spoken(bytes) {
-        Spoken::More => (true, None),
-        Spoken::Tls(host) | Spoken::Http(host) => (false, host),
+        Spoken::More | Spoken::Text => (true, None),
+        Spoken::Tls(host) => (false, host),
+        Spoken::Http(host) => (false, host.ok()),
         Spoken::Other => (false, None),
     }
 }

@@ -9,6 +9,7 @@ use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,6 +30,8 @@ use crate::{
 const FLOWS: usize = 1024;
 /// Connections of one sandbox that are opened for their requests at a time.
 const OPENED: usize = 128;
+/// How long one more waits for its place among them.
+const PLACE_WITHIN: Duration = Duration::from_secs(3);
 /// Connections to hosts that these may have at a time.
 const UPSTREAMS: usize = 512;
 /// Questions of one sandbox under way.
@@ -138,9 +141,10 @@ impl Shared {
         Meter::begin(&self.traffic, "tcp", target, place, rule)
     }
 
-    /// A place for one more connection that is opened, if there is one.
-    pub(crate) fn take_opened(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.opened).try_acquire_owned().ok()
+    /// A place for one more connection that is opened, if there is one or some other ends in time.
+    pub(crate) async fn take_opened(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.opened).acquire_owned();
+        timeout(PLACE_WITHIN, place).await.ok()?.ok()
     }
 
     /// In whose name TLS is opened, if the sandbox trusts anybody for that.

@@ -27,6 +27,7 @@ mod relay;
 mod secrets;
 mod special;
 mod traffic;
+mod unsaid;
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 

@@ -3,6 +3,8 @@
 //! Works on the first bytes alone, allocates nothing until it found a name, and never reads beyond
 //! what a length field and the buffer both grant.
 
+use std::fmt;
+
 use soulbox_model::network::Domain;
 
 /// The most that is kept before a connection must have said where it goes, in bytes.
@@ -13,20 +15,58 @@ pub const MOST: usize = 16 * 1024;
 pub enum Spoken {
     /// Not enough yet.
     More,
+    /// A line that has not ended: a request of a method that few know, or no HTTP at all.
+    Text,
     /// TLS; the name in lower case, if there is a valid one.
     Tls(Option<Domain>),
-    /// HTTP/1; its host, if there is exactly one valid one.
-    Http(Option<Domain>),
+    /// HTTP; its host, if there is exactly one valid one.
+    Http(Result<Domain, Unnamed>),
     /// Something else.
     Other,
+}
+
+/// Why it is not known which host a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnamed {
+    /// None, several, or none that is a name.
+    Host,
+    /// No end of its headers in as many bytes as are kept.
+    Long,
+    /// No end of its headers in as much time as there is.
+    Late,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    Version,
+}
+
+impl fmt::Display for Unnamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("its Host header does not name one host"),
+            Self::Long => write!(f, "its headers are longer than the {MOST} bytes that are read"),
+            Self::Late => f.write_str("its headers did not come in time"),
+            Self::Version => {
+                f.write_str("without TLS, only HTTP/1.0 and HTTP/1.1 are read; use one of them")
+            }
+        }
+    }
 }
 
 pub fn spoken(bytes: &[u8]) -> Spoken {
     match bytes {
         [] => Spoken::More,
         [22, ..] => tls(bytes),
-        [first, ..] if first.is_ascii_uppercase() => http(bytes),
-        _ => Spoken::Other,
+        _ => http(bytes),
+    }
+}
+
+/// What bytes tell after which nothing more is waited for.
+pub fn unfinished(bytes: &[u8]) -> Spoken {
+    match spoken(bytes) {
+        Spoken::More if bytes.is_empty() => Spoken::Text,
+        Spoken::More if bytes.first() == Some(&22) => Spoken::Tls(None),
+        Spoken::More if bytes.len() < MOST => Spoken::Http(Err(Unnamed::Late)),
+        Spoken::More => Spoken::Http(Err(Unnamed::Long)),
+        known => known,
     }
 }
 
@@ -119,24 +159,46 @@ const METHODS: &[&str] =
     &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 fn http(bytes: &[u8]) -> Spoken {
-    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
-    let method = bytes.split(|b| *b == b' ').next().unwrap_or_default();
-    let known = |method: &[u8]| METHODS.iter().any(|known| known.as_bytes() == method);
-    if method.len() == bytes.len() {
-        let begins = METHODS.iter().any(|known| known.as_bytes().starts_with(method));
-        return if begins { Spoken::More } else { Spoken::Other };
+    // Servers skip empty lines before a request.
+    let blank = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    let bytes = bytes.get(blank..).unwrap_or_default();
+    let ended = bytes.iter().position(|b| *b == b'\n');
+    let line = bytes.get(..ended.unwrap_or(bytes.len())).unwrap_or_default();
+    if !is_request(line) {
+        return match ended {
+            Some(_) => Spoken::Other,
+            None if METHODS.iter().any(|known| known.as_bytes().starts_with(line)) => Spoken::More,
+            None if !may_be_request(line) => Spoken::Other,
+            None if line.len() + blank >= MOST => Spoken::Http(Err(Unnamed::Long)),
+            None => Spoken::Text,
+        };
     }
-    if !known(method) {
-        return Spoken::Other;
+    let strict = line.ends_with(b" HTTP/1.1\r") || line.ends_with(b" HTTP/1.0\r");
+    if ended.is_some() && !strict {
+        return Spoken::Http(Err(Unnamed::Version));
     }
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return if bytes.len() >= MOST { Spoken::Http(None) } else { Spoken::More };
+        let whole = bytes.len() + blank >= MOST;
+        return if whole { Spoken::Http(Err(Unnamed::Long)) } else { Spoken::More };
     };
-    if !line.ends_with(b" HTTP/1.1\r") && !line.ends_with(b" HTTP/1.0\r") {
-        return Spoken::Http(None);
-    }
     let head = bytes.get(line.len() + 1..end + 2).unwrap_or_default();
-    Spoken::Http(host(head).filter(|host| agrees(line, host)))
+    Spoken::Http(host(head).filter(|host| agrees(line, host)).ok_or(Unnamed::Host))
+}
+
+/// Whether some server may take this line for a request: by its version, or by a method that needs none.
+fn is_request(line: &[u8]) -> bool {
+    let method = line.iter().position(|b| *b == b' ').and_then(|end| line.get(..end));
+    let versioned = |six: &[u8]| six[..5].eq_ignore_ascii_case(b"http/") && six[5].is_ascii_digit();
+    method.is_some_and(|method| METHODS.iter().any(|known| known.as_bytes() == method))
+        || line.windows(6).any(versioned)
+}
+
+/// Whether a line that begins so may still become a request: its first word is a token.
+fn may_be_request(line: &[u8]) -> bool {
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    // What the most lenient of servers takes for a blank.
+    let blank = |b: &u8| matches!(b, 9..=13 | 28..=32 | 0x85 | 0xa0);
+    line.iter().take_while(|b| !blank(b)).all(token)
 }
 
 /// Of the header lines, each of which ends in CR LF.
@@ -275,16 +337,60 @@ mod tests {
             ("GET / HTTP/1.1\r\nX: y\nHost: a.com\r\n\r\n", None),
             ("GET / HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n", None),
             ("GET / HTTP/1.1\r\n\r\n", None),
-            ("GET / HTTP/2.0\r\nHost: a.com\r\n\r\n", None),
+            ("BREW /x HTTP/1.1\r\nHost: a.com\r\n\r\n", domain("a.com")),
+            ("get /x HTTP/1.0\r\nHost: a.com\r\n\r\n", domain("a.com")),
+            ("\r\n\n\rGET / HTTP/1.1\r\nHost: a.com\r\n\r\n", domain("a.com")),
         ] {
+            let expected = expected.ok_or(Unnamed::Host);
             assert_eq!(spoken(text.as_bytes()), Spoken::Http(expected), "{text:?}");
         }
         assert_eq!(spoken(b"GE"), Spoken::More);
         assert_eq!(spoken(b"GET / HTTP/1.1\r\nHost: a"), Spoken::More);
         assert_eq!(spoken(b"SSH-2.0-x\r\n"), Spoken::Other);
         assert_eq!(spoken(b"\x00\x01"), Spoken::Other);
-        let endless = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'a'; MOST]].concat();
-        assert_eq!(spoken(&endless), Spoken::Http(None));
+        for begun in ["GET / HTTP/1.1\r\nX: ", "GET /", "BREW /", "aaa"] {
+            let endless = [begun.as_bytes(), &vec![b'a'; MOST]].concat();
+            assert_eq!(spoken(&endless), Spoken::Http(Err(Unnamed::Long)), "{begun:?}");
+        }
+    }
+
+    #[test]
+    fn what_some_server_takes_for_a_request_is_one() {
+        for text in [
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "GET / HTTP/2.0\r\nHost: a.com\r\n\r\n",
+            "GET /\r\n",
+            "BREW / HTTP/1.1\nHost: a.com\n\n",
+            "BREW\t/\tHTTP/1.1\r\n",
+            " BREW / http/1.1 \r\n",
+        ] {
+            assert_eq!(spoken(text.as_bytes()), Spoken::Http(Err(Unnamed::Version)), "{text:?}");
+        }
+        for (text, expected) in [
+            ("BR", Spoken::Text),
+            ("BREW /evil HT", Spoken::Text),
+            ("BREW /evil HTTP/1", Spoken::More),
+            ("GET\x0b/evil", Spoken::Text),
+            ("\r\n", Spoken::More),
+            ("EHLO a.com\r\n", Spoken::Other),
+            ("*1\r\n$4\r\nPING\r\n", Spoken::Other),
+            ("(binary)", Spoken::Other),
+        ] {
+            assert_eq!(spoken(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_come_whole_names_nothing() {
+        for (bytes, expected) in [
+            (b"".as_slice(), Spoken::Text),
+            (b"hello", Spoken::Text),
+            (b"\x16\x03\x01", Spoken::Tls(None)),
+            (b"GET / HTTP/1.1\r\nHost: a.com\r\n", Spoken::Http(Err(Unnamed::Late))),
+            (b"SSH-2.0-x\r\n", Spoken::Other),
+        ] {
+            assert_eq!(unfinished(bytes), expected, "{bytes:?}");
+        }
     }
 
     proptest! {

@@ -12,6 +12,7 @@ use soulbox_model::{
 };
 
 use crate::{
+    peek::Unnamed,
     special::{Special, special},
     traffic::UsedUp,
 };
@@ -63,6 +64,12 @@ pub enum Reason {
     OnlyHttp(Domain),
     /// TLS that does not say where it goes.
     Nameless,
+    /// HTTP that does not.
+    Unnamed(Unnamed),
+    /// HTTP that began where something else was let through.
+    LateHttp,
+    /// More connections are opened than fit in one sandbox.
+    ManyOpened,
     /// A name that no public server knows, or that a resolver must not ask for.
     LocalName,
     /// The rules turn name service off.
@@ -86,7 +93,12 @@ impl Reason {
             Self::Special(_) => "special ranges",
             Self::Own => "own machine",
             Self::Inside => "inside",
-            Self::NotAllowed | Self::Name(_) | Self::Nameless => "default deny",
+            Self::NotAllowed
+            | Self::Name(_)
+            | Self::Nameless
+            | Self::Unnamed(_)
+            | Self::LateHttp => "default deny",
+            Self::ManyOpened => "opened connections",
             Self::Listed(range) => return format!("denyOut {range}"),
             Self::OnlyHttp(_) => "requests",
             Self::LocalName => "local names",
@@ -134,6 +146,19 @@ impl fmt::Display for Reason {
                 f,
                 "this sandbox may only reach hosts that are allowed by name, and this TLS \
                  connection names none (SNI); use the host's name instead of its address"
+            ),
+            Self::Unnamed(why) => write!(
+                f,
+                "this sandbox may only reach hosts that are allowed by name, and this request names \
+                 none: {why}"
+            ),
+            Self::LateHttp => f.write_str(
+                "this sandbox may only reach hosts that are allowed by name, and a request came too \
+                 late to say its host; send its first line at once, and before the server speaks",
+            ),
+            Self::ManyOpened => f.write_str(
+                "this sandbox has as many connections whose requests are looked into as fit; close \
+                 some",
             ),
             Self::LocalName => f.write_str("it is a name of a local network, not of the internet"),
             Self::NoNames => f.write_str("name service is off for this sandbox (dnsServers)"),

@@ -34,7 +34,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::{body::Body, placeholders::To, scrub::Scrub, upstream::Upstream};
 pub(crate) use self::{placeholders::put_in, upstream::Roots};
-use crate::{Decision, Event, Reason, Target, answer, dial::Undialled, gate::Shared};
+use crate::{Decision, Event, Policy, Reason, Target, answer, dial::Undialled, gate::Shared};
 
 /// How long a client may take to finish its TLS handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -42,6 +42,8 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// Of the headers of one message, in bytes.
 const HEADERS: usize = 64 * 1024;
+/// So many are read over HTTP/2, whose connections end with what is longer.
+const HEADERS_READ: u32 = 256 * 1024;
 /// Of a refused request's body that is read before the answer, in bytes, and for how long.
 const UNREAD: usize = 256 * 1024;
 const UNREAD_WITHIN: Duration = Duration::from_secs(2);
@@ -121,7 +123,7 @@ where
         .initial_stream_window_size(upstream::STREAM_WINDOW)
         .initial_connection_window_size(upstream::CONNECTION_WINDOW)
         .max_send_buf_size(upstream::SEND_BUFFER)
-        .max_header_list_size(HEADERS as u32);
+        .max_header_list_size(HEADERS_READ);
     let mut policy = exchange.shared.policy.clone();
     let cut = policy.wait_for(|policy| exchange.upstream.cut_by(policy));
     let work = async {
@@ -148,6 +150,8 @@ pub(crate) enum Failure {
     /// It is for another host than its connection.
     Misdirected,
     Method,
+    /// Its headers are.
+    TooLong,
     Refused(String),
     /// After so many seconds it may be tried again.
     TooMany(u64),
@@ -182,9 +186,14 @@ impl Exchange {
         let wait = if let Failure::TooMany(seconds) = failure { Some(seconds) } else { None };
         let host = self.upstream.host();
         let (status, text) = match failure {
-            Failure::Misdirected => (
-                StatusCode::MISDIRECTED_REQUEST,
-                format!("this connection is for {host}; open another one for other hosts"),
+            Failure::Misdirected => {
+                let why = format!("this connection is for {host}; open another one for other hosts");
+                self.shared.refused("http", Target::name(host), "host".to_owned(), why.clone());
+                (StatusCode::MISDIRECTED_REQUEST, why)
+            }
+            Failure::TooLong => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                format!("the headers of a request have at most {HEADERS} bytes"),
             ),
             Failure::Method => {
                 (StatusCode::METHOD_NOT_ALLOWED, "CONNECT has no place here".to_owned())
@@ -225,7 +234,7 @@ impl Exchange {
     async fn pass_on(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Failure> {
         // As the policy is now, not as it was when the connection began.
         let policy = Arc::clone(&self.shared.policy.borrow());
-        let (scrub, inside) = match self.prepare(policy.egress(), &mut request).await {
+        let (scrub, inside) = match self.prepare(&policy, &mut request).await {
             Ok(prepared) => prepared,
             Err(failure) => {
                 // An answer amid a request is lost on many clients.
@@ -248,9 +257,13 @@ impl Exchange {
     /// Judges a request and gives it its headers.
     async fn prepare(
         &self,
-        egress: &Egress,
+        policy: &Policy,
         request: &mut Request<Incoming>,
     ) -> Result<(Scrub, Option<OnUpgrade>), Failure> {
+        let egress = policy.egress();
+        if length(request.headers()) > HEADERS {
+            return Err(Failure::TooLong);
+        }
         if request.method() == Method::CONNECT {
             return Err(Failure::Method);
         }
@@ -273,6 +286,7 @@ impl Exchange {
             request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         }
         let scrub = self.fill_in(egress, request).await.map_err(Failure::Refused)?;
+        self.note_allowed(policy, request);
         Ok((scrub, wanted.is_some().then(|| hyper::upgrade::on(request))))
     }
 
@@ -311,12 +325,24 @@ impl Exchange {
                 Failure::TooMany(seconds)
             })?;
         }
-        let rule = egress.permitting(method.as_str(), host, path);
-        let rule = rule.map_or_else(|| "rules".to_owned(), |rule| format!("requests {rule}"));
-        let allowed = Event::new(Decision::Allowed, "http", Target::name(host), rule);
-        self.shared.traffic.note(allowed);
         Ok(())
     }
+
+    fn note_allowed(&self, policy: &Policy, request: &Request<Incoming>) {
+        let (host, egress) = (self.upstream.host(), policy.egress());
+        let rule = match egress.permitting(request.method().as_str(), host, request.uri().path()) {
+            Some(rule) => format!("requests {rule}"),
+            None if egress.opens(host) => "rules".to_owned(),
+            None => policy.allowing(None, Some(host)),
+        };
+        let allowed = Event::new(Decision::Allowed, "http", Target::name(host), rule);
+        self.shared.traffic.note(allowed);
+    }
+}
+
+/// As HTTP/2 counts it.
+fn length(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// What the sandbox gets to see of an answer.
