@@ -8,7 +8,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+/// Ranges of IPv6 from this prefix on that hold IPv4 in IPv6 hold no address that was given out.
+const UNASSIGNED: u8 = 3;
+
 /// A range of IPv4 or IPv6 addresses. Its address has no bits behind the prefix.
+///
+/// IPv4 in IPv6 (`::ffff:a.b.c.d`) is IPv4 here, as it is where connections are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cidr {
@@ -19,11 +24,16 @@ pub struct Cidr {
 impl Cidr {
     /// One address alone.
     pub fn one(address: IpAddr) -> Self {
+        let address = address.to_canonical();
         Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
     }
 
     /// The range of `prefix` bits around `address`; `None` if there are no so many bits.
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let (address, prefix) = match (address.to_canonical(), prefix) {
+            (IpAddr::V4(v4), 97..=128) if address.is_ipv6() => (IpAddr::V4(v4), prefix - 96),
+            _ => (address, prefix),
+        };
         let address = match address {
             IpAddr::V4(v4) if prefix <= 32 => {
                 IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask_v4(prefix)))
@@ -36,9 +46,10 @@ impl Cidr {
         Some(Self { address, prefix })
     }
 
-    /// `0.0.0.0/0` or `::/0`. Either stands for all traffic, of both families.
+    /// `0.0.0.0/0`, which stands for all traffic, of both families, as `ALL_TRAFFIC` of E2B does.
+    /// `::/0` is IPv6 alone.
     pub fn is_everything(&self) -> bool {
-        self.prefix == 0
+        self.prefix == 0 && self.address.is_ipv4()
     }
 
     /// The first one in it.
@@ -62,7 +73,12 @@ impl Cidr {
             (IpAddr::V6(net), IpAddr::V6(v6)) => {
                 v6.to_bits() & mask_v6(self.prefix) == net.to_bits()
             }
-            _ => false,
+            (IpAddr::V6(net), IpAddr::V4(v4)) => {
+                // All of IPv4 in IPv6; shorter ones are there for the public addresses of IPv6.
+                let mapped = v4.to_ipv6_mapped().to_bits() & mask_v6(self.prefix);
+                self.prefix >= UNASSIGNED && mapped == net.to_bits()
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) => false,
         }
     }
 }
@@ -105,3 +121,42 @@ impl fmt::Display for Cidr {
 }
 
 super::by_text!(Cidr);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_in_ipv6_is_ipv4() {
+        for (text, shown) in [
+            ("::ffff:93.184.216.34", "93.184.216.34"),
+            ("::ffff:5db8:d822/128", "93.184.216.34"),
+            ("::ffff:93.184.216.77/120", "93.184.216.0/24"),
+            ("64:ff9b::5db8:d822", "64:ff9b::5db8:d822"),
+            ("::ffff:0:0:0/96", "::ffff:0:0:0/96"),
+        ] {
+            assert_eq!(text.parse::<Cidr>().unwrap().to_string(), shown);
+        }
+        let range: Cidr = "::ffff:93.184.216.0/120".parse().unwrap();
+        assert!(range.contains("93.184.216.34".parse().unwrap()));
+        let [four, six]: [IpAddr; 2] = ["8.8.8.8", "2606:4700::1111"].map(|ip| ip.parse().unwrap());
+        for text in ["::ffff:0:0/96", "::ffff:9.9.9.9/80", "::/8"] {
+            let range: Cidr = text.parse().unwrap();
+            assert!(range.contains(four) && !range.contains(six), "{text}");
+        }
+        for text in ["::/0", "::/1", "::/2"] {
+            let range: Cidr = text.parse().unwrap();
+            assert!(!range.contains(four) && range.contains(six), "{text}");
+        }
+        assert!("::ffff:0:0/129".parse::<Cidr>().is_err());
+    }
+
+    #[test]
+    fn all_traffic_is_of_both_families_and_all_of_ipv6_of_its_own() {
+        let [four, six]: [IpAddr; 2] = ["8.8.8.8", "2606:4700::1111"].map(|ip| ip.parse().unwrap());
+        let range = |text: &str| text.parse::<Cidr>().unwrap();
+        let [all, v6] = ["0.0.0.0/0", "::/0"].map(range);
+        assert!(all.contains(four) && all.contains(six) && all.is_everything());
+        assert!(!v6.contains(four) && v6.contains(six) && !v6.is_everything());
+    }
+}
