@@ -107,8 +107,14 @@ impl<'a> Secrets<'a> {
             let placeholders = transform.headers().values().flat_map(|value| value.placeholders());
             for Placeholder::Secret(name) in placeholders {
                 let bad = |why: &str| Error::invalid("rules", format!("secret `{name}` {why}"));
-                let found = self.store.find_secret(team, &SecretRef::Name(name.clone())).await?;
-                let secret = found.ok_or_else(|| bad("does not exist"))?;
+                let found = self.store.open_secret(team, &SecretRef::Name(name.clone())).await?;
+                let (secret, value) = found.ok_or_else(|| bad("does not exist"))?;
+                if value.as_header().is_none() {
+                    return Err(bad(
+                        "has a line break or another control character in it, which no header may \
+                         have; store it without, as `printf %s` writes it",
+                    ));
+                }
                 if !secret.hosts.is_empty() && !secret.hosts.iter().any(|b| covers(b, domain)) {
                     return Err(bad(&format!("is bound to other hosts than {domain}")));
                 }
