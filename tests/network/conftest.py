@@ -2,6 +2,7 @@
 
 import json
 import os
+import urllib.request
 from pathlib import Path
 
 import e2b
@@ -127,3 +128,19 @@ def fetch(sandbox, url, *options):
 def last_request(world, mark):
     [request] = world.seen(mark, what="http")
     return request
+
+
+def call(server, sandbox, path, method="GET", body=None):
+    request = urllib.request.Request(
+        f"{server.url}/soulbox/v1/sandboxes/{sandbox.sandbox_id}/{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        method=method,
+        headers={"X-API-Key": server.environment()["E2B_API_KEY"], "Content-Type": "application/json"},
+    )
+    return urllib.request.urlopen(request, timeout=20)
+
+
+def events(server, sandbox, **like):
+    lines = call(server, sandbox, "network/events").read().decode().splitlines()
+    found = [json.loads(line) for line in lines]
+    return [event for event in found if all(event.get(key) == value for key, value in like.items())]

@@ -145,3 +145,12 @@ for data in (b"", b"\\0", b"\\xff" * 65000, struct.pack("!H", 65535), struct.pac
 
     time.sleep(5)
     assert attempt(opened, "ask", "8.8.8.8", "www.example.com")["found"] == [SITE]
+
+
+def test_what_is_no_question_is_refused_at_once(sandboxes, server):
+    sandbox = sandboxes()
+    said = attempts(sandbox, *(("echo", "8.8.8.8", 53, text) for text in ("GET / HTTP/1.1\r\n\r\n", "SSH-2.0-x\r\n", "\0\1x")))
+    assert all(refused(found) and found["error"] == "ConnectionResetError" for found in said), said
+    assert "no question" in server.run("sandbox", "logs", sandbox.sandbox_id).stdout
+    # Nor does it hold a place to say nothing.
+    assert attempt(sandbox, "listen", "8.8.8.8", 53)["seconds"] < 5

@@ -132,6 +132,15 @@ class TestHttp2:
         # Those that came before it was known to be shared may have one of their own.
         assert len(world.seen(mark, what="http2 connection")) <= 2
 
+    @pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+    def test_headers_that_are_too_long_are_told(self, keyed, world, version):
+        mark = world.mark()
+        # No longer than curl sends over HTTP/2, and more than the server reads.
+        keyed.files.write("/tmp/long", "".join(f"X-{n}: {'a' * 95}\n" for n in range(550)))
+        code, said = fetch(keyed, "https://h2.example.com/", version, "-H @/tmp/long", "-o /dev/null -w '%{http_code}'")
+        assert (code, said) == (0, "431")
+        assert world.seen(mark, what="http2") == []
+
     @pytest.mark.parametrize("path", ["away", "reset"])
     def test_a_host_that_breaks_off_is_told_and_asked_again(self, keyed, path):
         urls = f"https://h2.example.com/{path} -o /dev/null https://h2.example.com/well -o /dev/null"

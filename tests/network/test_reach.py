@@ -181,3 +181,17 @@ def test_settings_are_echoed(sandboxes):
     info = sandboxes(network=network, allow_internet_access=False).get_info()
     assert info.allow_internet_access is False
     assert json.loads(json.dumps(info.network))["allow_out"] == network["allow_out"]
+
+
+def test_ranges_mean_what_they_say_in_either_family(sandboxes):
+    """IPv4 in IPv6 is IPv4, all of IPv6 is no IPv4, and names have addresses where all traffic is allowed."""
+    for range_ in (f"::ffff:{SITE}", "::ffff:93.184.216.0/120"):
+        sandbox = sandboxes(network={"deny_out": [range_]})
+        found = attempts(sandbox, ("echo", SITE), ("echo", f"::ffff:{SITE}"), ("echo", SITE6))
+        assert [refused(each) for each in found] == [True, True, False], (range_, found)
+    sandbox = sandboxes(network={"allow_out": ["::/0"], "deny_out": ["0.0.0.0/0"]})
+    four, six, named = attempts(sandbox, ("echo", SITE), ("echo", SITE6), ("ask", "8.8.8.8", "both.example.com", "AAAA"))
+    assert refused(four) and six["said"] == "hello" and named["found"] == [SITE6]
+    sandbox = sandboxes(network={"allow_out": ["0.0.0.0/0"]}, allow_internet_access=False)
+    four, six, named = attempts(sandbox, ("echo", SITE), ("echo", SITE6), ("ask", "8.8.8.8", "www.example.com"))
+    assert (four["said"], six["said"], named["found"]) == ("hello", "hello", [SITE])

@@ -8,7 +8,7 @@ import urllib.request
 
 import e2b
 import pytest
-from conftest import VALUE, WORLD, attempt, fetch, furnished, last_request, run, site
+from conftest import VALUE, WORLD, attempt, events, fetch, furnished, last_request, run, site
 from test_changes import until
 from test_domains import request, talk
 from world import MACHINE, OTHER, SITE
@@ -89,6 +89,52 @@ def test_plain_values_are_set_on_plain_http(trusting, world):
         assert last_request(world, mark)["headers"]["x-team"] == "blue"
     finally:
         sandbox.kill()
+
+
+def test_a_secret_goes_to_the_port_of_https_alone(keyed, world):
+    mark = world.mark()
+    assert "at port 443" in fetch(keyed, "https://api.example.com:8443/")[1]
+    assert world.seen(mark, what="http") == []
+
+
+def test_a_header_that_some_server_takes_for_the_rules_does_not_stand_beside_it(keyed, world):
+    mark = world.mark()
+    assert fetch(keyed, "https://api.example.com/", "-H 'X_Team: red'", "-H 'x.team: red'", "-H 'X-Teams: red'")[0] == 0
+    headers = last_request(world, mark)["headers"]
+    assert {name: value for name, value in headers.items() if "team" in name} == {"x-team": "blue", "x-teams": "red"}
+
+
+def test_a_refused_request_is_one_decision(trusting, keyed):
+    before = events(trusting, keyed, protocol="http")
+    fetch(keyed, "http://api.example.com/")
+    after = events(trusting, keyed, protocol="http")
+    assert [event["decision"] for event in after[len(before) :]] == ["denied"]
+
+
+def test_a_secret_that_is_no_header_is_told_before_it_is_used(trusting):
+    trusting.run("secret", "set", "lines", input="one\ntwo")
+    with pytest.raises(e2b.SandboxException, match="line break"):
+        trusting.create(network={"rules": rules(Authorization="${e2b.secrets.lines}")})
+
+
+CROWD = """
+import socket, sys
+def begin():
+    stream = socket.create_connection((sys.argv[1], 80)); stream.settimeout(15)
+    stream.sendall(b"GET / HTTP/1.1\\r\\nHost: api.example.com\\r\\n\\r\\n")
+    return stream, stream.recv(12).decode()
+held = [begin() for _ in range(129)]
+print({said for _, said in held[:128]}, held[128][1])
+"""
+
+
+def test_more_opened_connections_than_fit_are_told(trusting, sandboxes):
+    sandbox = sandboxes(on=trusting, network={"rules": rules(**{"X-Team": "blue"})})
+    sandbox.files.write("/tmp/crowd.py", CROWD)
+    assert run(sandbox, f"python3 /tmp/crowd.py {SITE}") == (0, "{'HTTP/1.1 200'} HTTP/1.1 503\n")
+    [denied] = events(trusting, sandbox, decision="denied")
+    assert denied["rule"] == "opened connections" and denied["name"] == "api.example.com"
+    assert "looked into" in trusting.run("sandbox", "logs", sandbox.sandbox_id).stdout
 
 
 def test_a_request_for_another_host_goes_nowhere(keyed, world):
@@ -246,6 +292,15 @@ class TestEgressProxy:
     def test_a_certificate_that_is_none(self, server):
         with pytest.raises(e2b.SandboxException, match="caCert"):
             self.sealed(server, ca_cert="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+
+    def test_one_that_leads_inside_is_named(self, trusting, world):
+        world.set_names(proxy_example_com=["127.0.0.1"])
+        sandbox = furnished(trusting.create(network={"egress_proxy": {"address": "proxy.example.com:1080"}}))
+        try:
+            said = attempt(sandbox, "http", SITE, "www.example.com")
+            assert said["status"] == 403 and "its egressProxy, which is at 127.0.0.1: it is a loopback" in said["body"]
+        finally:
+            sandbox.kill()
 
     def test_there_is_no_other_way(self, trusting, world):
         sandbox = self.proxied(trusting, "wrong")

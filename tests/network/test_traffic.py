@@ -9,33 +9,17 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import VALUE, attempt, attempts, fetch, furnished, run, site
+from conftest import VALUE, attempt, attempts, call, events, fetch, furnished, run, site
 from test_changes import mortal  # noqa: F401
 from test_flows import MIB, program, until
 from test_rules import ALL, rules
 from world import MACHINE, OTHER, SITE
 
 
-def call(server, sandbox, path, method="GET", body=None):
-    request = urllib.request.Request(
-        f"{server.url}/soulbox/v1/sandboxes/{sandbox.sandbox_id}/{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        method=method,
-        headers={"X-API-Key": server.environment()["E2B_API_KEY"], "Content-Type": "application/json"},
-    )
-    return urllib.request.urlopen(request, timeout=20)
-
-
 def limit(server, sandbox, **destinations):
     """Bytes that may be sent to a destination, or a pair with those that may come back."""
     pairs = {place: given if isinstance(given, dict) else {"sent": given} for place, given in destinations.items()}
     assert call(server, sandbox, "requests", "PUT", {"bytes": pairs}).status == 204
-
-
-def events(server, sandbox, **like):
-    lines = call(server, sandbox, "network/events").read().decode().splitlines()
-    found = [json.loads(line) for line in lines]
-    return [event for event in found if all(event.get(key) == value for key, value in like.items())]
 
 
 class TestEvents:

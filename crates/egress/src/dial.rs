@@ -218,7 +218,13 @@ impl Dialler<'_> {
         // Only the connect counts: a server that takes it lives, whatever it says of the target, and what
         // a sandbox asks for must not shut it out.
         let address = SocketAddr::new(ip.to_canonical(), port);
-        let socket = policy.proxy().run(PROXY, || direct(policy, address)).await?;
+        let socket = policy.proxy().run(PROXY, || direct(policy, address)).await;
+        let socket = socket.map_err(|undialled| match undialled {
+            Undialled::Refused(reason) => {
+                Undialled::Refused(Reason::Proxy(address.ip(), Box::new(reason)))
+            }
+            failed => failed,
+        })?;
         let handshake = async {
             let socket = match &proxy.tls {
                 None => Outside::Plain(socket),

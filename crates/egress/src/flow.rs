@@ -1,6 +1,6 @@
 //! One connection of a sandbox, from its acceptance to its end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use soulbox_model::network::Domain;
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     answer, carry,
     dial::{Dialled, Undialled},
-    gate::Shared,
+    gate::{LONGEST_QUESTION, Shared},
     intercept::{self, Opening},
     outside::Outside,
     peek::{self, Spoken, spoken, unfinished},
@@ -26,8 +26,12 @@ const DNS: u16 = 53;
 const SPEAK_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait for a first byte where the server may be the one who speaks first.
 const FIRST_WORD: Duration = Duration::from_millis(300);
-/// How long a question over TCP may take.
+/// How long the next question over TCP may take, and an answer to leave.
 const QUESTION_WITHIN: Duration = Duration::from_secs(10);
+/// How long the first one may take to begin, and each to come whole.
+const ASK_WITHIN: Duration = Duration::from_secs(3);
+/// How many bytes one has.
+const QUESTION: RangeInclusive<usize> = 12..=LONGEST_QUESTION;
 
 /// A stream whose first bytes were read already.
 struct Opened {
@@ -37,15 +41,17 @@ struct Opened {
 }
 
 impl Opened {
-    /// Reads until the client has said what it speaks, or is quiet.
-    async fn hear(self, first_word: Duration) -> io::Result<Self> {
+    /// Reads until the client has said what it speaks, or is quiet: before its first word, or in a line
+    /// that may become one of HTTP.
+    async fn hear(self, first_word: Duration, line: Duration) -> io::Result<Self> {
         let Self { mut stream, mut head, .. } = self;
         let deadline = Instant::now() + SPEAK_WITHIN;
         let spoken = loop {
             let until = match spoken(&head) {
                 Spoken::More | Spoken::Text if head.len() >= peek::MOST => break unfinished(&head),
-                Spoken::More if !head.is_empty() => deadline,
-                Spoken::More | Spoken::Text => deadline.min(Instant::now() + first_word),
+                Spoken::More if head.is_empty() => Instant::now() + first_word,
+                Spoken::More => deadline,
+                Spoken::Text => deadline.min(Instant::now() + line),
                 known => break known,
             };
             let mut part = [0; 2048];
@@ -83,7 +89,7 @@ impl Opened {
 
     async fn heard(self) -> io::Result<Self> {
         match self.spoken {
-            Spoken::More => self.hear(FIRST_WORD).await,
+            Spoken::More => self.hear(FIRST_WORD, Duration::ZERO).await,
             _ => Ok(self),
         }
     }
@@ -102,7 +108,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
     let Ok(local) = stream.local_addr() else { return };
     let target = SocketAddr::new(local.ip().to_canonical(), local.port());
     if target.port() == DNS && !is_inside(target) {
-        let _ = questions(shared, stream).await;
+        let _ = questions(shared, stream, target).await;
         return;
     }
     let policy = Arc::clone(&shared.policy.borrow());
@@ -116,14 +122,16 @@ pub(crate) async fn run(shared: &Arc<Shared>, stream: TcpStream) {
         Verdict::Allowed if !policy.egress().needs_names() => {
             by_address(shared, Opened::unheard(stream), target).await;
         }
-        Verdict::Allowed | Verdict::ByName => {
+        verdict @ (Verdict::Allowed | Verdict::ByName) => {
             let looked_into = shared.pins.name(target.ip(), |name| policy.egress().opens(name));
             // There, only those are served who say where they go, however long they take.
             let first = if looked_into.is_some() { SPEAK_WITHIN } else { FIRST_WORD };
-            let mut opened = Opened::unheard(stream).hear(first).await;
+            // What is no line of HTTP yet matters only where a name is needed.
+            let line = if verdict == Verdict::ByName { FIRST_WORD } else { Duration::ZERO };
+            let mut opened = Opened::unheard(stream).hear(first, line).await;
             while let Ok(said) = opened {
                 match heard(shared, said, target).await {
-                    Some(more) => opened = more.hear(first).await,
+                    Some(more) => opened = more.hear(first, line).await,
                     None => return,
                 }
             }
@@ -349,14 +357,27 @@ async fn carry(
 }
 
 /// DNS over TCP.
-async fn questions(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
+async fn questions(shared: &Shared, mut stream: TcpStream, target: SocketAddr) -> io::Result<()> {
+    let mut patience = ASK_WITHIN;
     loop {
-        let length = timeout(QUESTION_WITHIN, stream.read_u16()).await??;
+        let length = timeout(patience, stream.read_u16()).await??;
+        patience = QUESTION_WITHIN;
+        // The first two characters of other protocols say more than a question has.
+        if !QUESTION.contains(&usize::from(length)) {
+            return no_question(shared, &stream, target);
+        }
         let mut query = vec![0; usize::from(length)];
-        timeout(QUESTION_WITHIN, stream.read_exact(&mut query)).await??;
-        let Some(answer) = shared.answer(&query).await else { return Ok(()) };
+        timeout(ASK_WITHIN, stream.read_exact(&mut query)).await??;
+        let Some(answer) = shared.answer(&query).await else {
+            return no_question(shared, &stream, target);
+        };
         let length = u16::try_from(answer.len()).map_err(|_| io::ErrorKind::InvalidData)?;
         let framed = [&length.to_be_bytes(), answer.as_slice()].concat();
         timeout(QUESTION_WITHIN, stream.write_all(&framed)).await??;
     }
+}
+
+fn no_question(shared: &Shared, stream: &TcpStream, target: SocketAddr) -> io::Result<()> {
+    shared.denied("tcp", Target::address(target), &Reason::OnlyQuestions);
+    stream.set_zero_linger()
 }

@@ -39,7 +39,7 @@ const QUESTIONS: usize = 64;
 /// Pipes of one sandbox that bulk transfers may use at a time.
 const PIPES: usize = 64;
 /// The longest question taken, in bytes.
-const LONGEST_QUESTION: usize = 1232;
+pub(crate) const LONGEST_QUESTION: usize = 1232;
 /// Before accepting again when the server has run out of descriptors.
 const REST: Duration = Duration::from_millis(50);
 

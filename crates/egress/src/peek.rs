@@ -41,7 +41,10 @@ pub enum Unnamed {
 impl fmt::Display for Unnamed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host => f.write_str("its Host header does not name one host"),
+            Self::Host => f.write_str(
+                "its Host header does not name one host; use the host's name instead of its address, or \
+                 add it to allowOut",
+            ),
             Self::Long => write!(f, "its headers are longer than the {MOST} bytes that are read"),
             Self::Late => f.write_str("its headers did not come in time"),
             Self::Version => {

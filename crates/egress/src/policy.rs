@@ -64,6 +64,10 @@ pub enum Reason {
     OnlyHttp(Domain),
     /// TLS that does not say where it goes.
     Nameless,
+    /// The egress proxy is where no sandbox may go.
+    Proxy(IpAddr, Box<Reason>),
+    /// At the port of name service, something else.
+    OnlyQuestions,
     /// HTTP that does not.
     Unnamed(Unnamed),
     /// HTTP that began where something else was let through.
@@ -99,13 +103,14 @@ impl Reason {
             | Self::Unnamed(_)
             | Self::LateHttp => "default deny",
             Self::ManyOpened => "opened connections",
+            Self::OnlyQuestions => "name service",
             Self::Listed(range) => return format!("denyOut {range}"),
             Self::OnlyHttp(_) => "requests",
             Self::LocalName => "local names",
             Self::NoNames => "dnsServers",
             Self::UsedUp(limit) => return format!("bytes {}", limit.destination),
             Self::NoUdp => "udp",
-            Self::ProxiedUdp => "egressProxy",
+            Self::ProxiedUdp | Self::Proxy(..) => "egressProxy",
             Self::ManyFlows | Self::CrowdedUdp => "udp flows",
         };
         word.to_owned()
@@ -146,6 +151,12 @@ impl fmt::Display for Reason {
                 f,
                 "this sandbox may only reach hosts that are allowed by name, and this TLS \
                  connection names none (SNI); use the host's name instead of its address"
+            ),
+            Self::Proxy(address, reason) => {
+                write!(f, "all goes through its egressProxy, which is at {address}: {reason}")
+            }
+            Self::OnlyQuestions => f.write_str(
+                "port 53 is name service, which the server answers itself, and this is no question",
             ),
             Self::Unnamed(why) => write!(
                 f,
@@ -286,10 +297,17 @@ impl Policy {
         if none && (self.egress.allows_names() || by_udp) {
             return Err(Reason::NoNames);
         }
-        if self.egress.denies_all() && !self.name(name) && !by_udp {
+        if self.egress.denies_all() && !self.name(name) && !by_udp && !self.allows_a_family() {
             return Err(Reason::Name(name.clone()));
         }
         Ok(())
+    }
+
+    /// Whether every address of a family is allowed, so that any name may have one that is.
+    fn allows_a_family(&self) -> bool {
+        let whole =
+            |entry: &Destination| matches!(entry, Destination::Net(net) if net.prefix() == 0);
+        self.egress.allow.iter().any(whole)
     }
 
     /// Whether a rule lets datagrams go to this name.
@@ -389,6 +407,31 @@ mod tests {
     }
 
     #[test]
+    fn all_of_ipv6_is_not_all_traffic() {
+        let (four, six) = ("8.8.8.8", "2606:4700::1111");
+        let rules = policy(true, &["::/0"], &["0.0.0.0/0"], &[]);
+        assert_eq!((says(&rules, four), says(&rules, six)), (NOT_ALLOWED, Verdict::Allowed));
+        let rules = policy(true, &[], &["::/0"], &[]);
+        assert_eq!(says(&rules, four), Verdict::Allowed);
+        assert!(matches!(says(&rules, six), Verdict::Denied(Reason::Listed(_))));
+        let rules = policy(false, &["0.0.0.0/0"], &[], &[]);
+        assert_eq!((says(&rules, four), says(&rules, six)), (Verdict::Allowed, Verdict::Allowed));
+    }
+
+    #[test]
+    fn ipv4_in_ipv6_is_denied_and_allowed_as_ipv4() {
+        for range in ["::ffff:8.8.8.8", "::ffff:8.8.8.0/120", "::ffff:0:0/96"] {
+            let denied = policy(true, &[], &[range], &[]);
+            for address in ["8.8.8.8", "::ffff:8.8.8.8"] {
+                assert!(matches!(says(&denied, address), Verdict::Denied(_)), "{range} {address}");
+            }
+            assert_eq!(says(&policy(false, &[range], &[], &[]), "8.8.8.8"), Verdict::Allowed);
+        }
+        let opened = policy(true, &[], &[], &["::ffff:10.0.0.0/104"]);
+        assert_eq!(says(&opened, "10.1.1.1"), Verdict::Allowed);
+    }
+
+    #[test]
     fn no_internet_leaves_what_is_allowed() {
         let rules = policy(false, &["1.1.1.1", "*.example.com"], &[], &[]);
         assert_eq!(says(&rules, "1.1.1.1"), Verdict::Allowed);
@@ -410,6 +453,9 @@ mod tests {
             ["metadata.google.internal", "db", "printer.local", "x.cluster.local", "a.home.arpa"]
         {
             assert!(!asked(&open, local), "{local}");
+        }
+        for all in ["0.0.0.0/0", "::/0"] {
+            assert!(asked(&policy(true, &[all], &["0.0.0.0/0"], &[]), "example.org"), "{all}");
         }
         let mut none = policy(false, &["*.example.com"], &[], &[]);
         none.egress.dns_servers = Some(Vec::new());

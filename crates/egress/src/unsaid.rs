@@ -92,12 +92,13 @@ mod tests {
             client.read_exact(&mut vec![0; banner.len()]).await.unwrap();
             for part in said {
                 client.write_all(part.as_bytes()).await.unwrap();
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             client
         };
         let mut head = Vec::new();
-        let (turned, _client) = tokio::join!(until_said(&mut inside, &mut outside, &mut head), client);
+        let (turned, _client) =
+            tokio::join!(until_said(&mut inside, &mut outside, &mut head), client);
         drop(outside);
         let mut got = String::new();
         server.read_to_string(&mut got).await.unwrap();
@@ -106,7 +107,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_not_passed_on_unjudged() {
-        for said in [["GET / HTTP/1.1\r\n", "Host: a.com\r\n\r\n"], ["\x16\x03", "\x01"], ["GE", "T"]] {
+        for said in
+            [["GET / HTTP/1.1\r\n", "Host: a.com\r\n\r\n"], ["\x16\x03", "\x01"], ["GE", "T"]]
+        {
             let (turned, got) = turn(&said, "").await;
             assert_eq!((turned.unwrap(), got.as_str()), (Turn::Named, ""), "{said:?}");
         }

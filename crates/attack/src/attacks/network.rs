@@ -46,8 +46,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         id: "network-policy",
         group: Network,
         title: "literals, names of others, forged hosts, QUIC, DoT, proxies against a domain policy",
-        defence: "one reading of SNI and Host, or none; the host dials the name and not the address",
-        remains: "inside TLS to an allowed name, requests may be for other hosts of the same server",
+        defence: "one reading of SNI and of the Host of every request, or none; the host dials the name and not the address",
+        remains: "inside TLS that is not opened, to an allowed name, requests may be for other hosts of the same server",
         how: How::Each(rules::rules),
     },
     Attack {

@@ -187,7 +187,8 @@ impl Exchange {
         let host = self.upstream.host();
         let (status, text) = match failure {
             Failure::Misdirected => {
-                let why = format!("this connection is for {host}; open another one for other hosts");
+                let why =
+                    format!("this connection is for {host}; open another one for other hosts");
                 self.shared.refused("http", Target::name(host), "host".to_owned(), why.clone());
                 (StatusCode::MISDIRECTED_REQUEST, why)
             }
@@ -303,7 +304,7 @@ impl Exchange {
         placeholders::fill(secrets, egress, &to, request, &mut scrub).await?;
         if let Some(transform) = egress.transform(host) {
             let headers = request.headers_mut();
-            headers::set(secrets, transform, host, sealed, headers, &mut scrub).await?;
+            headers::set(secrets, transform, &to, headers, &mut scrub).await?;
         }
         if !scrub.is_empty() {
             headers::ask_plain(request.headers_mut());

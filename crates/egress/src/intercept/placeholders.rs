@@ -20,7 +20,7 @@ use super::scrub::Scrub;
 use crate::secrets::{Secrets, usable};
 
 /// The one port at which a host gets a value: whoever answers at another one may be somebody else.
-const PORT: u16 = 443;
+pub(super) const PORT: u16 = 443;
 /// What values may add to one request, in bytes.
 const MOST: usize = 64 * 1024;
 /// What stays as it is in a query.
@@ -37,6 +37,13 @@ pub(super) struct To<'a> {
     pub(super) port: u16,
     /// Over TLS whose certificate is verified.
     pub(super) sealed: bool,
+}
+
+impl To<'_> {
+    /// Whether what is secret may go there.
+    pub(super) fn takes_secrets(&self) -> bool {
+        self.sealed && self.port == PORT
+    }
 }
 
 /// Puts values in the places of the placeholders that `to` is meant for; others stay.
@@ -57,7 +64,7 @@ pub(super) async fn fill<B>(
     for grant in egress.grants.iter().filter(|grant| grant.is_for(to.host)) {
         let (host, secret) = (to.host, &grant.secret);
         let used = holds(request, &grant.marker);
-        if used && !(to.sealed && to.port == PORT) {
+        if used && !to.takes_secrets() {
             return Err(format!(
                 "the placeholder of secret `{secret}` only works over TLS at port {PORT}; use \
                  https://{host}"

@@ -68,6 +68,8 @@ const WORDS: &[(u16, &str)] = &[
     (80, "GET http://evil.net/ HTTP/1.1\r\nHost: x.allowed.example\r\n\r\n"),
     (80, "GET / HTTP/1.1\r\n\r\n"),
     (80, "GET / HTTP/1.0\r\n\r\n"),
+    (80, "BREW / HTTP/1.1\r\nHost: evil.net\r\n\r\n"),
+    (80, "\r\nget / HTTP/1.1\r\nHost: evil.net\r\n\r\n"),
     (8080, "CONNECT evil.net:443 HTTP/1.1\r\nHost: x.allowed.example\r\n\r\n"),
     (443, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     (443, "SSH-2.0-OpenSSH_9.2\r\n"),
