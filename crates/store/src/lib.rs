@@ -17,6 +17,7 @@ mod key;
 mod migrations;
 mod passing;
 mod sandboxes;
+mod sealed;
 mod secret;
 mod secrets;
 mod teams;
@@ -85,6 +86,8 @@ impl Store {
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
+            // What is removed is overwritten in the database.
+            .pragma("secure_delete", "ON")
             .pragma("wal_autocheckpoint", WAL_PAGES);
         let pool = SqlitePoolOptions::new()
             .min_connections(1)
@@ -105,8 +108,11 @@ impl Store {
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .map_err(Error::database("open"))?;
+        let (secret, vault) = (Arc::new(secret), Arc::new(vault));
+        let store = Self { writer, reader, secret, vault, default_team };
+        store.seal_networks().await?;
         drop(lock);
-        Ok(Self { writer, reader, secret: Arc::new(secret), vault: Arc::new(vault), default_team })
+        Ok(store)
     }
 
     /// What this server derives tokens from.

@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "authority", include_str!("../migrations/0004_authority.sql")),
     (5, "domains", include_str!("../migrations/0005_domains.sql")),
     (6, "bytes", include_str!("../migrations/0006_bytes.sql")),
+    (7, "sealed", include_str!("../migrations/0007_sealed.sql")),
 ];
 
 pub(crate) async fn run(pool: &SqlitePool) -> Result<()> {

@@ -10,16 +10,22 @@ use soulbox_model::{
     Resources, SandboxId, TeamId, TemplateId,
     network::{BytesUsed, Network},
 };
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
 
 use crate::{
-    Error, Idempotency, Result, Store, busy::patiently, bytes, idempotency, time::from_micros,
+    Error, Idempotency, Result, Store,
+    busy::patiently,
+    bytes, idempotency,
+    sealed::{self, Written},
+    time::from_micros,
+    vault::Vault,
 };
 
 macro_rules! columns {
     () => {
         "id, team_id, template_id, template_name, alias, state, metadata, resources, started_at, \
-         end_at, secure, auto_pause, allow_internet, envd_version, record, network, authority"
+         end_at, secure, auto_pause, allow_internet, envd_version, record, network, network_key, \
+         authority"
     };
 }
 
@@ -101,14 +107,19 @@ impl Store {
     ) -> Result<()> {
         patiently(|| async {
             const WHAT: &str = "add a sandbox";
-            let Some(request) = request else {
+            let network = row.network.as_ref();
+            if request.is_none() && !network.is_some_and(sealed::is_secret) {
                 let mut connection = self.writer.acquire().await.map_err(Error::database(WHAT))?;
-                return insert(&mut connection, row).await;
-            };
-            let mut transaction = self.writer.begin().await.map_err(Error::database(WHAT))?;
-            insert(&mut transaction, row).await?;
-            point("store.half-inserted");
-            idempotency::insert(&mut transaction, row.team, &row.id, request).await?;
+                let network = sealed::write(&self.vault, &row.id, network)?;
+                return insert(&mut connection, row, network).await;
+            }
+            let mut transaction = self.begin_network(network, WHAT).await?;
+            let network = sealed::write(&self.vault, &row.id, network)?;
+            insert(&mut transaction, row, network).await?;
+            if let Some(request) = request {
+                point("store.half-inserted");
+                idempotency::insert(&mut transaction, row.team, &row.id, request).await?;
+            }
             transaction.commit().await.map_err(Error::database(WHAT))
         })
         .await
@@ -176,23 +187,38 @@ impl Store {
         used: &[BytesUsed],
     ) -> Result<()> {
         patiently(|| async {
-            let failed = || Error::database("note the network policy of a sandbox");
-            let mut transaction =
-                self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+            const WHAT: &str = "note the network policy of a sandbox";
+            let mut transaction = self.begin_network(Some(network), WHAT).await?;
+            let written = sealed::write(&self.vault, id, Some(network))?;
             sqlx::query(
-                "UPDATE sandbox SET network = $2, allow_internet = COALESCE($3, allow_internet) \
-             WHERE id = $1",
+                "UPDATE sandbox SET network = $2, network_key = $3, \
+                 allow_internet = COALESCE($4, allow_internet) WHERE id = $1",
             )
             .bind(id.as_str())
-            .bind(network_text(Some(network))?)
+            .bind(written.text)
+            .bind(written.key_id)
             .bind(allow_internet)
             .execute(&mut *transaction)
             .await
-            .map_err(failed())?;
+            .map_err(Error::database(WHAT))?;
             bytes::replace(&mut transaction, id, used).await?;
-            transaction.commit().await.map(|()| point("store.network")).map_err(failed())
+            transaction.commit().await.map_err(Error::database(WHAT))?;
+            point("store.network");
+            Ok(())
         })
         .await
+    }
+
+    /// A transaction that may write this network: with the keys as they are now if it is sealed.
+    async fn begin_network(
+        &self,
+        network: Option<&Network>,
+        doing: &'static str,
+    ) -> Result<Transaction<'_, Sqlite>> {
+        if network.is_some_and(sealed::is_secret) {
+            return self.change_secrets(doing).await;
+        }
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(Error::database(doing))
     }
 
     /// Removes a sandbox that ended. Its idempotency key stays.
@@ -235,7 +261,7 @@ impl Store {
             .map_err(Error::database("list sandboxes"))?;
         let mut loaded = Loaded::default();
         for row in &rows {
-            match sandbox(row) {
+            match self.sandbox(row).await {
                 Ok(row) => loaded.rows.push(row),
                 Err(error) => {
                     let id = row.try_get("id").map_err(Error::database("list sandboxes"))?;
@@ -244,6 +270,16 @@ impl Store {
             }
         }
         Ok(loaded)
+    }
+
+    async fn sandbox(&self, row: &SqliteRow) -> Result<SandboxRow> {
+        let key_id: Option<String> =
+            row.try_get("network_key").map_err(Error::database("read a sandbox"))?;
+        if key_id.is_some_and(|key| !self.vault.knows(&key)) {
+            // Another process changed the key.
+            self.with_vault(Vault::reload).await?;
+        }
+        sandbox(&self.vault, row)
     }
 }
 
@@ -258,18 +294,18 @@ pub(crate) fn taken(
     }
 }
 
-fn network_text(network: Option<&Network>) -> Result<Option<String>> {
-    network.map(serde_json::to_string).transpose().map_err(Error::corrupt("sandbox"))
-}
-
-async fn insert(connection: &mut SqliteConnection, row: &SandboxRow) -> Result<()> {
+async fn insert(
+    connection: &mut SqliteConnection,
+    row: &SandboxRow,
+    network: Written,
+) -> Result<()> {
     let metadata = serde_json::to_string(&row.metadata).map_err(Error::corrupt("sandbox"))?;
     let resources = serde_json::to_string(&row.resources).map_err(Error::corrupt("sandbox"))?;
-    let network = network_text(row.network.as_ref())?;
     sqlx::query(concat!(
         "INSERT INTO sandbox (",
         columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+         $18)"
     ))
     .bind(row.id.as_str())
     .bind(row.team.to_string())
@@ -286,7 +322,8 @@ async fn insert(connection: &mut SqliteConnection, row: &SandboxRow) -> Result<(
     .bind(row.allow_internet)
     .bind(&row.envd_version)
     .bind(row.record.as_ref().map(Value::to_string))
-    .bind(network)
+    .bind(network.text)
+    .bind(network.key_id)
     .bind(row.authority.as_deref())
     .execute(connection)
     .await
@@ -294,7 +331,7 @@ async fn insert(connection: &mut SqliteConnection, row: &SandboxRow) -> Result<(
     .map_err(taken("the sandbox id", "add a sandbox"))
 }
 
-fn sandbox(row: &SqliteRow) -> Result<SandboxRow> {
+fn sandbox(vault: &Vault, row: &SqliteRow) -> Result<SandboxRow> {
     const WHAT: &str = "sandbox";
     let text = |column: &str| -> Result<String> {
         row.try_get(column).map_err(Error::database("read a sandbox"))
@@ -309,8 +346,11 @@ fn sandbox(row: &SqliteRow) -> Result<SandboxRow> {
     let flag = |column: &str| -> Result<Option<bool>> {
         row.try_get(column).map_err(Error::database("read a sandbox"))
     };
+    let id = text("id")?.parse().map_err(Error::corrupt(WHAT))?;
+    let written = Written { text: optional("network")?, key_id: optional("network_key")? };
+    let network = sealed::read(vault, &id, written)?;
     Ok(SandboxRow {
-        id: text("id")?.parse().map_err(Error::corrupt(WHAT))?,
+        id,
         team: text("team_id")?.parse().map_err(Error::corrupt(WHAT))?,
         template_id: text("template_id")?.parse().map_err(Error::corrupt(WHAT))?,
         template_name: text("template_name")?,
@@ -328,10 +368,7 @@ fn sandbox(row: &SqliteRow) -> Result<SandboxRow> {
             .map(|text| serde_json::from_str(&text))
             .transpose()
             .map_err(Error::corrupt(WHAT))?,
-        network: optional("network")?
-            .map(|text| serde_json::from_str(&text))
-            .transpose()
-            .map_err(Error::corrupt(WHAT))?,
+        network,
         authority: optional("authority")?,
     })
 }

@@ -240,7 +240,7 @@ impl Store {
         .await
     }
 
-    /// Seals every secret of every team with a fresh key, and forgets the old ones.
+    /// Seals every secret of every team, and the passwords of proxies, with a fresh key, and forgets the old ones.
     ///
     /// The fresh key is on disk before anything is sealed with it, and an old one goes only when
     /// nothing in the database needs it: wherever this stops, every secret can be opened, and the
@@ -267,6 +267,7 @@ impl Store {
                 .map_err(Error::database(DOING))?;
             secrets += 1;
         }
+        self.reseal_networks(&mut transaction, DOING).await?;
         transaction.commit().await.map_err(Error::database(DOING))?;
         self.retire_vault_keys().await?;
         Ok(Rotation { key_id, secrets })
@@ -275,7 +276,9 @@ impl Store {
     async fn retire_vault_keys(&self) -> Result<()> {
         const DOING: &str = "forget old keys of secrets";
         let mut transaction = self.change_secrets(DOING).await?;
-        let needed: Vec<String> = sqlx::query_scalar("SELECT DISTINCT key_id FROM secret")
+        let in_use = "SELECT key_id FROM secret \
+                      UNION SELECT network_key FROM sandbox WHERE network_key IS NOT NULL";
+        let needed: Vec<String> = sqlx::query_scalar(in_use)
             .fetch_all(&mut *transaction)
             .await
             .map_err(Error::database(DOING))?;
@@ -284,7 +287,10 @@ impl Store {
     }
 
     /// The write lock of the database, and the keys as they are under it.
-    async fn change_secrets(&self, doing: &'static str) -> Result<Transaction<'_, Sqlite>> {
+    pub(crate) async fn change_secrets(
+        &self,
+        doing: &'static str,
+    ) -> Result<Transaction<'_, Sqlite>> {
         let begin = || self.writer.begin_with("BEGIN IMMEDIATE");
         let transaction =
             patiently(|| async { begin().await.map_err(Error::database(doing)) }).await?;
@@ -292,7 +298,7 @@ impl Store {
         Ok(transaction)
     }
 
-    async fn with_vault<T: Send + 'static>(
+    pub(crate) async fn with_vault<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Vault) -> Result<T> + Send + 'static,
     ) -> Result<T> {

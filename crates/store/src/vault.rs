@@ -72,12 +72,17 @@ impl Vault {
     /// Seals with the key in use, as of the last [`Vault::reload`]. `context` must be the same when
     /// it is opened: a value sealed for one thing opens as no other.
     pub fn seal(&self, value: &SecretValue, context: &[u8]) -> Result<Sealed> {
+        self.seal_text(value.expose(), context)
+    }
+
+    /// [`Vault::seal`] of any text.
+    pub fn seal_text(&self, text: &str, context: &[u8]) -> Result<Sealed> {
         let ring = Arc::clone(&self.ring.read());
         let key = ring.0.first().ok_or_else(|| self.unusable("it holds no key"))?;
         let mut nonce = [0; NONCE_LEN];
         random(&self.path, &mut nonce)?;
         let mut bytes = nonce.to_vec();
-        let mut sealed = Zeroizing::new(value.expose().as_bytes().to_vec());
+        let mut sealed = Zeroizing::new(text.as_bytes().to_vec());
         let tag = key
             .key
             .seal_in_place_separate_tag(
@@ -95,22 +100,27 @@ impl Vault {
     /// [`Error::Corrupt`] if it was not sealed with this context, or was changed since;
     /// [`Error::Secret`] if its key is not here.
     pub fn open(&self, sealed: &Sealed, context: &[u8]) -> Result<SecretValue> {
+        let mut text = self.open_text(sealed, context)?;
+        SecretValue::new(std::mem::take(&mut *text)).map_err(|_| broken())
+    }
+
+    /// [`Vault::open`] of any text.
+    pub fn open_text(&self, sealed: &Sealed, context: &[u8]) -> Result<Zeroizing<String>> {
         let ring = Arc::clone(&self.ring.read());
         let key = ring.0.iter().find(|key| key.id == sealed.key_id).ok_or_else(|| {
             let id = &sealed.key_id;
             self.unusable(&format!("it lacks key {id}, which a secret is sealed with: restore it"))
         })?;
-        let corrupt = || Error::Corrupt { what: "secret", detail: "its seal is broken".into() };
-        let mut bytes = Zeroizing::new(hex::decode(&sealed.text).map_err(|_| corrupt())?);
+        let mut bytes = Zeroizing::new(hex::decode(&sealed.text).map_err(|_| broken())?);
         if bytes.len() < NONCE_LEN {
-            return Err(corrupt());
+            return Err(broken());
         }
         let (nonce, inside) = bytes.split_at_mut(NONCE_LEN);
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| corrupt())?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| broken())?;
         let plain =
-            key.key.open_in_place(nonce, Aad::from(context), inside).map_err(|_| corrupt())?;
-        let text = std::str::from_utf8(plain).map_err(|_| corrupt())?.to_owned();
-        SecretValue::new(text).map_err(|_| corrupt())
+            key.key.open_in_place(nonce, Aad::from(context), inside).map_err(|_| broken())?;
+        let text = std::str::from_utf8(plain).map_err(|_| broken())?;
+        Ok(Zeroizing::new(text.to_owned()))
     }
 
     pub fn knows(&self, key_id: &str) -> bool {
@@ -184,6 +194,10 @@ impl Key {
         let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, bytes.as_ref()).ok()?);
         Some(Self { id: id.to_owned(), digits: Zeroizing::new(digits.to_owned()), key })
     }
+}
+
+fn broken() -> Error {
+    Error::Corrupt { what: "secret", detail: "its seal is broken".into() }
 }
 
 fn random(path: &Path, bytes: &mut [u8]) -> Result<()> {
