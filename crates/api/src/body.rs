@@ -174,7 +174,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use soulbox_wire::rest::NewSandbox;
+    use soulbox_wire::rest::{NewPortPass, NewSandbox, PutSecret, RequestRules, SandboxDomains};
 
     use super::*;
 
@@ -186,6 +186,21 @@ mod tests {
         let problem =
             parse::<NewSandbox>(br#"{"templateID":"base","envVars":{"A":1}}"#).unwrap_err();
         assert!(problem.error().to_string().contains("envVars.A"), "{}", problem.error());
+    }
+
+    #[test]
+    fn bodies_of_our_own_know_all_their_fields() {
+        fn refused<T: DeserializeOwned>(body: &str, wrong: &str, known: &str) {
+            let Err(problem) = parse::<T>(body.as_bytes()) else { panic!("{body}") };
+            let text = problem.error().to_string();
+            assert_eq!(problem.status(), 400, "{body}");
+            assert!(text.contains(wrong) && text.contains(known), "{body}: {text}");
+        }
+        refused::<RequestRules>(r#"{"allows":["GET b.com/*"]}"#, "`allows`", "`allow`");
+        refused::<RequestRules>(r#"{"per_minute":{"a.com":5}}"#, "`per_minute`", "`perMinute`");
+        refused::<PutSecret>(r#"{"value":"x","host":["a.com"]}"#, "`host`", "`hosts`");
+        refused::<NewPortPass>(r#"{"port":3000,"expiresIn":2}"#, "`expiresIn`", "`timeout`");
+        refused::<SandboxDomains>(r#"{"domains":[],"ports":1}"#, "`ports`", "`port`");
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub struct Secret {
 
 /// Body of `PUT /soulbox/v1/secrets/{name}`; what is absent stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PutSecret {
     /// Needed for a secret that is not there yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -24,6 +24,7 @@ pub struct ServerStatus {
 
 /// Body of `POST /soulbox/v1/sandboxes/{sandboxID}/passes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewPortPass {
     #[schema(minimum = 1, maximum = 65535)]
     pub port: u32,
@@ -47,7 +48,7 @@ pub struct PortPass {
 
 /// Which requests the hosts that a sandbox reaches may get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RequestRules {
     /// `METHOD[,METHOD] host/path`, as in `GET,POST api.example.com/v1/*`. A host that one of these
     /// names gets what they allow and nothing else.
@@ -147,6 +148,7 @@ pub struct NetworkUsage {
 
 /// Names of their own that lead to a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SandboxDomains {
     /// Host names, at most 32; each leads to one sandbox of the server.
     pub domains: Vec<String>,
