@@ -24,6 +24,9 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
+/// Never ends at a hop, though `Connection` may name it: it says where a message goes or how long it is.
+const END_TO_END: [HeaderName; 2] = [header::HOST, CONTENT_LENGTH];
+
 /// Turns a client's headers into those of a request over HTTP/1.1 without a framing of its own.
 pub(crate) fn prepare_request(headers: &mut HeaderMap, version: Version) {
     let trailers = list(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
@@ -82,8 +85,10 @@ pub(crate) fn http2_settings(headers: &HeaderMap) -> Option<HeaderValue> {
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> =
-            list(headers, &CONNECTION).filter_map(|token| token.parse().ok()).collect();
+        let named: Vec<HeaderName> = list(headers, &CONNECTION)
+            .filter_map(|token| token.parse().ok())
+            .filter(|name| !END_TO_END.contains(name))
+            .collect();
         for name in named {
             headers.remove(name);
         }
@@ -158,6 +163,18 @@ mod tests {
             headers,
             map(&[("te", "trailers"), ("x-access-token", "kept"), ("trailer", "x-sum")])
         );
+    }
+
+    #[test]
+    fn connection_takes_neither_the_host_nor_the_length() {
+        let mut headers = map(&[
+            ("connection", "close, Host, Content-Length, Transfer-Encoding, x-mine"),
+            ("host", "a.example.com"),
+            ("content-length", "3"),
+            ("x-mine", "1"),
+        ]);
+        prepare_request(&mut headers, Version::HTTP_11);
+        assert_eq!(headers, map(&[("host", "a.example.com"), ("content-length", "3")]));
     }
 
     #[test]
