@@ -78,3 +78,18 @@ def test_rules_name_secrets_that_are_there(api, name):
 def test_without_a_key_nothing_is_told(api, name):
     for method, path in [("GET", "/secrets"), ("POST", "/secrets"), ("GET", f"/secrets/{name}"), ("DELETE", f"/secrets/{name}"), ("PUT", f"/soulbox/v1/secrets/{name}")]:
         is_error(api(method, path, key=False), 401)
+
+
+def test_pages_go_on_by_tokens_that_were_given_out_alone(api, name):
+    for part in "abc":
+        assert api("POST", "/secrets", json={"name": f"{name}-{part}", "value": VALUE}).status_code == 201
+    found, token = [], ""
+    while token is not None:
+        page = api("GET", f"/secrets?limit=1&nextToken={token}")
+        found += [secret["name"] for secret in page.json()]
+        token = page.headers.get("x-next-token")
+    assert [each for each in found if each.startswith(name)] == [f"{name}-{part}" for part in "abc"]
+    for wrong in ("zzz", f"{name}-a"):
+        assert "nextToken" in is_error(api("GET", f"/secrets?limit=2&nextToken={wrong}"), 400)["message"]
+    for part in "abc":
+        api("DELETE", f"/secrets/{name}-{part}")

@@ -4,6 +4,7 @@ mod environment;
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use soulbox_egress::Held;
 use soulbox_model::{
     Error, Result, SecretId, SecretValue, TeamId,
@@ -16,6 +17,8 @@ const METADATA_KEY: usize = 128;
 const METADATA_VALUE: usize = 1024;
 const METADATA_BYTES: usize = 8192;
 const HOSTS: usize = 32;
+/// Longer tokens of pages were not made here.
+const TOKEN_BYTES: usize = 256;
 
 /// The secrets of all teams of a server. Every call names the team that asks.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +31,7 @@ pub struct Secrets<'a> {
 pub struct SecretPage {
     pub items: Vec<Secret>,
     /// Where the next page starts; `None` on the last.
-    pub next: Option<SecretName>,
+    pub next: Option<String>,
 }
 
 impl<'a> Secrets<'a> {
@@ -68,17 +71,15 @@ impl<'a> Secrets<'a> {
     /// # Errors
     /// [`Error::InvalidRequest`] for a token that is none.
     pub async fn list(&self, team: TeamId, limit: u32, token: Option<&str>) -> Result<SecretPage> {
-        let after = token
-            .map(str::parse::<SecretName>)
-            .transpose()
-            .map_err(|_| Error::invalid("nextToken", "Invalid next token"))?;
+        let not_ours = || Error::invalid("nextToken", "is not a token of this list");
+        let after = token.map(|token| from_token(token).ok_or_else(not_ours)).transpose()?;
         let limit = limit.max(1);
         // One more than asked for says whether there is another page.
         let mut items =
             self.store.list_secrets(team, after.as_ref(), limit.saturating_add(1)).await?;
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
-        let next = items.last().filter(|_| more).map(|last| last.name.clone());
+        let next = items.last().filter(|_| more).map(|last| to_token(&last.name));
         Ok(SecretPage { items, next })
     }
 
@@ -167,6 +168,21 @@ impl<'a> Secrets<'a> {
             Some(secret) => Ok(secret.hosts),
         }
     }
+}
+
+/// Where a page ended.
+fn to_token(last: &SecretName) -> String {
+    URL_SAFE_NO_PAD.encode(format!("secret.{last}"))
+}
+
+/// Only the form that [`to_token`] makes: no other spelling of the same place.
+fn from_token(token: &str) -> Option<SecretName> {
+    if token.len() > TOKEN_BYTES {
+        return None;
+    }
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+    let name = text.strip_prefix("secret.")?.parse().ok()?;
+    (to_token(&name) == token).then_some(name)
 }
 
 fn unknown(which: &str) -> Error {
