@@ -162,3 +162,69 @@ def test_rubbish_on_the_wire_does_not_stop_the_server(api):
             except OSError:
                 pass
     assert api("GET", "/health").status_code in (200, 204)
+
+
+@pytest.mark.parametrize(
+    "body, field",
+    [
+        ({"allows": ["GET b.com/*"]}, "`allows`"),
+        ({"per_minute": {"a.com": 5}}, "`per_minute`"),
+    ],
+)
+def test_a_mistyped_rule_changes_no_rule(api, sandbox, body, field):
+    path = f"/soulbox/v1/sandboxes/{sandbox['sandboxID']}/requests"
+    assert api("PUT", path, json={"allow": ["GET a.com/*"]}).status_code == 204
+    assert field in is_error(api("PUT", path, json=body), 400)["message"]
+    assert api("GET", path).json()["allow"] == ["GET a.com/*"]
+
+
+def test_a_mistyped_binding_or_time_makes_nothing(api, sandbox, tag):
+    secret = f"/soulbox/v1/secrets/{tag}"
+    assert "`host`" in is_error(api("PUT", secret, json={"value": "x", "host": ["a.com"]}), 400)["message"]
+    is_error(api("GET", secret), 404)
+    path = f"/soulbox/v1/sandboxes/{sandbox['sandboxID']}/passes"
+    assert "`expiresIn`" in is_error(api("POST", path, json={"port": 3000, "expiresIn": 2}), 400)["message"]
+
+
+@pytest.mark.parametrize(
+    "change, field",
+    [
+        ({"allowInternetAccess": False}, "allowInternetAccess"),
+        ({"network": {"allowInternetAccess": False}}, "network.allowInternetAccess"),
+        ({"network": {"allow_public_traffic": False}}, "network.allow_public_traffic"),
+        ({"network": {"rules": {"a.com": [{"body": "x"}]}}}, "network.rules.body"),
+        ({"network": {"egressProxy": {"address": "p.example.com:1080", "foo": 1}}}, "network.egressProxy.foo"),
+        ({"network": {"egressProxy": {"address": "127.0.0.1:1080"}}}, "network.egressProxy.address"),
+        ({"network": {"egressProxy": {"address": "[::1]:1080"}}}, "network.egressProxy.address"),
+        ({"network": {"rules": {f"d{n}.com": [] for n in range(11)}}}, "network.rules"),
+        ({"iam": {"tokens": {"a": {"audience": "b", "tokenType": "JWT-SVID"}}}}, "iam"),
+    ],
+)
+def test_what_would_stay_open_is_not_made(api, change, field):
+    before = api.count()
+    assert field in is_error(api.create(secure=True, **change), 400)["message"]
+    assert api.count() == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"allowInternetAccess": False},
+        {"allowPublicTraffic": False},
+        {"wireguard": {}},
+        {"egressProxy": {"address": "10.0.0.1:1080"}},
+    ],
+)
+def test_an_update_that_cannot_close_is_refused(api, sandbox, body):
+    path = f"/sandboxes/{sandbox['sandboxID']}/network"
+    assert list(body)[0] in is_error(api("PUT", path, json=body), 400)["message"]
+
+
+def test_the_network_is_told_as_it_was_put(api):
+    network = {
+        "allowOut": ["8.8.8.8/24"],
+        "rules": {"A.example.com": [{"transform": {"headers": {"X-Test": "1"}}}], "b.example.com": []},
+    }
+    made = api.create(secure=True, network=network).json()
+    told = api("GET", f"/sandboxes/{made['sandboxID']}").json()["network"]
+    assert {key: told[key] for key in network} == network

@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use soulbox_model::{
     SecretValue,
-    network::{Cidr, Domain, Egress, Pattern, SecretName},
+    network::{Cidr, Domain, Egress, Pattern, ProxyHost, SecretName},
 };
 
 pub use authority::Authority;
@@ -113,16 +113,6 @@ impl Held {
     }
 }
 
-/// What of a sandbox's rules can only be judged here.
-///
-/// # Errors
-/// Which field is wrong, and why.
-pub fn check(egress: &Egress) -> Result<(), (&'static str, String)> {
-    let tls = egress.proxy.as_ref().and_then(|proxy| proxy.tls.as_ref());
-    let Some(pem) = tls.and_then(|tls| tls.ca_cert.as_ref()) else { return Ok(()) };
-    outside::trusting(pem).map(drop).map_err(|error| ("egressProxy.tls.caCert", error.to_string()))
-}
-
 /// Serves the ways out of all sandboxes of one server.
 #[derive(Debug)]
 pub struct Service {
@@ -146,6 +136,23 @@ impl Service {
         let pipes = carry::Pipes::new(PIPES);
         let datagrams = relay::Places::new(DATAGRAMS);
         Arc::new(Self { config, resolver, roots: Mutex::default(), pipes, datagrams })
+    }
+
+    /// What of a sandbox's rules can only be judged here.
+    ///
+    /// # Errors
+    /// Which field is wrong, and why.
+    pub fn check(&self, egress: &Egress) -> Result<(), (&'static str, String)> {
+        let Some(proxy) = &egress.proxy else { return Ok(()) };
+        if let ProxyHost::Address(address) = proxy.address.host {
+            let why = |reason: Reason| ("egressProxy.address", reason.to_string());
+            self.policy(egress.clone()).reachable(address).map_err(why)?;
+        }
+        let Some(pem) = proxy.tls.as_ref().and_then(|tls| tls.ca_cert.as_ref()) else {
+            return Ok(());
+        };
+        let why = |error: io::Error| ("egressProxy.tls.caCert", error.to_string());
+        outside::trusting(pem).map(drop).map_err(why)
     }
 
     /// Serves a sandbox's way out from now on, until the gate is dropped.

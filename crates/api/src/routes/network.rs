@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use soulbox_model::{
     Error, Port,
     network::{
-        Egress, HeaderName, Ingress, Network, Pattern, ProxyTls, Template, Transform, UpstreamProxy,
+        Asked, Egress, HeaderName, Ingress, MAX_TRANSFORMS, Network, Pattern, ProxyTls, Template,
+        Transform, UpstreamProxy,
     },
 };
 use soulbox_wire::rest;
@@ -25,6 +26,10 @@ use crate::{
 /// Longest domain with a transform, in bytes.
 const MAX_RULE_DOMAIN: usize = 128;
 const MAX_HTTPS_PORTS: usize = 64;
+
+const EGRESS_FIELDS: [&str; 5] = ["allowOut", "denyOut", "rules", "egressProxy", "dnsServers"];
+const INGRESS_FIELDS: [&str; 3] = ["allowPublicTraffic", "maskRequestHost", "httpsPorts"];
+const INTERNET: &str = "allow_internet_access";
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default().routes(routes!(update_network))
@@ -52,7 +57,11 @@ async fn update_network(
 }
 
 fn parse_update(update: rest::NetworkUpdate) -> Result<Egress> {
-    refuse_unknown("", &update.unknown)?;
+    let known = [&EGRESS_FIELDS[..], &[INTERNET]].concat();
+    if let Some(name) = meant(&update.unknown, &INGRESS_FIELDS) {
+        return Err(Problem::invalid(name, "can only be said when the sandbox is created"));
+    }
+    refuse_unknown("", &update.unknown, &known)?;
     egress(
         "",
         update.allow_internet_access.unwrap_or(true),
@@ -72,7 +81,12 @@ pub fn parse(
     allow_internet: Option<bool>,
     secure: bool,
 ) -> Result<Network> {
-    refuse_unknown("network.", &network.unknown)?;
+    if let Some(name) = meant(&network.unknown, &[INTERNET]) {
+        let why = format!("unknown field; did you mean `{INTERNET}` beside `network`?");
+        return Err(Problem::invalid(format!("network.{name}"), why));
+    }
+    let known = [&EGRESS_FIELDS[..], &INGRESS_FIELDS].concat();
+    refuse_unknown("network.", &network.unknown, &known)?;
     let ingress = ingress(&network, secure)?;
     let egress = egress(
         "network.",
@@ -135,8 +149,14 @@ struct Lists {
 }
 
 fn egress(at: &str, internet: bool, lists: Lists) -> Result<Egress> {
+    let asked = asked(&lists);
     let mut transforms = BTreeMap::new();
-    for (domain, rules) in lists.rules.unwrap_or_default() {
+    let rules = lists.rules.unwrap_or_default();
+    if rules.len() > MAX_TRANSFORMS {
+        let why = format!("has {} domains; at most {MAX_TRANSFORMS} fit", rules.len());
+        return Err(Problem::invalid(format!("{at}rules"), why));
+    }
+    for (domain, rules) in rules {
         let field = format!("{at}rules");
         let bad = |why: String| Problem::invalid(field.clone(), why);
         if domain.len() > MAX_RULE_DOMAIN {
@@ -162,6 +182,7 @@ fn egress(at: &str, internet: bool, lists: Lists) -> Result<Egress> {
             None => None,
             servers => Some(list(&format!("{at}dnsServers"), servers)?),
         },
+        asked: Some(asked),
         ..Egress::of_internet(internet)
     };
     egress.check().map_err(|error| match error {
@@ -172,6 +193,18 @@ fn egress(at: &str, internet: bool, lists: Lists) -> Result<Egress> {
         other => other.into(),
     })?;
     Ok(egress)
+}
+
+fn asked(lists: &Lists) -> Asked {
+    let headers = |rule: &rest::NetworkRule| rule.transform.as_ref()?.headers.clone();
+    let rules = lists.rules.iter().flatten();
+    Asked {
+        allow: lists.allow_out.clone().unwrap_or_default(),
+        deny: lists.deny_out.clone().unwrap_or_default(),
+        rules: rules
+            .map(|(domain, rules)| (domain.clone(), rules.iter().map(headers).collect()))
+            .collect(),
+    }
 }
 
 fn list<T: std::str::FromStr>(field: &str, texts: Option<Vec<String>>) -> Result<Vec<T>>
@@ -196,9 +229,9 @@ fn transform(field: &str, mut rules: Vec<rest::NetworkRule>) -> Result<Option<Tr
         return Err(bad("a domain has at most one rule".to_owned()));
     }
     let Some(rule) = rules.pop() else { return Ok(None) };
-    refuse_unknown(field, &rule.unknown)?;
+    refuse_unknown(&format!("{field}."), &rule.unknown, &["transform"])?;
     let Some(transform) = rule.transform else { return Ok(None) };
-    refuse_unknown(field, &transform.unknown)?;
+    refuse_unknown(&format!("{field}.transform."), &transform.unknown, &["headers"])?;
     let mut headers = BTreeMap::new();
     for (name, value) in transform.headers.unwrap_or_default() {
         let parsed: HeaderName = name.parse().map_err(bad)?;
@@ -215,6 +248,10 @@ fn transform(field: &str, mut rules: Vec<rest::NetworkRule>) -> Result<Option<Tr
 
 fn upstream(at: &str, proxy: rest::EgressProxy) -> Result<UpstreamProxy> {
     let field = |name: &str| format!("{at}egressProxy.{name}");
+    refuse_unknown(&field(""), &proxy.unknown, &["address", "username", "password", "tls"])?;
+    if let Some(tls) = &proxy.tls {
+        refuse_unknown(&field("tls."), &tls.unknown, &["enabled", "serverName", "caCert"])?;
+    }
     let address =
         proxy.address.parse().map_err(|e: String| Problem::invalid(field("address"), e))?;
     let tls = match proxy.tls.filter(|tls| tls.enabled) {
@@ -233,35 +270,45 @@ fn upstream(at: &str, proxy: rest::EgressProxy) -> Result<UpstreamProxy> {
         .map_err(|(name, why)| Problem::invalid(field(name), why))
 }
 
-/// A field that this server does not know and that says something: ignoring it could leave open
-/// what its sender thinks closed.
-fn refuse_unknown(at: &str, unknown: &serde_json::Map<String, Value>) -> Result<()> {
-    let says_something = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(inner) => !inner.is_empty(),
-        Value::Bool(true) | Value::Number(_) | Value::String(_) => true,
+/// A field that this server does not know: ignoring it could leave open what its sender thinks closed.
+fn refuse_unknown(at: &str, unknown: &Map<String, Value>, known: &[&str]) -> Result<()> {
+    let Some((name, _)) = unknown.iter().find(|(_, value)| !value.is_null()) else {
+        return Ok(());
     };
-    match unknown.iter().find(|(_, value)| says_something(value)) {
-        None => Ok(()),
-        Some((name, _)) => {
-            let name: String = name.chars().take(64).collect();
-            Err(Problem::not_implemented(format!("the network option {at}{name}")))
-        }
-    }
+    let name: String = name.chars().take(64).collect();
+    let why = match known.iter().find(|known| plain(known) == plain(&name)) {
+        Some(known) => format!("unknown field; did you mean `{known}`?"),
+        None => format!("unknown field; known are {}", known.join(", ")),
+    };
+    Err(Problem::invalid(format!("{at}{name}"), why))
+}
+
+/// A field that is one of `known` in whatever spelling, and says something.
+fn meant(unknown: &Map<String, Value>, known: &[&str]) -> Option<String> {
+    let is_known = |name: &str| known.iter().any(|known| plain(known) == plain(name));
+    let mut names = unknown.iter().filter(|(name, value)| !value.is_null() && is_known(name));
+    names.next().map(|(name, _)| name.clone())
+}
+
+/// Without case and underscores, as `snake_case` and `camelCase` differ in.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect()
 }
 
 /// As clients read it, without passwords.
 pub fn render(network: &Network) -> rest::Network {
     let Network { egress, ingress } = network;
-    let texts = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
-    let allow: Vec<_> = egress.allow.iter().map(ToString::to_string).collect();
-    let deny: Vec<_> = egress.deny.iter().map(ToString::to_string).collect();
-    let rules: BTreeMap<_, _> =
-        egress.transforms.iter().map(|(domain, t)| (domain.to_string(), vec![rule(t)])).collect();
+    let texts = |list: Vec<String>| (!list.is_empty()).then_some(list);
+    // What an older server wrote does not hold it.
+    let asked = egress.asked.clone().unwrap_or_else(|| as_understood(egress));
+    let rules: BTreeMap<_, _> = asked
+        .rules
+        .into_iter()
+        .map(|(domain, rules)| (domain, rules.into_iter().map(rule).collect()))
+        .collect();
     rest::Network {
-        allow_out: texts(&allow),
-        deny_out: texts(&deny),
+        allow_out: texts(asked.allow),
+        deny_out: texts(asked.deny),
         rules: (!rules.is_empty()).then_some(rules),
         egress_proxy: egress.proxy.as_ref().map(|proxy| rest::EgressProxy {
             address: proxy.address.to_string(),
@@ -271,7 +318,9 @@ pub fn render(network: &Network) -> rest::Network {
                 enabled: true,
                 server_name: tls.server_name.as_ref().map(ToString::to_string),
                 ca_cert: None,
+                unknown: Map::new(),
             }),
+            unknown: Map::new(),
         }),
         dns_servers: egress
             .dns_servers
@@ -281,20 +330,27 @@ pub fn render(network: &Network) -> rest::Network {
         mask_request_host: ingress.mask_request_host.as_ref().map(ToString::to_string),
         https_ports: (!ingress.https_ports.is_empty())
             .then(|| ingress.https_ports.iter().map(|port| u32::from(port.get())).collect()),
-        unknown: serde_json::Map::new(),
+        unknown: Map::new(),
     }
 }
 
-fn rule(transform: &Transform) -> rest::NetworkRule {
-    let headers =
-        transform.headers().iter().map(|(name, value)| (name.to_string(), value.to_string()));
-    rest::NetworkRule {
-        transform: Some(rest::NetworkTransform {
-            headers: Some(headers.collect()),
-            unknown: serde_json::Map::new(),
-        }),
-        unknown: serde_json::Map::new(),
+fn as_understood(egress: &Egress) -> Asked {
+    let headers = |transform: &Transform| {
+        let pairs = transform.headers().iter();
+        pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    };
+    let rules = egress.transforms.iter();
+    Asked {
+        allow: egress.allow.iter().map(ToString::to_string).collect(),
+        deny: egress.deny.iter().map(ToString::to_string).collect(),
+        rules: rules.map(|(domain, t)| (domain.to_string(), vec![Some(headers(t))])).collect(),
     }
+}
+
+fn rule(headers: Option<BTreeMap<String, String>>) -> rest::NetworkRule {
+    let transform = headers
+        .map(|headers| rest::NetworkTransform { headers: Some(headers), unknown: Map::new() });
+    rest::NetworkRule { transform, unknown: Map::new() }
 }
 
 #[cfg(test)]
@@ -310,9 +366,12 @@ mod tests {
     #[test]
     fn what_clients_ask_for_comes_back_without_passwords() {
         let asked = json!({
-            "allowOut": ["8.8.8.0/24", "*.example.com"],
+            "allowOut": ["8.8.8.8/24", "*.example.com"],
             "denyOut": ["0.0.0.0/0"],
-            "rules": {"API.example.com": [{"transform": {"headers": {"X-Key": "${e2b.secrets.k}"}}}]},
+            "rules": {
+                "API.example.com": [{"transform": {"headers": {"X-Key": "${e2b.secrets.k}"}}}],
+                "b.example.com": [], "c.example.com": [{}],
+            },
             "egressProxy": {
                 "address": "p.example.com:1080", "username": "u", "password": "hunter2",
                 "tls": {"enabled": true, "serverName": "Proxy.example.com", "caCert": "secret"},
@@ -325,9 +384,12 @@ mod tests {
         assert_eq!(
             told,
             json!({
-                "allowOut": ["8.8.8.0/24", "*.example.com"],
+                "allowOut": ["8.8.8.8/24", "*.example.com"],
                 "denyOut": ["0.0.0.0/0"],
-                "rules": {"api.example.com": [{"transform": {"headers": {"X-Key": "${e2b.secrets.k}"}}}]},
+                "rules": {
+                    "API.example.com": [{"transform": {"headers": {"X-Key": "${e2b.secrets.k}"}}}],
+                    "b.example.com": [], "c.example.com": [{}],
+                },
                 "egressProxy": {
                     "address": "p.example.com:1080", "username": "u",
                     "tls": {"enabled": true, "serverName": "proxy.example.com"},
@@ -369,8 +431,64 @@ mod tests {
     }
 
     #[test]
-    fn an_option_of_the_future_is_not_ignored() {
-        assert_eq!(created(json!({"wireguard": {"key": "x"}})).unwrap_err().status(), 501);
+    fn an_unknown_field_is_a_400_that_names_it_and_the_one_that_was_meant() {
+        for (value, named, meant) in [
+            (json!({"wireguard": {"key": "x"}}), "network.wireguard", "allowOut"),
+            (json!({"deny_out": []}), "network.deny_out", "`denyOut`"),
+            (
+                json!({"allow_public_traffic": false}),
+                "network.allow_public_traffic",
+                "`allowPublicTraffic`",
+            ),
+            (
+                json!({"allowInternetAccess": false}),
+                "network.allowInternetAccess",
+                "`allow_internet_access` beside",
+            ),
+            (json!({"rules": {"a.b": [{"body": "x"}]}}), "network.rules.body", "transform"),
+            (
+                json!({"rules": {"a.b": [{"transform": {"foo": 1}}]}}),
+                "network.rules.transform.foo",
+                "headers",
+            ),
+            (
+                json!({"egressProxy": {"address": "a.b:1", "foo": 1}}),
+                "network.egressProxy.foo",
+                "username",
+            ),
+            (
+                json!({"egressProxy": {"address": "a.b:1", "tls": {"enabled": true, "ca_cert": "x"}}}),
+                "network.egressProxy.tls.ca_cert",
+                "`caCert`",
+            ),
+        ] {
+            let problem = created(value.clone()).unwrap_err();
+            let Error::InvalidRequest { field, message } = problem.error() else {
+                panic!("{value}")
+            };
+            assert_eq!(field, named, "{value}");
+            assert!(message.contains(meant), "{value}: {message}");
+        }
         assert!(created(json!({"wireguard": null})).is_ok());
+    }
+
+    #[test]
+    fn an_update_refuses_what_it_cannot_close() {
+        for (value, named) in [
+            (json!({"allowInternetAccess": false}), "allowInternetAccess"),
+            (json!({"allowPublicTraffic": false}), "allowPublicTraffic"),
+        ] {
+            let problem = parse_update(serde_json::from_value(value).unwrap()).unwrap_err();
+            let Error::InvalidRequest { field, .. } = problem.error() else { panic!("{named}") };
+            assert_eq!(field, named);
+        }
+    }
+
+    #[test]
+    fn domains_without_a_rule_count_too() {
+        let rules = |n: usize| (0..n).map(|i| (format!("d{i}.example.com"), json!([])));
+        let asked = |n| json!({"rules": rules(n).collect::<Map<_, _>>()});
+        assert!(created(asked(10)).is_ok());
+        assert_eq!(created(asked(11)).unwrap_err().status(), 400);
     }
 }

@@ -51,7 +51,7 @@ impl Core {
 
     /// What the rules themselves cannot say of what they name.
     pub(crate) async fn check_egress(&self, team: TeamId, egress: &Egress) -> Result<()> {
-        soulbox_egress::check(egress).map_err(|(field, why)| Error::invalid(field, why))?;
+        self.egress.check(egress).map_err(|(field, why)| Error::invalid(field, why))?;
         self.secrets().check_egress(team, egress).await
     }
 

@@ -93,6 +93,18 @@ pub struct Egress {
     /// As asked for; an empty list turns name service off while a domain is allowed.
     #[serde(default)]
     pub dns_servers: Option<Vec<Ipv4Addr>>,
+    /// Governs nothing; `None` where nothing was put in such words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+}
+
+/// Lists in the words of who put them, for who asks what that was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub allow: Vec<String>,
+    pub deny: Vec<String>,
+    /// Domain → its rules, of each the headers that it sets.
+    pub rules: BTreeMap<String, Vec<Option<BTreeMap<String, String>>>>,
 }
 
 /// Which requests hosts get, how many of them, how many bytes, and where datagrams go: rules of SoulBox's own, which are
@@ -126,6 +138,7 @@ impl Egress {
             grants: Vec::new(),
             proxy: None,
             dns_servers: None,
+            asked: None,
         }
     }
 

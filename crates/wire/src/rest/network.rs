@@ -97,11 +97,15 @@ pub struct EgressProxy {
     pub password: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<EgressProxyTls>,
+    /// Fields that this server does not know.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub unknown: serde_json::Map<String, Value>,
 }
 
 impl std::fmt::Debug for EgressProxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { address, username, password: _, tls } = self;
+        let Self { address, username, tls, .. } = self;
         f.debug_struct("EgressProxy")
             .field("address", address)
             .field("username", username)
@@ -121,4 +125,8 @@ pub struct EgressProxyTls {
     /// PEM; taken, never given.
     #[serde(default, skip_serializing)]
     pub ca_cert: Option<String>,
+    /// Fields that this server does not know.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub unknown: serde_json::Map<String, Value>,
 }

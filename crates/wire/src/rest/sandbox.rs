@@ -30,6 +30,10 @@ pub struct NewSandbox {
     pub auto_resume: Option<AutoResume>,
     #[serde(default, rename = "allow_internet_access", skip_serializing_if = "Option::is_none")]
     pub allow_internet_access: Option<bool>,
+    /// Not how clients spell it; kept to refuse a `false`, whose sender thinks the sandbox closed.
+    #[serde(default, rename = "allowInternetAccess", skip_serializing)]
+    #[schema(ignore)]
+    pub misspelt_internet_access: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +93,10 @@ pub struct NewSandboxV2 {
     pub auto_resume: Option<AutoResume>,
     #[serde(default, rename = "allow_internet_access", skip_serializing_if = "Option::is_none")]
     pub allow_internet_access: Option<bool>,
+    /// Not how clients spell it; kept to refuse a `false`, whose sender thinks the sandbox closed.
+    #[serde(default, rename = "allowInternetAccess", skip_serializing)]
+    #[schema(ignore)]
+    pub misspelt_internet_access: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,6 +133,7 @@ impl From<NewSandboxV2> for NewSandbox {
             auto_pause_memory: v2.auto_pause_memory,
             auto_resume: v2.auto_resume,
             allow_internet_access: v2.allow_internet_access,
+            misspelt_internet_access: v2.misspelt_internet_access,
             network: v2.network,
             metadata: v2.metadata,
             env_vars: v2.env_vars,

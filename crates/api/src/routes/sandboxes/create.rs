@@ -176,6 +176,10 @@ fn shape(asked: SandboxShape) -> Shape {
 /// A field that asks for something this server does not do is refused: a sandbox that silently
 /// lacks it would lose data or be open where its owner thinks it closed.
 fn refuse_what_comes_later(request: &NewSandbox) -> Result<()> {
+    if request.misspelt_internet_access == Some(false) {
+        let why = "unknown field; did you mean `allow_internet_access`?";
+        return Err(Problem::invalid("allowInternetAccess", why));
+    }
     let auto_pause = request.auto_pause.unwrap_or(false);
     if request.auto_pause_memory == Some(false) {
         if !auto_pause {
@@ -189,7 +193,7 @@ fn refuse_what_comes_later(request: &NewSandbox) -> Result<()> {
         return Err(Problem::not_implemented("pausing a sandbox at its timeout (autoPause)"));
     }
     if request.iam.as_ref().is_some_and(asks_for_something) {
-        return Err(Problem::not_implemented("identity tokens (iam)"));
+        return Err(Problem::invalid("iam", "this server has no identity tokens; leave it out"));
     }
     if request.volume_mounts.as_ref().is_some_and(|mounts| !mounts.is_empty()) {
         return Err(Problem::not_implemented("mounting volumes (volumeMounts)"));
@@ -281,7 +285,6 @@ mod tests {
         for extra in [
             json!({"autoPause": true}),
             json!({"autoPause": true, "autoPauseMemory": false}),
-            json!({"iam": {"tokens": {"a": {"audience": "b", "tokenType": "JWT-SVID"}}}}),
             json!({"volumeMounts": [{"name": "a", "path": "/b"}]}),
         ] {
             assert_eq!(status_of(extra.clone()), 501, "{extra}");
@@ -291,6 +294,10 @@ mod tests {
     #[test]
     fn contradictions_are_a_400() {
         for extra in [
+            json!({"iam": {"tokens": {"a": {"audience": "b", "tokenType": "JWT-SVID"}}}}),
+            json!({"allowInternetAccess": false}),
+            json!({"network": {"allowInternetAccess": false}}),
+            json!({"network": {"allow_public_traffic": false}, "secure": true}),
             json!({"autoPauseMemory": false}),
             json!({"autoPause": true, "autoPauseMemory": false, "autoResume": {"enabled": true}}),
             json!({"network": {"allowPublicTraffic": false}}),
