@@ -97,8 +97,8 @@ mod tests {
             client
         };
         let mut head = Vec::new();
-        let (turned, _client) =
-            tokio::join!(until_said(&mut inside, &mut outside, &mut head), client);
+        let both = async { tokio::join!(until_said(&mut inside, &mut outside, &mut head), client) };
+        let (turned, _client) = timeout(Duration::from_secs(5), both).await.expect("an end");
         drop(outside);
         let mut got = String::new();
         server.read_to_string(&mut got).await.unwrap();
@@ -114,8 +114,8 @@ mod tests {
             assert_eq!((turned.unwrap(), got.as_str()), (Turn::Named, ""), "{said:?}");
         }
         for (said, banner, passed) in [
-            (["BR", "EW /evil HTTP/1.1\r\n"], "", "BR"),
-            (["BREW /evil ", "HTTP/1.1\r\n"], "", "BREW /evil "),
+            (["BR", "EW /evil HTTP/1.1\r\n\r\n"], "", "BR"),
+            (["BREW /evil ", "HTTP/1.1\r\n\r\n"], "", "BREW /evil "),
             (["GET / HTTP/1.1\r\n", "Host: a.com\r\n\r\n"], "220 hello\r\n", ""),
             (["PRI * HTTP/2.0\r\n", "\r\n"], "\0\0\0\x04\0\0\0\0\0", ""),
         ] {

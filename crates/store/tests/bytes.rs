@@ -124,6 +124,7 @@ async fn many_are_written_beside_other_work_and_a_busy_database_is_waited_for() 
 async fn age(dir: &Path, rules: &[(&SandboxId, &str)]) {
     let mut database = beside(dir).await;
     database.execute("DROP TABLE bytes_used").await.unwrap();
+    database.execute("ALTER TABLE sandbox DROP COLUMN network_key").await.unwrap();
     database.execute("DELETE FROM _sqlx_migrations WHERE version >= 6").await.unwrap();
     for (id, text) in rules {
         sqlx::query("UPDATE sandbox SET network = $2 WHERE id = $1")
