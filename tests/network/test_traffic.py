@@ -38,6 +38,29 @@ class TestEvents:
         usage = json.load(call(server, sandbox, "usage"))["network"]
         assert usage["allowed"] >= 2 and usage["denied"] >= 2 and usage["sentBytes"] > 5, usage
 
+    def test_sums_of_the_team_keep_those_of_sandboxes_that_ended(self, server):
+        def sums():
+            url = f"{server.url}/soulbox/v1/metrics"
+            bearer = {"Authorization": f"Bearer {server.environment()['E2B_API_KEY']}"}
+            answer = urllib.request.urlopen(urllib.request.Request(url, headers=bearer), timeout=20)
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+            return {name: int(value) for name, value in (line.split() for line in lines)}
+
+        before = sums()
+        sandbox = furnished(server.create(network={"allow_out": [f"{SITE}/32"], **ALL}))
+        attempts(sandbox, ("echo", SITE), ("echo", OTHER))
+        until(lambda: events(server, sandbox, decision="ended"))
+        during = sums()
+        sandbox.kill()
+        until(lambda: sums()["soulbox_sandboxes_ended_total"] > before["soulbox_sandboxes_ended_total"])
+        after = sums()
+        grown = {name: after[name] - before[name] for name in after}
+        for decision in ("allowed", "denied"):
+            assert grown[f'soulbox_network_decisions_total{{decision="{decision}"}}'] >= 1
+        assert grown["soulbox_network_sent_bytes_total"] >= 5 and grown["soulbox_network_received_bytes_total"] >= 5
+        assert all(after[name] >= during[name] for name in after if name.endswith("_total") or "decision" in name)
+
     def test_no_secret_and_no_query_is_in_them(self, trusting, sandboxes):  # noqa: F811
         network = {"rules": rules(Authorization="Bearer ${e2b.secrets.key}")}
         sandbox = sandboxes(on=trusting, network=network)

@@ -31,6 +31,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use chrono::{DateTime, SubsecRound, Utc};
 pub use ingress::{Pass, PortAccess};
 pub use life::{KEY_REUSED, TrafficReader};
+pub use live::Tally;
 pub use secrets::{SecretPage, Secrets};
 pub use soulbox_egress::{Counts, Decision, Event, Part};
 use soulbox_engine::{Conduit, ConnectError, Target};
@@ -219,6 +220,11 @@ impl Control {
     /// [`Error::NotFound`].
     pub fn traffic_counts(&self, team: TeamId, id: &SandboxId) -> Result<Counts> {
         Ok(self.core.running(team, id)?.traffic.counts())
+    }
+
+    /// What the sandboxes of a team did in all, since this server began.
+    pub fn tally(&self, team: TeamId) -> Tally {
+        self.core.registry.tally(team)
     }
 
     /// What a client needs to use a running sandbox; keeps it alive for at least `timeout` from now.

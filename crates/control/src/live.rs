@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
-use soulbox_egress::{Authority, Gate, Traffic};
+use soulbox_egress::{Authority, Counts, Gate, Traffic};
 use soulbox_model::{
     Error, Resources, Result, SandboxId, TeamId, TemplateId,
     network::{Egress, Network},
@@ -279,8 +279,18 @@ pub(crate) struct Registry {
     sandboxes: RwLock<HashMap<SandboxId, Arc<Live>>>,
     /// By the hash of the access token, so that a look-up's duration tells nothing about tokens.
     by_token: RwLock<HashMap<TokenHash, SandboxId>>,
+    /// Of those that are no more.
+    past: Mutex<HashMap<TeamId, Tally>>,
     used: Arc<AtomicU32>,
     limit: u32,
+}
+
+/// What the sandboxes of a team did in all, since this server began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub living: u64,
+    pub ended: u64,
+    pub network: Counts,
 }
 
 /// One of the sandboxes that may live at the same time.
@@ -298,6 +308,7 @@ impl Registry {
         Self {
             sandboxes: RwLock::default(),
             by_token: RwLock::default(),
+            past: Mutex::default(),
             used: Arc::default(),
             limit,
         }
@@ -347,10 +358,28 @@ impl Registry {
     }
 
     pub(crate) fn remove(&self, live: &Live) {
-        self.sandboxes.write().remove(&live.id);
+        let mut sandboxes = self.sandboxes.write();
+        if sandboxes.remove(&live.id).is_some() {
+            // Under both locks: nobody sees it counted twice, or not at all.
+            let mut past = self.past.lock();
+            let tally = past.entry(live.team).or_default();
+            tally.ended += 1;
+            tally.network += live.traffic.counts();
+        }
+        drop(sandboxes);
         if let Some(token) = &live.access_token {
             self.by_token.write().remove(&hash(token));
         }
+    }
+
+    pub(crate) fn tally(&self, team: TeamId) -> Tally {
+        let sandboxes = self.sandboxes.read();
+        let mut tally = self.past.lock().get(&team).copied().unwrap_or_default();
+        for live in sandboxes.values().filter(|live| live.team == team) {
+            tally.living += 1;
+            tally.network += live.traffic.counts();
+        }
+        tally
     }
 
     pub(crate) fn by_token(&self, token: &str) -> Option<SandboxId> {

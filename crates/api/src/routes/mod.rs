@@ -6,6 +6,7 @@ mod health;
 mod keys;
 mod later;
 mod listing;
+mod metrics;
 mod network;
 mod observe;
 mod passes;
@@ -29,6 +30,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(network::routes())
         .merge(listing::routes())
         .merge(observe::routes())
+        .merge(metrics::routes())
         .merge(passes::routes())
         .merge(requests::routes())
         .merge(traffic::routes())

@@ -76,6 +76,7 @@ async fn sandbox_usage(
             received_bytes: network.received,
             allowed: network.allowed,
             denied: network.denied,
+            failed: network.failed,
         }),
     }))
 }

@@ -10,6 +10,7 @@ use std::{
     collections::VecDeque,
     fmt,
     net::{IpAddr, SocketAddr},
+    ops::AddAssign,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -114,12 +115,23 @@ impl Event {
 }
 
 /// Since the server began to serve the sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub sent: u64,
     pub received: u64,
     pub allowed: u64,
     pub denied: u64,
+    pub failed: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.allowed += other.allowed;
+        self.denied += other.denied;
+        self.failed += other.failed;
+    }
 }
 
 #[derive(Debug)]
@@ -131,6 +143,7 @@ pub struct Traffic {
     bytes: [AtomicU64; 2],
     allowed: AtomicU64,
     denied: AtomicU64,
+    failed: AtomicU64,
     limits: Limits,
 }
 
@@ -149,6 +162,7 @@ impl Default for Traffic {
             bytes: Default::default(),
             allowed: AtomicU64::default(),
             denied: AtomicU64::default(),
+            failed: AtomicU64::default(),
             limits: Limits::default(),
         }
     }
@@ -162,6 +176,7 @@ impl Traffic {
             received: received.load(Relaxed),
             allowed: self.allowed.load(Relaxed),
             denied: self.denied.load(Relaxed),
+            failed: self.failed.load(Relaxed),
         }
     }
 
@@ -193,7 +208,8 @@ impl Traffic {
         match event.decision {
             Decision::Allowed => self.allowed.fetch_add(1, Relaxed),
             Decision::Denied => self.denied.fetch_add(1, Relaxed),
-            Decision::Failed | Decision::Ended => 0,
+            Decision::Failed => self.failed.fetch_add(1, Relaxed),
+            Decision::Ended => 0,
         };
         let mut log = self.log.lock();
         if log.events.len() == KEPT {

@@ -144,6 +144,9 @@ pub struct NetworkUsage {
     /// Connections, requests and questions that were let through.
     pub allowed: u64,
     pub denied: u64,
+    /// Let through, to a destination that could not be reached.
+    #[serde(default)]
+    pub failed: u64,
 }
 
 /// Names of their own that lead to a sandbox.
