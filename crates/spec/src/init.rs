@@ -12,9 +12,11 @@ pub struct Starter {
     /// A DNS label; see [`name_for`].
     pub name: String,
     pub base_image: String,
+    pub nodejs_version: Option<String>,
     /// Why it is what it is, one line each, for a comment above the rest.
     pub because: Vec<String>,
     pub start: Vec<String>,
+    pub ready: Option<Vec<String>>,
     pub test: Option<Vec<String>>,
     pub port: Option<u16>,
 }
@@ -55,7 +57,9 @@ impl Starter {
             ("project" | "template", "name") => Some(quote(&self.name)),
             ("project", "version") => Some("\"0.1.0\"".to_owned()),
             ("template", "base_image") => Some(quote(&self.base_image)),
+            ("template", "nodejs_version") => self.nodejs_version.as_deref().map(quote),
             ("commands", "start") => Some(list(&self.start)),
+            ("commands", "ready") => self.ready.as_deref().map(list),
             ("commands", "test") => self.test.as_deref().map(list),
             ("network", "ports") => self.port.map(|port| format!("[{port}]")),
             _ => None,
@@ -88,8 +92,10 @@ mod tests {
         Starter {
             name: name_for("My App!"),
             base_image: "base".into(),
+            nodejs_version: None,
             because: vec!["Python: app.py\n[security]".into()],
             start: vec!["python3".into(), "it's \"here\".py".into()],
+            ready: None,
             test: Some(vec!["pytest".into()]),
             port: Some(8000),
         }

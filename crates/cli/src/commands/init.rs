@@ -46,8 +46,10 @@ pub(super) fn run(settings: &Settings, args: Init) -> Result<()> {
     let starter = Starter {
         name,
         base_image: found.runtime.map_or("base", |runtime| runtime.template()).to_owned(),
+        nodejs_version: commands.nodejs_version.map(str::to_owned),
         because,
         start: commands.start,
+        ready: commands.ready,
         test: commands.test,
         port: commands.port,
     };
@@ -62,7 +64,9 @@ fn said(settings: &Settings, dir: &ProjectDir, starter: &Starter, found: &Detect
             "file": dir.file(),
             "name": starter.name,
             "base_image": starter.base_image,
+            "nodejs_version": starter.nodejs_version,
             "start": starter.start,
+            "ready": starter.ready,
             "test": starter.test,
             "port": starter.port,
             "because": starter.because,
