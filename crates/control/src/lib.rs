@@ -21,6 +21,7 @@ mod listing;
 mod live;
 mod logs;
 mod metrics;
+mod page;
 mod reconcile;
 mod secrets;
 mod timers;

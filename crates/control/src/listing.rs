@@ -2,13 +2,13 @@
 
 use std::cmp::Ordering;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use soulbox_model::{Error, Result, SandboxId, TeamId};
 
 use crate::{
     core::Core,
     live::Live,
+    page,
     types::{ListFilter, Listed, Order, Page, State},
 };
 
@@ -39,21 +39,18 @@ impl Place {
 
     fn to_token(&self, order: Order) -> String {
         let micros = self.started_at.timestamp_micros();
-        URL_SAFE_NO_PAD.encode(format!("{micros}.{}.{}", self.id, letter(order)))
+        page::to_token(&format!("{micros}.{}.{}", self.id, letter(order)))
     }
 
     fn from_token(token: &str, order: Order) -> Option<Self> {
-        if token.len() > TOKEN_BYTES {
-            return None;
-        }
-        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-        let mut parts = text.split('.');
-        let started_at = DateTime::from_timestamp_micros(parts.next()?.parse().ok()?)?;
-        let id = parts.next()?.parse().ok()?;
-        let same_order = parts.next()? == letter(order) && parts.next().is_none();
-        let place = Self { started_at, id };
-        // Only the form that `to_token` makes: no other spelling of the same place.
-        (same_order && place.to_token(order) == token).then_some(place)
+        let read = |text: &str| {
+            let mut parts = text.split('.');
+            let started_at = DateTime::from_timestamp_micros(parts.next()?.parse().ok()?)?;
+            let id = parts.next()?.parse().ok()?;
+            let same_order = parts.next()? == letter(order) && parts.next().is_none();
+            same_order.then_some(Self { started_at, id })
+        };
+        page::from_token(token, TOKEN_BYTES, read, |place| place.to_token(order))
     }
 }
 
@@ -88,10 +85,7 @@ impl Core {
         let after = page
             .token
             .as_deref()
-            .map(|token| {
-                Place::from_token(token, filter.order)
-                    .ok_or_else(|| Error::invalid("nextToken", "is not a token of this list"))
-            })
+            .map(|token| Place::from_token(token, filter.order).ok_or_else(page::not_ours))
             .transpose()?;
         let mut found: Vec<_> = self
             .registry
@@ -115,6 +109,8 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
     use super::*;
 
     fn place() -> Place {

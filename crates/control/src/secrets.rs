@@ -4,13 +4,14 @@ mod environment;
 
 use std::collections::BTreeMap;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use soulbox_egress::Held;
 use soulbox_model::{
     Error, Result, SecretId, SecretValue, TeamId,
     network::{Egress, Grant, Pattern, Placeholder, SecretName},
 };
 use soulbox_store::{NewSecret, Secret, SecretChange, SecretRef, Store};
+
+use crate::page;
 
 const METADATA_ENTRIES: usize = 32;
 const METADATA_KEY: usize = 128;
@@ -71,8 +72,7 @@ impl<'a> Secrets<'a> {
     /// # Errors
     /// [`Error::InvalidRequest`] for a token that is none.
     pub async fn list(&self, team: TeamId, limit: u32, token: Option<&str>) -> Result<SecretPage> {
-        let not_ours = || Error::invalid("nextToken", "is not a token of this list");
-        let after = token.map(|token| from_token(token).ok_or_else(not_ours)).transpose()?;
+        let after = token.map(|token| from_token(token).ok_or_else(page::not_ours)).transpose()?;
         let limit = limit.max(1);
         // One more than asked for says whether there is another page.
         let mut items =
@@ -172,17 +172,12 @@ impl<'a> Secrets<'a> {
 
 /// Where a page ended.
 fn to_token(last: &SecretName) -> String {
-    URL_SAFE_NO_PAD.encode(format!("secret.{last}"))
+    page::to_token(&format!("secret.{last}"))
 }
 
-/// Only the form that [`to_token`] makes: no other spelling of the same place.
 fn from_token(token: &str) -> Option<SecretName> {
-    if token.len() > TOKEN_BYTES {
-        return None;
-    }
-    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-    let name = text.strip_prefix("secret.")?.parse().ok()?;
-    (to_token(&name) == token).then_some(name)
+    let read = |text: &str| text.strip_prefix("secret.")?.parse().ok();
+    page::from_token(token, TOKEN_BYTES, read, to_token)
 }
 
 fn unknown(which: &str) -> Error {
