@@ -8,7 +8,7 @@ use std::{
 use rustix::{
     fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fcntl_getfl, fcntl_setfl},
     pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
-    termios::{Winsize, tcsetwinsize},
+    termios::{Winsize, tcgetwinsize, tcsetwinsize},
 };
 
 /// Both ends of a terminal, closed on exec.
@@ -58,12 +58,18 @@ pub fn resize(terminal: impl AsFd, size: Size) -> io::Result<()> {
     Ok(tcsetwinsize(terminal, size.into())?)
 }
 
+/// The size that programs in the terminal see.
+///
+/// # Errors
+/// The descriptor is not a terminal.
+pub fn size(terminal: impl AsFd) -> io::Result<Size> {
+    let size = tcgetwinsize(terminal)?;
+    Ok(Size { cols: size.ws_col, rows: size.ws_row })
+}
+
 #[cfg(test)]
 mod tests {
-    use rustix::{
-        io::{read, write},
-        termios::tcgetwinsize,
-    };
+    use rustix::io::{read, write};
 
     use super::*;
 
@@ -85,7 +91,6 @@ mod tests {
     fn both_ends_see_a_new_size() {
         let pty = open(Size { cols: 80, rows: 24 }, 0).unwrap();
         resize(&pty.master, Size { cols: 20, rows: 10 }).unwrap();
-        let size = tcgetwinsize(&pty.slave).unwrap();
-        assert_eq!((size.ws_col, size.ws_row), (20, 10));
+        assert_eq!(size(&pty.slave).unwrap(), Size { cols: 20, rows: 10 });
     }
 }

@@ -23,7 +23,10 @@ use tokio::{
     sync::{Mutex, Notify, watch},
 };
 
-use super::{Process, input::Input, output::Fanout, pump::Outputs, search, table::Started};
+use super::{
+    Process, input::Input, output::Fanout, pump::Outputs, search, table::Started,
+    terminal::Terminal,
+};
 use crate::{
     State,
     auth::Acting,
@@ -258,7 +261,7 @@ impl Descriptors {
         let master = Arc::new(registered(master)?);
         Ok(Self {
             stdio: [slave.try_clone()?, slave.try_clone()?, slave],
-            input: Input::Terminal { master: Arc::clone(&master), turn: Mutex::new(()) },
+            input: Input::Terminal(Terminal::new(Arc::clone(&master), size)),
             outputs: Outputs::Terminal(master),
         })
     }
@@ -272,6 +275,6 @@ fn asynchronous(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 
 /// Lets the runtime tell when a non-blocking descriptor is ready.
 #[expect(deprecated, reason = "the unsafe replacement is for types that own no descriptor")]
-fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(fd)
 }

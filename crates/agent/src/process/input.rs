@@ -1,11 +1,13 @@
 //! Into a process: its standard input or its terminal.
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{io, os::fd::OwnedFd};
 
 use connectrpc::ConnectError;
 use soulbox_sys::pty;
 use soulbox_wire::process::{__buffa::oneof::process_input, ProcessInput};
 use tokio::{io::unix::AsyncFd, sync::Mutex};
+
+use super::terminal::Terminal;
 
 /// Where input goes.
 #[derive(Debug)]
@@ -13,10 +15,7 @@ pub(super) enum Input {
     /// Standard input; closed when absent. Whole messages go in one after the other, so the lock
     /// is held while a full pipe makes a writer wait.
     Pipe(Mutex<Option<AsyncFd<OwnedFd>>>),
-    Terminal {
-        master: Arc<AsyncFd<OwnedFd>>,
-        turn: Mutex<()>,
-    },
+    Terminal(Terminal),
 }
 
 impl Input {
@@ -30,14 +29,11 @@ impl Input {
                 Some(pipe) => write_all(pipe, &bytes).await,
                 None => return Err(ConnectError::internal("stdin not enabled or closed")),
             },
-            (Self::Terminal { master, turn }, Sent::Pty(bytes)) => {
-                let _turn = turn.lock().await;
-                write_all(master, &bytes).await
-            }
+            (Self::Terminal(terminal), Sent::Pty(bytes)) => terminal.write(&bytes).await,
             (Self::Pipe(_), Sent::Pty(_)) => {
                 return Err(ConnectError::internal("tty not assigned to process"));
             }
-            (Self::Terminal { .. }, Sent::Stdin(_)) => {
+            (Self::Terminal(_), Sent::Stdin(_)) => {
                 return Err(ConnectError::internal("process has a tty: send pty input"));
             }
         };
@@ -52,7 +48,7 @@ impl Input {
                 pipe.lock().await.take();
                 Ok(())
             }
-            Self::Terminal { .. } => Err(ConnectError::unknown(
+            Self::Terminal(_) => Err(ConnectError::unknown(
                 "cannot close the stdin of a process with a tty: send Ctrl+D (0x04) instead",
             )),
         }
@@ -61,13 +57,14 @@ impl Input {
     pub(super) fn resize(&self, size: pty::Size) -> Result<(), ConnectError> {
         match self {
             Self::Pipe(_) => Err(ConnectError::internal("tty not assigned to process")),
-            Self::Terminal { master, .. } => pty::resize(master.get_ref(), size)
+            Self::Terminal(terminal) => terminal
+                .resize(size)
                 .map_err(|error| ConnectError::internal(format!("error resizing tty: {error}"))),
         }
     }
 }
 
-async fn write_all(fd: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn write_all(fd: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut ready = fd.writable().await?;
         match ready.try_io(|fd| Ok(rustix::io::write(fd, bytes)?)) {

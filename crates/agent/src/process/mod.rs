@@ -15,6 +15,7 @@ mod search;
 mod service;
 mod stream;
 mod table;
+mod terminal;
 
 use std::{
     os::fd::OwnedFd,
