@@ -39,6 +39,10 @@ fn every_connect_reaches_the_listener_which_knows_the_destination() {
             assert_eq!(shown, target);
             let own = [IpAddr::V4(OWN_V4), IpAddr::V6(OWN_V6)];
             assert!(own.contains(&from.ip().to_canonical()), "{from}");
+            for end in [client.as_fd(), served.as_fd()] {
+                let control = rustix::net::sockopt::tcp_congestion(end).unwrap();
+                assert!(["cubic", "reno"].contains(&control.as_str()), "paced by {control}");
+            }
             served.write_all(b"hello").unwrap();
             let mut buffer = [0; 5];
             client.read_exact(&mut buffer).unwrap();
