@@ -105,6 +105,13 @@ def test_exec_time_limit_and_signals(soulbox, sandbox):
     soulbox("sandbox", "exec", sandbox, "--", "sh", "-c", "kill -TERM $$", code=143)
 
 
+def test_exec_says_when_its_sandbox_ended(soulbox, template):
+    sandbox = soulbox("sandbox", "create", "-t", template, "--timeout", "2s").stdout.strip()
+    done = soulbox("sandbox", "exec", sandbox, "--", "sh", "-c", "echo begun; sleep 60", code=3)
+    assert done.stdout == "begun\n"
+    assert f"sandbox `{sandbox}` ended before the command did" in done.stderr
+
+
 def test_copy_files_and_directories(soulbox, sandbox, tmp_path):
     source = tmp_path / "project"
     (source / "deep").mkdir(parents=True)
