@@ -182,6 +182,28 @@ for fd in sorted(os.listdir("/proc/self/fd"), key=int):
     assert all(target.startswith(("pipe:", "/dev/null", "/proc/")) for _, target in lines), lines
 
 
+def test_programs_find_the_limits_where_they_look(shared):
+    limits = {}
+    for path in output(shared, "find /sys/fs/cgroup -type f").split():
+        limits[path.removeprefix("/sys/fs/cgroup/")] = output(shared, f"cat {path}").split()
+    info, total = shared.get_info(), None
+    if "memory.max" in limits:
+        total, (quota, period) = limits["memory.max"][0], limits["cpu.max"]
+    else:
+        total = limits["memory/memory.limit_in_bytes"][0]
+        quota, period = limits["cpu/cpu.cfs_quota_us"][0], limits["cpu/cpu.cfs_period_us"][0]
+    assert int(total) == info.memory_mb * 1024 * 1024
+    assert int(quota) == info.cpu_count * int(period)
+    assert "Read-only file system" in output(shared, "touch /sys/fs/cgroup/x", user="root")
+
+
+def test_node_sizes_its_heap_by_the_limit(shared):
+    if output(shared, "command -v node || true") == "":
+        pytest.skip("no Node in this template")
+    heap = int(output(shared, "node -p 'require(\"v8\").getHeapStatistics().heap_size_limit'"))
+    assert heap < shared.get_info().memory_mb * 1024 * 1024
+
+
 def test_figures_fit_the_limits(shared):
     info = shared.get_info()
     total = int(re.search(r"MemTotal:\s+(\d+)", output(shared, "cat /proc/meminfo")).group(1))

@@ -9,18 +9,25 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::DirBuilderExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
+use parking_lot::Mutex;
 use rustix::{
     fs::{FileType, Mode, OFlags, makedev, mknodat, openat},
     mount::{MountAttrFlags, UnmountFlags, unmount},
 };
+use soulbox_model::Resources;
 use soulbox_sys::mount::{self, Opt};
+
+use crate::cgroup::Cgroups;
 
 #[derive(Debug)]
 pub(crate) struct Fixtures {
     root: OwnedFd,
+    directory: PathBuf,
+    /// For which limits there is a `/sys`, and what it is called in `directory`.
+    limits: Mutex<Vec<(Resources, String)>>,
     /// The directory of the sandboxes' sockets; outlives the server, as they do.
     pub(crate) sockets: OwnedFd,
 }
@@ -54,6 +61,12 @@ const SYS_FILES: &[&str] = &[
 
 const SYS_DIRECTORIES: &[&str] = &["block", "bus", "class/net", "fs/cgroup", "module"];
 
+/// Without limits: for sandboxes that come after [`MOST_LIMITS`] others, each with limits of its own.
+const PLAIN_SYS: &str = "sys";
+
+/// Kinds of limits that get a `/sys`, some ten files each.
+const MOST_LIMITS: usize = 64;
+
 impl Fixtures {
     pub(crate) fn make(data_dir: &Path) -> io::Result<Self> {
         let run = data_dir.join("run");
@@ -62,17 +75,19 @@ impl Fixtures {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
         Self::unmount(data_dir);
-        let options = [Opt::Value("mode", "0700"), Opt::Value("size", "1m")];
+        let options = [Opt::Value("mode", "0700"), Opt::Value("size", "8m")];
         let tmpfs = mount::new(c"tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID)?;
         let at = fs::File::open(&run)?;
         mount::attach(tmpfs.as_fd(), at.as_fd())?;
         // Plain directories with modes of their own, whatever the server's umask is.
         let umask = rustix::process::umask(Mode::empty());
-        let furnished = furnish_dev(&run.join("dev")).and_then(|()| furnish_sys(&run.join("sys")));
+        let furnished =
+            furnish_dev(&run.join("dev")).and_then(|()| furnish_sys(&run.join(PLAIN_SYS), &[]));
         rustix::process::umask(umask);
         furnished?;
         mount_sockets(&sockets)?;
-        Ok(Self { root: tmpfs, sockets: fs::File::open(sockets)?.into() })
+        let sockets = fs::File::open(sockets)?.into();
+        Ok(Self { root: tmpfs, directory: run, limits: Mutex::default(), sockets })
     }
 
     /// Takes down what [`Self::make`] mounted for new sandboxes; others keep their own copies.
@@ -87,7 +102,12 @@ impl Fixtures {
     }
 
     /// Copies of `/dev` and `/sys` whose files belong to root of the range `userns`.
-    pub(crate) fn clones(&self, userns: BorrowedFd<'_>) -> io::Result<[OwnedFd; 2]> {
+    pub(crate) fn clones(
+        &self,
+        userns: BorrowedFd<'_>,
+        cgroups: &dyn Cgroups,
+        resources: &Resources,
+    ) -> io::Result<[OwnedFd; 2]> {
         let copy = |name: &str, attributes: MountAttrFlags| {
             let copy = mount::clone_at(self.root.as_fd(), name)?;
             let read_only = attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -101,7 +121,28 @@ impl Fixtures {
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let dev =
             copy("dev", MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
-        Ok([dev, copy("sys", inert)?])
+        Ok([dev, copy(&self.sys(cgroups, resources), inert)?])
+    }
+
+    /// The name of the `/sys` whose `fs/cgroup` tells of these limits; run-time systems size heaps and pools of threads
+    /// by them. Plain files: no file system of control groups is seen inside.
+    fn sys(&self, cgroups: &dyn Cgroups, resources: &Resources) -> String {
+        // The size of the disk is told by its file system.
+        let limits = Resources { disk_bytes: 0, ..*resources };
+        let mut known = self.limits.lock();
+        if let Some((_, name)) = known.iter().find(|(told, _)| *told == limits) {
+            return name.clone();
+        }
+        if known.len() == MOST_LIMITS {
+            return PLAIN_SYS.to_owned();
+        }
+        let mut name = format!("{PLAIN_SYS}-{}", known.len());
+        if let Err(error) = furnish_sys(&self.directory.join(&name), &cgroups.files(&limits)) {
+            tracing::warn!(%error, "limits are not told inside");
+            name = PLAIN_SYS.to_owned();
+        }
+        known.push((limits, name.clone()));
+        name
     }
 }
 
@@ -136,7 +177,8 @@ fn furnish_dev(dev: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn furnish_sys(sys: &Path) -> io::Result<()> {
+/// `limits`: by their paths below `fs/cgroup`.
+fn furnish_sys(sys: &Path, limits: &[(&str, String)]) -> io::Result<()> {
     let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
     make(sys)?;
     for name in SYS_DIRECTORIES {
@@ -147,6 +189,11 @@ fn furnish_sys(sys: &Path) -> io::Result<()> {
         let path = sys.join(name);
         make(path.parent().unwrap_or(sys))?;
         fs::write(path, content)?;
+    }
+    for (name, value) in limits {
+        let path = sys.join("fs/cgroup").join(name);
+        make(path.parent().unwrap_or(sys))?;
+        fs::write(path, format!("{value}\n"))?;
     }
     Ok(())
 }

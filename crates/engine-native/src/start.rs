@@ -143,7 +143,7 @@ impl Host {
             |side| self.listen(&id, side).map_err(Error::stage("make the sandbox's sockets"));
         let [dev, sys] = self
             .fixtures
-            .clones(slot.userns.as_fd())
+            .clones(slot.userns.as_fd(), &*self.cgroups, &resources)
             .map_err(Error::stage("copy /dev and /sys"))?;
         let fds = [dev, sys, listener(Side::Client)?, listener(Side::Control)?];
         point("blank.sockets");

@@ -90,11 +90,14 @@ fn fingerprint(field: &Field<'_>) -> Outcome {
     let known = [
         "/sys/devices/system/cpu/",
         "/sys/devices/system/node/",
+        "/sys/fs/cgroup/",
         "/sys/kernel/mm/transparent_hugepage/",
     ];
     let wrong: Vec<_> =
         files.lines().filter(|file| !known.iter().any(|known| file.starts_with(known))).collect();
     hold!(!files.is_empty() && wrong.is_empty(), "/sys shows {wrong:?}");
+    let kind = shared.says("find /sys -type d -exec stat -f -c %T {} + | sort -u", Who::Root)?;
+    hold!(kind.trim() == "tmpfs", "below /sys lie {kind:?}");
     let masked = "for f in interrupts iomem ioports diskstats partitions consoles misc zoneinfo buddyinfo softirqs \
                   schedstat kallsyms timer_list; do test -s /proc/$f && wc -c /proc/$f; done; \
                   ls /proc/fs /proc/bus /proc/irq /proc/driver /proc/acpi 2>/dev/null | grep -v : ; true";

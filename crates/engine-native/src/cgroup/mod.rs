@@ -24,6 +24,11 @@ use crate::at::at;
 /// How the CPU limit is enforced: short periods, so that a throttled sandbox waits at most this long.
 const CPU_PERIOD_US: u64 = 20_000;
 
+/// CPU time in each period, in microseconds; the kernel takes no less than a millisecond.
+fn quota_us(resources: &Resources) -> u64 {
+    (u64::from(resources.cpu_millis) * CPU_PERIOD_US / 1000).max(1000)
+}
+
 /// What a new process needs to put itself into a group.
 #[derive(Debug, Default)]
 pub(crate) struct Membership {
@@ -45,6 +50,9 @@ pub(crate) trait Cgroups: Send + Sync + std::fmt::Debug {
     fn create(&self, name: &str) -> io::Result<Membership>;
 
     fn limit(&self, name: &str, resources: &Resources) -> io::Result<()>;
+
+    /// The limits as the kernel's files have them, by their paths below `/sys/fs/cgroup` in a namespace of its own.
+    fn files(&self, resources: &Resources) -> Vec<(&'static str, String)>;
 
     /// CPU, memory, processes and OOM kills; the disk is not a cgroup's to count.
     fn usage(&self, name: &str) -> io::Result<Usage>;

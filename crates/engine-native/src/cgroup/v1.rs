@@ -11,7 +11,7 @@ use soulbox_model::Resources;
 
 use super::{
     CPU_PERIOD_US, Cgroups, Membership, Throttle, directories, keyed, kill_listed, mkdir,
-    open_for_writing, read, read_number, rmdir, write,
+    open_for_writing, quota_us, read, read_number, rmdir, write,
 };
 
 /// Devices that may be used; the parent group holds the list once for all sandboxes.
@@ -126,19 +126,30 @@ impl Cgroups for V1 {
     }
 
     fn limit(&self, name: &str, resources: &Resources) -> io::Result<()> {
-        let memory = self.memory.join(name);
-        let bytes = resources.memory_bytes.to_string();
-        write(&memory.join("memory.limit_in_bytes"), &bytes)?;
-        // Memory and swap together: no swap. Absent without swap accounting.
-        let swap = memory.join("memory.memsw.limit_in_bytes");
-        if swap.exists() {
-            write(&swap, &bytes)?;
+        for (path, value) in self.files(resources) {
+            let (controller, file) = path.split_once('/').ok_or(io::ErrorKind::InvalidInput)?;
+            let parent = match controller {
+                "memory" => &self.memory,
+                "cpu" => &self.cpu,
+                _ => &self.pids,
+            };
+            write(&parent.join(name).join(file), value)?;
         }
-        let cpu = self.cpu.join(name);
-        let quota = u64::from(resources.cpu_millis) * CPU_PERIOD_US / 1000;
-        write(&cpu.join("cpu.cfs_period_us"), CPU_PERIOD_US.to_string())?;
-        write(&cpu.join("cpu.cfs_quota_us"), quota.max(1000).to_string())?;
-        write(&self.pids.join(name).join("pids.max"), resources.pids.to_string())
+        // Memory and swap together: no swap. Absent without swap accounting.
+        let swap = self.memory.join(name).join("memory.memsw.limit_in_bytes");
+        if swap.exists() {
+            write(&swap, resources.memory_bytes.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn files(&self, resources: &Resources) -> Vec<(&'static str, String)> {
+        vec![
+            ("memory/memory.limit_in_bytes", resources.memory_bytes.to_string()),
+            ("cpu/cpu.cfs_period_us", CPU_PERIOD_US.to_string()),
+            ("cpu/cpu.cfs_quota_us", quota_us(resources).to_string()),
+            ("pids/pids.max", resources.pids.to_string()),
+        ]
     }
 
     fn usage(&self, name: &str) -> io::Result<Usage> {

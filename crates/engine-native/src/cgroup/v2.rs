@@ -10,7 +10,7 @@ use soulbox_model::Resources;
 
 use super::{
     CPU_PERIOD_US, Cgroups, Membership, Throttle, directories, keyed, mkdir, open_for_writing,
-    read, read_number, rmdir, write,
+    quota_us, read, read_number, rmdir, write,
 };
 
 /// How often to move what is in a container's own group before giving up.
@@ -95,15 +95,23 @@ impl Cgroups for V2 {
 
     fn limit(&self, name: &str, resources: &Resources) -> io::Result<()> {
         let path = self.parent.join(name);
-        write(&path.join("memory.max"), resources.memory_bytes.to_string())?;
+        for (file, value) in self.files(resources) {
+            write(&path.join(file), value)?;
+        }
         // Absent on kernels without swap accounting.
         let swap = path.join("memory.swap.max");
         if swap.exists() {
             write(&swap, "0")?;
         }
-        let quota = (u64::from(resources.cpu_millis) * CPU_PERIOD_US / 1000).max(1000);
-        write(&path.join("cpu.max"), format!("{quota} {CPU_PERIOD_US}"))?;
-        write(&path.join("pids.max"), resources.pids.to_string())
+        Ok(())
+    }
+
+    fn files(&self, resources: &Resources) -> Vec<(&'static str, String)> {
+        vec![
+            ("memory.max", resources.memory_bytes.to_string()),
+            ("cpu.max", format!("{} {CPU_PERIOD_US}", quota_us(resources))),
+            ("pids.max", resources.pids.to_string()),
+        ]
     }
 
     fn usage(&self, name: &str) -> io::Result<Usage> {
