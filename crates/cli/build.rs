@@ -16,8 +16,9 @@ use std::{
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What the agent is made of, relative to the workspace.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "crates/agent",
+    "crates/linger",
     "crates/model",
     "crates/sys",
     "crates/wire",

@@ -18,7 +18,6 @@ pub mod fs;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod init;
-pub mod linger;
 pub mod log;
 pub mod metrics;
 pub mod paths;

@@ -19,6 +19,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use soulbox_linger::{Lingering, discard};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -28,13 +29,7 @@ use tokio::{
 use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
-use crate::{
-    State, auth, files,
-    fs::FilesystemService,
-    init,
-    linger::{Lingering, discard},
-    log, metrics, process, reply,
-};
+use crate::{State, auth, files, fs::FilesystemService, init, log, metrics, process, reply};
 
 /// The largest request message: files travel elsewhere, but input to a process may be long.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -192,9 +187,10 @@ where
 {
     let (rest, mut rests) = mpsc::channel(1);
     let router = router.map_request(move |request: Request<Incoming>| {
-        let (parts, incoming) = request.into_parts();
-        let body = Lingering::new(incoming, &parts.headers, rest.clone());
-        Request::from_parts(parts, Body::new(body))
+        let rest = rest.clone();
+        // Without a taker the connection is over anyway.
+        let hand_over = move |incoming| drop(rest.try_send(incoming));
+        Lingering::of(request, hand_over).map(Body::new)
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

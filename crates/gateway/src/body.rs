@@ -12,20 +12,17 @@ use std::{
 
 use bytes::Bytes;
 use futures::task::AtomicWaker;
-use http::{Request, Version, header};
+use http::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use parking_lot::Mutex;
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use soulbox_linger::{Lingering, discard};
+use tokio::time::{Sleep, sleep};
 
 use crate::{listener::Run, pool::Lease};
 
 /// How long to wait for a server's word on `Expect: 100-continue` before sending the body anyway
 /// (RFC 9110 §10.1.1 wants that bounded).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
-/// How long a client may go on sending a body after it was answered, and with what gaps. Closing
-/// at once would reset the connection and could destroy the answer before the client reads it.
-const LINGER: Duration = Duration::from_secs(30);
-const LINGER_GAP: Duration = Duration::from_secs(5);
 
 /// A client's request body as the connection into the sandbox reads it.
 pub(crate) struct Upload {
@@ -153,70 +150,13 @@ impl UploadHandle {
     }
 }
 
-/// A request's body on its way to the API. What the API answers without reading is still taken from
-/// the client, which would otherwise find the connection closed while it sends, and no answer.
-pub(crate) struct ApiUpload {
-    incoming: Option<Incoming>,
+/// A request whose body, given up before its end, goes on being taken from the client, which would
+/// otherwise find the connection closed while it sends, and no answer.
+pub(crate) fn lingering(
+    request: Request<Incoming>,
     run: Arc<Run>,
-}
-
-impl ApiUpload {
-    pub fn of(request: Request<Incoming>, run: Arc<Run>) -> Request<axum::body::Body> {
-        // Nothing follows where the client waits for leave, and HTTP/2 ends a stream by itself.
-        let streams =
-            request.version() < Version::HTTP_2 && !request.headers().contains_key(header::EXPECT);
-        request.map(|incoming| {
-            if !streams || incoming.is_end_stream() {
-                return axum::body::Body::new(incoming);
-            }
-            axum::body::Body::new(Self { incoming: Some(incoming), run })
-        })
-    }
-}
-
-impl Body for ApiUpload {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
-        if !matches!(frame, Some(Ok(_))) {
-            self.incoming = None;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-impl Drop for ApiUpload {
-    fn drop(&mut self) {
-        if let Some(rest) = self.incoming.take().filter(|rest| !rest.is_end_stream()) {
-            self.run.spawn(discard(rest));
-        }
-    }
-}
-
-/// Reads and forgets what a client still sends, within bounds.
-pub(crate) async fn discard(mut incoming: Incoming) {
-    let end = Instant::now() + LINGER;
-    loop {
-        let next = std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx));
-        match timeout_at(end.min(Instant::now() + LINGER_GAP), next).await {
-            Ok(Some(Ok(_))) => {}
-            Ok(Some(Err(_)) | None) | Err(_) => return,
-        }
-    }
+) -> Request<Lingering<impl FnOnce(Incoming) + Unpin + Send + 'static>> {
+    Lingering::of(request, move |rest| run.spawn(discard(rest)))
 }
 
 /// A sandbox's answer on its way to the client. Dropped early, it closes the connection into the

@@ -24,7 +24,7 @@ use tower::ServiceExt;
 use crate::{
     Config, Gateway, Inner,
     answer::Problem,
-    body::{ApiUpload, Held},
+    body::{Held, lingering},
     limits::{Clients, Seat},
     proxy::{Client, refuse_body},
     route::{Destination, Route, route},
@@ -353,8 +353,8 @@ impl Server {
             Ok(Route::Api) => {
                 parts.extensions.insert(ConnectInfo(client.peer.address));
                 let run = Arc::clone(&client.peer.run);
-                let request = Request::from_parts(parts, incoming);
-                return match self.api.clone().oneshot(ApiUpload::of(request, run)).await {
+                let request = lingering(Request::from_parts(parts, incoming), run);
+                return match self.api.clone().oneshot(request.map(Body::new)).await {
                     Ok(response) => response,
                     Err(never) => match never {},
                 };

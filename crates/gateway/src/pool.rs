@@ -10,6 +10,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use soulbox_engine::Target;
+use soulbox_linger::discard;
 use soulbox_model::SandboxId;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -18,7 +19,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    body::{Upload, UploadHandle, discard},
+    body::{Upload, UploadHandle},
     limits::Bucket,
     listener::Run,
 };

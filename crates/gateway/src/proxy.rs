@@ -16,6 +16,7 @@ use hyper::{
 };
 use rand::RngExt;
 use soulbox_engine::{Conduit, ConnectError, Target};
+use soulbox_linger::discard;
 use soulbox_model::{Port, RetryPolicy, SandboxId};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
@@ -23,7 +24,7 @@ use tokio_rustls::client::TlsStream;
 use crate::{
     Inner,
     answer::{Fault, Problem, wants_page},
-    body::{Download, Held, Upload, UploadHandle, discard},
+    body::{Download, Held, Upload, UploadHandle, lingering},
     grpc, headers,
     ingress::{self, Entry},
     listener::Peer,
@@ -323,10 +324,7 @@ fn is_unanswered(error: &hyper::Error) -> bool {
 
 /// Lets a client that is answered before its body was read finish sending.
 pub(crate) fn refuse_body(request: Request<Incoming>, peer: &Arc<Peer>) {
-    let waits = request.headers().contains_key(header::EXPECT);
-    if request.version() < Version::HTTP_2 && !waits && !request.body().is_end_stream() {
-        peer.run.spawn(discard(request.into_body()));
-    }
+    drop(lingering(request, Arc::clone(&peer.run)));
 }
 
 /// The request as the sandbox gets it.
