@@ -2,7 +2,7 @@
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
-use soulbox_wire::process::process_event::EndEvent;
+use soulbox_wire::{process::process_event::EndEvent, signal};
 
 /// What clients are told about the end of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl From<ExitStatus> for End {
         if let Some(code) = status.code() {
             return Self { exit_code: code, exited: true, status: format!("exit status {code}") };
         }
-        let signal = signal_name(status.signal().unwrap_or_default());
+        let signal = signal::name(status.signal().unwrap_or_default());
         let core = if status.core_dumped() { " (core dumped)" } else { "" };
         Self { exit_code: -1, exited: false, status: format!("signal: {signal}{core}") }
     }
@@ -34,48 +34,6 @@ impl From<End> for EndEvent {
             status: end.status,
             ..Self::default()
         }
-    }
-}
-
-/// The name of a signal as Go spells it.
-fn signal_name(signal: i32) -> String {
-    const NAMES: [&str; 31] = [
-        "hangup",
-        "interrupt",
-        "quit",
-        "illegal instruction",
-        "trace/breakpoint trap",
-        "aborted",
-        "bus error",
-        "floating point exception",
-        "killed",
-        "user defined signal 1",
-        "segmentation fault",
-        "user defined signal 2",
-        "broken pipe",
-        "alarm clock",
-        "terminated",
-        "stack fault",
-        "child exited",
-        "continued",
-        "stopped (signal)",
-        "stopped",
-        "stopped (tty input)",
-        "stopped (tty output)",
-        "urgent I/O condition",
-        "CPU time limit exceeded",
-        "file size limit exceeded",
-        "virtual timer expired",
-        "profiling timer expired",
-        "window changed",
-        "I/O possible",
-        "power failure",
-        "bad system call",
-    ];
-    let index = usize::try_from(signal).ok().and_then(|number| number.checked_sub(1));
-    match index.and_then(|index| NAMES.get(index)) {
-        Some(name) => (*name).to_owned(),
-        None => format!("signal {signal}"),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use soulbox_wire::signal;
 
 /// What to run.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -127,28 +128,9 @@ impl End {
         }
         let name = self.status.strip_prefix("signal: ").unwrap_or(&self.status);
         let name = name.strip_suffix(" (core dumped)").unwrap_or(name);
-        128 + SIGNALS.iter().position(|known| *known == name).map_or(127, |at| at as u8 + 1)
+        signal::number(name).and_then(|number| number.checked_add(128)).unwrap_or(u8::MAX)
     }
 }
-
-/// Signals 1 to 15 by the names that the protocol gives them.
-const SIGNALS: [&str; 15] = [
-    "hangup",
-    "interrupt",
-    "quit",
-    "illegal instruction",
-    "trace/breakpoint trap",
-    "aborted",
-    "bus error",
-    "floating point exception",
-    "killed",
-    "user defined signal 1",
-    "segmentation fault",
-    "user defined signal 2",
-    "broken pipe",
-    "alarm clock",
-    "terminated",
-];
 
 /// Bytes that travel as base64.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -210,6 +192,8 @@ mod tests {
         assert_eq!(by("signal: killed"), 137);
         assert_eq!(by("signal: terminated"), 143);
         assert_eq!(by("signal: segmentation fault (core dumped)"), 139);
+        assert_eq!(by("signal: CPU time limit exceeded (core dumped)"), 152);
+        assert_eq!(by("signal: signal 40"), 168);
         assert_eq!(by("signal: 35"), 255);
     }
 }
