@@ -211,8 +211,12 @@ impl Problem {
     }
 
     fn page(&self) -> Option<String> {
-        let (title, explanation, steps) = match self {
-            Self::NotFound { .. } => (
+        fn in_sandbox(to: &Destination) -> (&str, Option<Port>) {
+            (&to.name, Some(to.port))
+        }
+        let ((name, port), title, explanation, steps) = match self {
+            Self::NotFound { name, port } => (
+                (name.as_str(), *port),
                 "Sandbox not found",
                 "No sandbox with this ID is running here. It may have reached its end of life, \
                  been killed, or never existed.",
@@ -223,6 +227,7 @@ impl Problem {
                 ],
             ),
             Self::PortClosed(to) => (
+                in_sandbox(to),
                 "Nothing listens on this port",
                 "The sandbox is running, but no program inside accepts connections on this port.",
                 vec![
@@ -233,6 +238,7 @@ impl Problem {
                 ],
             ),
             Self::Unreachable(to, fault) => (
+                in_sandbox(to),
                 "The sandbox did not answer",
                 match fault {
                     Fault::Dial => "The sandbox is running, but no connection to it could be made.",
@@ -257,7 +263,8 @@ impl Problem {
                     },
                 ],
             ),
-            Self::TooMany(_, limit) => (
+            Self::TooMany(to, limit) => (
+                in_sandbox(to),
                 "Too many connections",
                 "This sandbox has as many requests in flight as the server allows.",
                 vec![
@@ -265,7 +272,8 @@ impl Problem {
                     "Try again in a moment.".to_owned(),
                 ],
             ),
-            Self::Private(..) => (
+            Self::Private(to, _) => (
+                in_sandbox(to),
                 "This port is private",
                 "Whoever made this sandbox lets nobody in without a token.",
                 vec![
@@ -283,21 +291,7 @@ impl Problem {
                 return None;
             }
         };
-        let (name, port) = match self {
-            Self::NotFound { name, port } => (name, *port),
-            Self::PortClosed(to)
-            | Self::Unreachable(to, _)
-            | Self::TooMany(to, _)
-            | Self::Private(to, _) => (&to.name, Some(to.port)),
-            Self::TooFast(_)
-            | Self::Misrouted(_)
-            | Self::BrokenBody
-            | Self::Link { .. }
-            | Self::Reserved(_) => {
-                return None;
-            }
-        };
-        let mut facts = vec![("Sandbox", name.clone())];
+        let mut facts = vec![("Sandbox", name.to_owned())];
         facts.extend(port.map(|port| ("Port", port.to_string())));
         let status = self.status().as_u16();
         Some(Page { status, title, explanation, facts: &facts, steps: &steps }.render())
