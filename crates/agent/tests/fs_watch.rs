@@ -7,53 +7,21 @@ mod support;
 
 use std::{fs, path::Path, time::Duration};
 
-use bytes::{Buf, Bytes, BytesMut};
 use files_support::{Disk, code, ok, upload};
-use http::Request;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use serde_json::{Value, json};
-use support::{Agent, PATIENCE, agent, envelope, eventually};
+use support::{Agent, Frames, agent, eventually};
 use tokio::time::timeout;
 
 /// A `WatchDir` call; dropping it closes the connection.
-struct Watch {
-    body: Incoming,
-    buffer: BytesMut,
-}
+struct Watch(Frames);
 
 impl Watch {
     async fn open(agent: &Agent, request: Value, headers: &[(&str, &str)]) -> Self {
-        let mut call = Request::post("/filesystem.Filesystem/WatchDir")
-            .header("host", "agent")
-            .header("content-type", "application/connect+json");
-        for (name, value) in headers {
-            call = call.header(*name, *value);
-        }
-        let call = call.body(envelope(request.to_string().as_bytes())).unwrap();
-        let response = agent.send(call).await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "application/connect+json");
-        Self { body: response.into_body(), buffer: BytesMut::new() }
+        Self(agent.frames("filesystem.Filesystem/WatchDir", headers, request).await.1)
     }
 
-    /// The next message with its flags: 0, or 2 at the end of the stream.
     async fn next(&mut self) -> (u8, Value) {
-        loop {
-            if self.buffer.len() >= 5 {
-                let length = u32::from_be_bytes(self.buffer[1..5].try_into().unwrap()) as usize;
-                if self.buffer.len() >= 5 + length {
-                    let flags = self.buffer.get_u8();
-                    self.buffer.advance(4);
-                    let payload: Bytes = self.buffer.split_to(length).freeze();
-                    return (flags, serde_json::from_slice(&payload).unwrap());
-                }
-            }
-            let frame = timeout(PATIENCE, self.body.frame()).await.unwrap().unwrap().unwrap();
-            if let Ok(data) = frame.into_data() {
-                self.buffer.extend_from_slice(&data);
-            }
-        }
+        self.0.next().await.unwrap()
     }
 
     async fn started(agent: &Agent, request: Value) -> Self {

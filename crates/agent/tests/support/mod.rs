@@ -90,23 +90,23 @@ impl Output {
     }
 }
 
-/// A stream of events.
-pub struct Events {
+/// The answer to a streaming call, message by message.
+pub struct Frames {
     body: Incoming,
     buffer: BytesMut,
-    pub headers: HeaderMap,
-    done: bool,
 }
 
-impl Events {
-    async fn frame(&mut self) -> Option<(u8, Bytes)> {
+impl Frames {
+    /// The next message with its flags: 0, or 2 at the end of the stream.
+    pub async fn next(&mut self) -> Option<(u8, Value)> {
         loop {
             if self.buffer.len() >= 5 {
                 let length = u32::from_be_bytes(self.buffer[1..5].try_into().unwrap()) as usize;
                 if self.buffer.len() >= 5 + length {
                     let flags = self.buffer.get_u8();
                     self.buffer.advance(4);
-                    return Some((flags, self.buffer.split_to(length).freeze()));
+                    let payload = self.buffer.split_to(length);
+                    return Some((flags, serde_json::from_slice(&payload).unwrap()));
                 }
             }
             let frame = timeout(PATIENCE, self.body.frame()).await.expect("no event in time")?;
@@ -115,14 +115,22 @@ impl Events {
             }
         }
     }
+}
 
+/// A stream of events.
+pub struct Events {
+    frames: Frames,
+    pub headers: HeaderMap,
+    done: bool,
+}
+
+impl Events {
     pub async fn next(&mut self) -> Event {
         assert!(!self.done, "nothing may come after the end frame");
-        let (flags, payload) = self.frame().await.expect("the stream broke off");
-        let message: Value = serde_json::from_slice(&payload).unwrap();
+        let (flags, message) = self.frames.next().await.expect("the stream broke off");
         if flags == 2 {
             self.done = true;
-            assert!(self.frame().await.is_none(), "nothing may come after the end frame");
+            assert!(self.frames.next().await.is_none(), "nothing may come after the end frame");
             let error = message.get("error").map(|error| {
                 let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
                 (text("code"), text("message"))
@@ -263,10 +271,15 @@ impl Agent {
         answer.json()["code"].as_str().unwrap().to_owned()
     }
 
-    /// A streaming call of `process.Process`.
-    pub async fn stream(&self, method: &str, headers: &[(&str, &str)], body: Value) -> Events {
+    /// A streaming call, and the headers of its answer.
+    pub async fn frames(
+        &self,
+        method: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> (HeaderMap, Frames) {
         let body = envelope(body.to_string().as_bytes());
-        let mut request = Request::post(format!("/process.Process/{method}"))
+        let mut request = Request::post(format!("/{method}"))
             .header("host", "agent")
             .header("content-type", "application/connect+json")
             .header("connect-protocol-version", "1");
@@ -278,7 +291,14 @@ impl Agent {
         // Anything behind it, a charset say, and the Python SDK refuses the answer.
         assert_eq!(response.headers()["content-type"], "application/connect+json");
         let (parts, body) = response.into_parts();
-        Events { body, buffer: BytesMut::new(), headers: parts.headers, done: false }
+        (parts.headers, Frames { body, buffer: BytesMut::new() })
+    }
+
+    /// A streaming call of `process.Process`.
+    pub async fn stream(&self, method: &str, headers: &[(&str, &str)], body: Value) -> Events {
+        let method = format!("process.Process/{method}");
+        let (headers, frames) = self.frames(&method, headers, body).await;
+        Events { frames, headers, done: false }
     }
 
     pub async fn start(&self, request: Value) -> Events {
