@@ -52,8 +52,6 @@ pub struct Spawn<'a> {
     pub user: Option<Credentials<'a>>,
     /// How much rather than others the kernel kills the process when memory runs out, -1000 to 1000.
     pub oom_score_adj: Option<i16>,
-    /// What a program that cannot be executed leaves behind: a start that failed, or a process
-    /// that did what a shell does.
     pub unexecutable: Unexecutable<'a>,
 }
 
@@ -65,14 +63,12 @@ pub struct Credentials<'a> {
     pub groups: &'a [u32],
 }
 
-/// See [`Spawn::unexecutable`].
+/// What the process of a program that cannot be executed writes to its standard error before it exits,
+/// as a shell does: with 127 where the program does not exist, 126 where it may not be executed.
 #[derive(Debug, Clone, Copy)]
-pub enum Unexecutable<'a> {
-    /// The start fails with what `execve` reported.
-    Fails,
-    /// The process writes the text to its standard error and exits with 127 when the program
-    /// does not exist, or 126 when it may not be executed.
-    Exits { missing: &'a [u8], refused: &'a [u8] },
+pub struct Unexecutable<'a> {
+    pub missing: &'a [u8],
+    pub refused: &'a [u8],
 }
 
 /// A started process: a child of the caller, which has to wait for it.

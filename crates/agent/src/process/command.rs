@@ -87,7 +87,7 @@ pub(super) fn start(
         terminal: terminal.is_some(),
         user: Some(Credentials { uid: user.uid, gid: user.gid, groups: &groups }),
         oom_score_adj: Some(OOM_SCORE),
-        unexecutable: Unexecutable::Exits { missing: &strings.missing, refused: &strings.refused },
+        unexecutable: Unexecutable { missing: &strings.missing, refused: &strings.refused },
     };
     let started = state.processes.start(
         || spawn(&command),

@@ -117,7 +117,7 @@ impl Shared<'_> {
     }
 
     fn exec(&mut self) -> ! {
-        let mut refused = 0;
+        let mut refused = false;
         let mut next = self.programs;
         loop {
             // SAFETY: `programs` ends with a null pointer, at which the loop ends.
@@ -140,21 +140,15 @@ impl Shared<'_> {
                         let shell = c"/bin/sh".as_ptr();
                         libc::syscall(libc::SYS_execve, shell, self.script_argv, self.env);
                     }
-                    refused = libc::ENOEXEC;
+                    refused = true;
                     break;
                 }
-                error @ (libc::EACCES | libc::EPERM | libc::ELOOP | libc::ETXTBSY) => {
-                    refused = error;
-                }
+                libc::EACCES | libc::EPERM | libc::ELOOP | libc::ETXTBSY => refused = true,
                 _ => self.fail("execve"),
             }
         }
-        let Unexecutable::Exits { missing, refused: text } = self.unexecutable else {
-            self.errno = if refused == 0 { libc::ENOENT } else { refused };
-            self.step = "execve";
-            exit(127)
-        };
-        let (text, code) = if refused == 0 { (missing, 127) } else { (text, 126) };
+        let said = self.unexecutable;
+        let (text, code) = if refused { (said.refused, 126) } else { (said.missing, 127) };
         // SAFETY: writes from a slice that `spawn`'s caller keeps.
         unsafe { libc::syscall(libc::SYS_write, 2, text.as_ptr(), text.len()) };
         exit(code)
