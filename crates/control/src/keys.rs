@@ -28,7 +28,7 @@ pub(crate) struct KeyCache {
 impl KeyCache {
     fn get(&self, hash: &KeyHash) -> Option<Caller> {
         let known = self.known.lock();
-        known.get(hash).filter(|(_, at)| at.elapsed() < BELIEVE).map(|(caller, _)| caller.clone())
+        known.get(hash).filter(|(_, at)| at.elapsed() < BELIEVE).map(|(caller, _)| *caller)
     }
 
     /// `asked_at`: before the store was asked, since the key may have been revoked since.
@@ -58,8 +58,8 @@ impl Core {
                     self.keys.known.lock().remove(&hash);
                     return Err(refused("the key is unknown or was revoked"));
                 };
-                let caller = Caller { team: key.team, key_id: key.id, key_name: key.name };
-                self.keys.put(hash, caller.clone(), asked_at);
+                let caller = Caller { team: key.team, key_id: key.id };
+                self.keys.put(hash, caller, asked_at);
                 caller
             }
         };
@@ -105,7 +105,6 @@ impl Core {
     pub(crate) async fn rename_key(&self, team: TeamId, id: Uuid, name: &str) -> Result<()> {
         check_name(name)?;
         let renamed = self.store.rename_key(team, id, name).await?;
-        self.keys.forget(id);
         if renamed { Ok(()) } else { Err(Error::not_found("API key", id)) }
     }
 }

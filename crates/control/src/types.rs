@@ -60,11 +60,10 @@ impl Default for Limits {
 }
 
 /// Who a request is from, as its API key says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     pub team: TeamId,
     pub key_id: Uuid,
-    pub key_name: String,
 }
 
 /// A request for a sandbox.

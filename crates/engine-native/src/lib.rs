@@ -180,11 +180,6 @@ impl Native {
         self.host.data_dir.join("store")
     }
 
-    /// The kind of store that holds what sandboxes write: `btrfs` or `tmpfs`.
-    pub fn layer_store(&self) -> &'static str {
-        self.host.layers.name()
-    }
-
     /// Ends the processes of a sandbox that runs; the rest of it is the caller's to bury.
     async fn stop(&self, id: &SandboxId) -> Option<Remains> {
         let live = self.live.write().remove(id)?;

@@ -1,7 +1,7 @@
 //! The handshake between an engine and the agent that is PID 1 of a sandbox.
 //!
 //! The engine starts the agent in empty namespaces and talks to it over the stream socket that
-//! the agent inherits as descriptor [`SOCKET_FD`]. It sends three [`Message`]s, each a length
+//! the agent inherits as descriptor 3. It sends three [`Message`]s, each a length
 //! (`u32`, little endian) and that much JSON, with file descriptors attached to the first byte.
 //! [`Message::Prepare`] holds what does not depend on the template, [`Message::Root`] what does,
 //! and [`Message::Start`] what only the request for a sandbox tells; each may come long after the
@@ -12,9 +12,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{SandboxId, TemplateId};
-
-/// The descriptor on which a started agent finds its boot socket.
-pub const SOCKET_FD: i32 = 3;
 
 /// The largest boot message, in bytes.
 pub const MAX_MESSAGE: usize = 4 << 20;

@@ -249,9 +249,6 @@ Parents of templates that stay are kept, too. With --json it prints an array of 
     },
 }
 
-/// How long a command may run when no `--timeout` says so: without end.
-pub const NO_TIMEOUT: Duration = Duration::ZERO;
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;

@@ -13,14 +13,14 @@ async fn a_key_opens_its_team_until_it_is_revoked() {
     let new = world.control.create_key(world.team, "laptop", Some("ann")).await.unwrap();
     let caller = world.control.authenticate(&new.plain).await.unwrap();
     assert_eq!((caller.team, caller.key_id), (world.team, new.key.id));
-    assert_eq!(caller.key_name, "laptop");
     let listed = world.control.list_keys(world.team).await.unwrap();
     assert!(listed[0].last_used_at.is_some());
-    assert_eq!(listed[0].created_by.as_deref(), Some("ann"));
+    assert_eq!((listed[0].name.as_str(), listed[0].created_by.as_deref()), ("laptop", Some("ann")));
     assert!(world.control.list_keys(TeamId::random()).await.unwrap().is_empty());
 
     world.control.rename_key(world.team, new.key.id, "desk").await.unwrap();
-    assert_eq!(world.control.authenticate(&new.plain).await.unwrap().key_name, "desk");
+    assert_eq!(world.control.list_keys(world.team).await.unwrap()[0].name, "desk");
+    assert_eq!(world.control.authenticate(&new.plain).await.unwrap(), caller);
     assert_eq!(status(world.control.revoke_key(TeamId::random(), new.key.id).await), 404);
     world.control.revoke_key(world.team, new.key.id).await.unwrap();
     assert_eq!(status(world.control.authenticate(&new.plain).await), 401);

@@ -59,6 +59,7 @@ impl Detector {
     }
 
     /// How many directories are remembered.
+    #[cfg(test)]
     pub fn remembered(&self) -> usize {
         self.state.lock().answers.len()
     }

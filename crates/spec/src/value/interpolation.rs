@@ -70,14 +70,6 @@ impl Text {
         })
     }
 
-    /// The secret that the whole value is, if it is one.
-    pub fn whole_secret(&self) -> Option<&str> {
-        match self.parts.as_slice() {
-            [Part::Secret(name)] => Some(name),
-            _ => None,
-        }
-    }
-
     /// The value, if it wants no secret.
     pub fn literal(&self) -> Option<&str> {
         match self.parts.as_slice() {
@@ -167,8 +159,6 @@ mod tests {
         ] {
             assert_eq!(resolved(text), value, "{text}");
         }
-        assert_eq!(Text::parse("$A").unwrap().whole_secret(), Some("a"));
-        assert_eq!(Text::parse("x$A").unwrap().whole_secret(), None);
         assert_eq!(Text::parse("$$A").unwrap().literal(), Some("$A"));
     }
 
