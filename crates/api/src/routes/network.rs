@@ -1,4 +1,4 @@
-//! What a sandbox may reach and who may reach it: from E2B's `network` object and back.
+//! What a sandbox may reach and who may reach it: from E2B's `network` object.
 
 use std::collections::BTreeMap;
 
@@ -295,69 +295,12 @@ fn plain(name: &str) -> String {
     name.chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect()
 }
 
-/// As clients read it, without passwords.
-pub fn render(network: &Network) -> rest::Network {
-    let Network { egress, ingress } = network;
-    let texts = |list: Vec<String>| (!list.is_empty()).then_some(list);
-    // What an older server wrote does not hold it.
-    let asked = egress.asked.clone().unwrap_or_else(|| as_understood(egress));
-    let rules: BTreeMap<_, _> = asked
-        .rules
-        .into_iter()
-        .map(|(domain, rules)| (domain, rules.into_iter().map(rule).collect()))
-        .collect();
-    rest::Network {
-        allow_out: texts(asked.allow),
-        deny_out: texts(asked.deny),
-        rules: (!rules.is_empty()).then_some(rules),
-        egress_proxy: egress.proxy.as_ref().map(|proxy| rest::EgressProxy {
-            address: proxy.address.to_string(),
-            username: proxy.username().map(ToOwned::to_owned),
-            password: None,
-            tls: proxy.tls.as_ref().map(|tls| rest::EgressProxyTls {
-                enabled: true,
-                server_name: tls.server_name.as_ref().map(ToString::to_string),
-                ca_cert: None,
-                unknown: Map::new(),
-            }),
-            unknown: Map::new(),
-        }),
-        dns_servers: egress
-            .dns_servers
-            .as_ref()
-            .map(|servers| servers.iter().map(ToString::to_string).collect()),
-        allow_public_traffic: Some(ingress.public),
-        mask_request_host: ingress.mask_request_host.as_ref().map(ToString::to_string),
-        https_ports: (!ingress.https_ports.is_empty())
-            .then(|| ingress.https_ports.iter().map(|port| u32::from(port.get())).collect()),
-        unknown: Map::new(),
-    }
-}
-
-fn as_understood(egress: &Egress) -> Asked {
-    let headers = |transform: &Transform| {
-        let pairs = transform.headers().iter();
-        pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect()
-    };
-    let rules = egress.transforms.iter();
-    Asked {
-        allow: egress.allow.iter().map(ToString::to_string).collect(),
-        deny: egress.deny.iter().map(ToString::to_string).collect(),
-        rules: rules.map(|(domain, t)| (domain.to_string(), vec![Some(headers(t))])).collect(),
-    }
-}
-
-fn rule(headers: Option<BTreeMap<String, String>>) -> rest::NetworkRule {
-    let transform = headers
-        .map(|headers| rest::NetworkTransform { headers: Some(headers), unknown: Map::new() });
-    rest::NetworkRule { transform, unknown: Map::new() }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::routes::render;
 
     fn created(value: Value) -> Result<Network> {
         parse(serde_json::from_value(value).unwrap(), Some(true), true)
@@ -380,7 +323,7 @@ mod tests {
             "allowPublicTraffic": true,
             "httpsPorts": [443, 8443],
         });
-        let told = serde_json::to_value(render(&created(asked).unwrap())).unwrap();
+        let told = serde_json::to_value(render::network(&created(asked).unwrap())).unwrap();
         assert_eq!(
             told,
             json!({

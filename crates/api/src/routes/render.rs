@@ -1,10 +1,14 @@
 //! From the types of `control` to the bodies that clients read.
 
-use soulbox_control::{Level, LogLine, Sample, Sandbox};
-use soulbox_model::resources::MIB;
-use soulbox_wire::rest;
+use std::collections::BTreeMap;
 
-use super::network;
+use serde_json::Map;
+use soulbox_control::{Level, LogLine, Sample, Sandbox};
+use soulbox_model::{
+    network::{Asked, Egress, Network, Transform},
+    resources::MIB,
+};
+use soulbox_wire::rest;
 
 pub fn sandbox(sandbox: Sandbox) -> rest::Sandbox {
     rest::Sandbox {
@@ -54,12 +58,70 @@ pub fn detail(sandbox: Sandbox) -> rest::SandboxDetail {
         alias: sandbox.alias,
         envd_access_token: sandbox.access_token,
         allow_internet_access: sandbox.allow_internet,
-        network: sandbox.network.as_ref().map(network::render),
+        network: sandbox.network.as_ref().map(network),
         domain: sandbox.domain,
         metadata: sandbox.metadata,
         lifecycle: Some(rest::Lifecycle { on_timeout, auto_resume: false }),
         volume_mounts: Vec::new(),
     }
+}
+
+/// As who put it reads it, without passwords.
+pub fn network(network: &Network) -> rest::Network {
+    let Network { egress, ingress } = network;
+    let texts = |list: Vec<String>| (!list.is_empty()).then_some(list);
+    // What an older server wrote does not hold it.
+    let asked = egress.asked.clone().unwrap_or_else(|| as_understood(egress));
+    let rules: BTreeMap<_, _> = asked
+        .rules
+        .into_iter()
+        .map(|(domain, rules)| (domain, rules.into_iter().map(rule).collect()))
+        .collect();
+    rest::Network {
+        allow_out: texts(asked.allow),
+        deny_out: texts(asked.deny),
+        rules: (!rules.is_empty()).then_some(rules),
+        egress_proxy: egress.proxy.as_ref().map(|proxy| rest::EgressProxy {
+            address: proxy.address.to_string(),
+            username: proxy.username().map(ToOwned::to_owned),
+            password: None,
+            tls: proxy.tls.as_ref().map(|tls| rest::EgressProxyTls {
+                enabled: true,
+                server_name: tls.server_name.as_ref().map(ToString::to_string),
+                ca_cert: None,
+                unknown: Map::new(),
+            }),
+            unknown: Map::new(),
+        }),
+        dns_servers: egress
+            .dns_servers
+            .as_ref()
+            .map(|servers| servers.iter().map(ToString::to_string).collect()),
+        allow_public_traffic: Some(ingress.public),
+        mask_request_host: ingress.mask_request_host.as_ref().map(ToString::to_string),
+        https_ports: (!ingress.https_ports.is_empty())
+            .then(|| ingress.https_ports.iter().map(|port| u32::from(port.get())).collect()),
+        unknown: Map::new(),
+    }
+}
+
+fn as_understood(egress: &Egress) -> Asked {
+    let headers = |transform: &Transform| {
+        let pairs = transform.headers().iter();
+        pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    };
+    let rules = egress.transforms.iter();
+    Asked {
+        allow: egress.allow.iter().map(ToString::to_string).collect(),
+        deny: egress.deny.iter().map(ToString::to_string).collect(),
+        rules: rules.map(|(domain, t)| (domain.to_string(), vec![Some(headers(t))])).collect(),
+    }
+}
+
+fn rule(headers: Option<BTreeMap<String, String>>) -> rest::NetworkRule {
+    let transform = headers
+        .map(|headers| rest::NetworkTransform { headers: Some(headers), unknown: Map::new() });
+    rest::NetworkRule { transform, unknown: Map::new() }
 }
 
 pub fn metric(sample: &Sample) -> rest::Metric {
@@ -94,7 +156,7 @@ pub fn log_entry(line: LogLine) -> rest::LogEntry {
 
 /// Clients parse `line` and print its keys; `level` and `message` must be strings in it.
 pub fn log_line(line: &LogLine) -> rest::SandboxLog {
-    let mut object: serde_json::Map<String, serde_json::Value> =
+    let mut object: Map<String, serde_json::Value> =
         line.fields.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
     object.insert("level".into(), line.level.as_str().into());
     object.insert("message".into(), line.message.clone().into());
