@@ -1,4 +1,4 @@
-//! What SoulBox talks about: ids, resources, the boot handshake between engine
+//! What SoulBox talks about: ids, resources, what a sandbox may reach, the boot handshake between engine
 //! and agent, the layered error, the retry policy and circuit breakers.
 //!
 //! Pure data and rules; nothing here does I/O, so every other crate may depend on it.
