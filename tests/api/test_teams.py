@@ -1,29 +1,28 @@
 """What is of one team is not there for another, on every route that names a thing."""
 
 import json
-import os
 import re
-import subprocess
 import uuid
 
 import pytest
 
 from conftest import UNKNOWN, is_error
+from harness import program
 
 NAMED = re.compile(r"\{(\w+)\}")
 
 
-def soulbox(*arguments):
-    command = [os.environ["SOULBOX_BIN"], "--data-dir", os.environ["SOULBOX_DATA_DIR"], *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+@pytest.fixture(scope="module")
+def soulbox():
+    return program.soulbox()
 
 
 @pytest.fixture(scope="module")
-def stranger():
+def stranger(soulbox):
     """A key of another team on the same server."""
     slug = f"t-{uuid.uuid4().hex[:12]}"
     soulbox("team", "create", slug)
-    return soulbox("key", "create", "stranger", "--team", slug)
+    return soulbox("key", "create", "stranger", "--team", slug).stdout.strip()
 
 
 @pytest.fixture
@@ -124,12 +123,12 @@ def test_names_are_each_teams_own(api, ours, stranger):
     is_error(api("POST", "/sandboxes", key=False, headers=resolve, json=body), 400)
 
 
-def test_a_key_is_of_the_team_that_it_was_made_for(api, stranger):
+def test_a_key_is_of_the_team_that_it_was_made_for(api, soulbox, stranger):
     mine = api("GET", "/teams").json()
     theirs = api("GET", "/teams", key=False, headers={"X-API-Key": stranger}).json()
     assert mine[0]["teamID"] != theirs[0]["teamID"]
-    listed = json.loads(soulbox("team", "list", "--json"))
+    listed = soulbox.json("team", "list")
     assert {mine[0]["teamID"], theirs[0]["teamID"]} <= {team["id"] for team in listed}
     slug = next(team["slug"] for team in listed if team["id"] == theirs[0]["teamID"])
-    names = lambda *flags: [key["name"] for key in json.loads(soulbox("key", "list", "--json", *flags))]  # noqa: E731
+    names = lambda *flags: [key["name"] for key in soulbox.json("key", "list", *flags)]  # noqa: E731
     assert "stranger" in names("--team", slug) and "stranger" not in names()

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from conftest import Program
+from harness.program import Program
 
 
 @pytest.fixture

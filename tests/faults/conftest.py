@@ -19,6 +19,17 @@ def pytest_configure(config):
         pytest.exit("this binary has no fault points: build it with `--features soulbox-cli/fault-points`", returncode=2)
 
 
+def surviving(survivors, pool=0):
+    """For a fixture: such a server, which was killed once already under its sandboxes."""
+    crashing = Crashing(pool).start()
+    try:
+        crashing.survivors = [Survivor(crashing.server) for _ in range(survivors)]
+        crashing.restart()
+        yield crashing
+    finally:
+        crashing.close()
+
+
 class Crashing:
     """A server whose fault points can be armed, with sandboxes that must outlive it."""
 

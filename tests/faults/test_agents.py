@@ -8,19 +8,13 @@ import uuid
 import httpx
 import pytest
 
-from conftest import Crashing, Survivor
+from conftest import surviving
 from harness import host
 
 
 @pytest.fixture(scope="module")
 def crashing():
-    crashing = Crashing().start()
-    try:
-        crashing.survivors = [Survivor(crashing.server)]
-        crashing.restart()
-        yield crashing
-    finally:
-        crashing.close()
+    yield from surviving(1)
 
 
 def test_a_killed_agent_ends_its_sandbox_alone(crashing):

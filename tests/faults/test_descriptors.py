@@ -7,18 +7,12 @@ import time
 import httpx
 import pytest
 
-from conftest import Crashing, Survivor
+from conftest import surviving
 
 
 @pytest.fixture(scope="module", params=[0, 4], ids=["no pool", "pool"])
 def crashing(request):
-    crashing = Crashing(pool=request.param).start()
-    try:
-        crashing.survivors = [Survivor(crashing.server)]
-        crashing.restart()
-        yield crashing
-    finally:
-        crashing.close()
+    yield from surviving(1, request.param)
 
 
 @pytest.mark.parametrize("spare", [0, 2, 4, 8, 16, 32])

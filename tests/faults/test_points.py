@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import Crashing, Survivor
+from conftest import Crashing, surviving
 from harness import host
 
 SOURCES = Path(__file__).resolve().parents[2] / "crates"
@@ -226,22 +226,12 @@ def test_killed_beside_a_pool_at(pooled, point):
 @pytest.fixture(scope="module")
 def crashing():
     """One data directory for all of these: what one fault leaves, the next one finds."""
-    yield from surviving(pool=0)
+    yield from surviving(2)
 
 
 @pytest.fixture(scope="module")
 def pooled():
-    yield from surviving(pool=4)
-
-
-def surviving(pool):
-    crashing = Crashing(pool).start()
-    try:
-        crashing.survivors = [Survivor(crashing.server) for _ in range(2)]
-        crashing.restart()
-        yield crashing
-    finally:
-        crashing.close()
+    yield from surviving(2, pool=4)
 
 
 def crash(crashing, point, scenario):

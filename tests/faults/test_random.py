@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import Crashing, Survivor
+from conftest import surviving
 from harness import own
 
 ROUNDS = int(os.environ.get("SOULBOX_TEST_KILLS", "8"))
@@ -19,13 +19,7 @@ WORKERS = 6
 
 @pytest.fixture(params=[0, 4], ids=["no pool", "pool"])
 def crashing(request):
-    crashing = Crashing(pool=request.param).start()
-    try:
-        crashing.survivors = [Survivor(crashing.server) for _ in range(2)]
-        crashing.restart()
-        yield crashing
-    finally:
-        crashing.close()
+    yield from surviving(2, request.param)
 
 
 class Work:

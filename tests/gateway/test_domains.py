@@ -1,18 +1,13 @@
 """Names of their own that lead to sandboxes, and what nobody gets by one."""
 
 import os
-import subprocess
 import uuid
 
 import httpx
 import pytest
 
 from conftest import PORT
-
-
-def soulbox(*arguments):
-    command = [os.environ["SOULBOX_BIN"], "--data-dir", os.environ["SOULBOX_DATA_DIR"], *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+from harness import program
 
 
 class Team:
@@ -35,8 +30,9 @@ def ours():
 @pytest.fixture(scope="module")
 def theirs():
     slug = f"d-{uuid.uuid4().hex[:12]}"
+    soulbox = program.soulbox()
     soulbox("team", "create", slug)
-    return Team(soulbox("key", "create", "domains", "--team", slug))
+    return Team(soulbox("key", "create", "domains", "--team", slug).stdout.strip())
 
 
 @pytest.fixture

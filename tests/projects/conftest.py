@@ -3,12 +3,13 @@
 import base64
 import json
 import os
-import subprocess
 import time
 from pathlib import Path
 
 import httpx
 import pytest
+
+from harness import program
 
 TEMPLATE = os.environ.get("SOULBOX_TEST_TEMPLATE", "base")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -16,32 +17,9 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 needs_base = pytest.mark.skipif(TEMPLATE != "base", reason="runtimes stand on the base template")
 
 
-class Program:
-    def __init__(self):
-        data_dir = os.environ["SOULBOX_DATA_DIR"]
-        self.command = [os.environ["SOULBOX_BIN"], "--data-dir", data_dir]
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("E2B_")}
-
-    def __call__(self, *arguments, stdin="", code=0, timeout=120):
-        done = subprocess.run(
-            [*self.command, *map(str, arguments)],
-            input=stdin,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        if code is not None:
-            assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def json(self, *arguments, **options):
-        return json.loads(self(*arguments, "--json", **options).stdout)
-
-
 @pytest.fixture(scope="session")
 def soulbox():
-    return Program()
+    return program.soulbox()
 
 
 class Api:
