@@ -5,10 +5,12 @@ mod endpoint;
 pub mod files;
 pub mod http;
 pub mod locate;
+mod network;
 pub mod process;
 pub mod remote;
 mod secrets;
 pub mod server;
+mod templates;
 
 pub use endpoint::Endpoint;
 pub use locate::locate;

@@ -7,10 +7,8 @@ use serde_json::json;
 use soulbox_model::SecretValue;
 use soulbox_wire::rest::BoundSecret;
 
-use super::server::{Server, decode, encode, quote, retrying};
-use crate::failure::{Failure, Result};
-
-const MAX_PAGES: usize = 1000;
+use super::server::{Server, decode, quote};
+use crate::failure::Result;
 
 impl Server {
     /// Makes or changes a secret; `None` leaves what is there.
@@ -34,10 +32,8 @@ impl Server {
         if let Some(hosts) = hosts {
             body.insert("hosts".into(), json!(hosts));
         }
-        let body = encode(&body)?;
         let path = format!("/soulbox/v1/secrets/{}", quote(name));
-        let answer = retrying(|| self.send(Method::PUT, &path, Some(body.clone()), &[])).await?;
-        decode(&answer)
+        decode(&self.write(Method::PUT, &path, &body).await?)
     }
 
     /// All of them, by name.
@@ -45,20 +41,7 @@ impl Server {
     /// # Errors
     /// What the server says.
     pub async fn secrets(&self) -> Result<Vec<BoundSecret>> {
-        let mut all = Vec::new();
-        let mut path = "/soulbox/v1/secrets?limit=100".to_owned();
-        for _ in 0..MAX_PAGES {
-            let answer = retrying(|| self.send(Method::GET, &path, None, &[])).await?;
-            all.append(&mut decode::<Vec<BoundSecret>>(&answer)?);
-            let next = answer.headers.get("x-next-token").and_then(|value| value.to_str().ok());
-            match next {
-                Some(next) => {
-                    path = format!("/soulbox/v1/secrets?limit=100&nextToken={}", quote(next));
-                }
-                None => return Ok(all),
-            }
-        }
-        Err(Failure::Protocol("a list that does not end".into()))
+        self.pages("/soulbox/v1/secrets?limit=100").await
     }
 
     /// Whether it was there to be deleted.
@@ -66,11 +49,6 @@ impl Server {
     /// # Errors
     /// What the server says, other than that it does not know the secret.
     pub async fn delete_secret(&self, name: &str) -> Result<bool> {
-        let path = format!("/secrets/{}", quote(name));
-        match retrying(|| self.send(Method::DELETE, &path, None, &[])).await {
-            Ok(_) => Ok(true),
-            Err(Failure::Answer { status: 404, .. }) => Ok(false),
-            Err(failure) => Err(failure),
-        }
+        self.remove(&format!("/secrets/{}", quote(name))).await
     }
 }

@@ -1,25 +1,28 @@
 //! `soulbox exec`: code in a runtime, in a sandbox that lives as long as it runs.
 
 mod artifacts;
+mod outcome;
 mod page;
 
 use std::{
     collections::BTreeMap,
-    io::{IsTerminal as _, Read as _},
+    io::Read as _,
     path::Path,
     time::{Duration, Instant},
 };
 
-use serde::{Serialize, Serializer};
 use soulbox_model::SandboxId;
 use soulbox_runtime::{
-    adapters::{self, Adapter, DIRECTORY, Diagnosis, Grant, Invocation, Options, Results},
+    adapters::{self, Adapter, DIRECTORY, Grant, Invocation, Options, Results},
     dependencies,
 };
 use soulbox_wire::rest::{Network, NewSandboxV2, SandboxShape};
 use tokio::io::AsyncWriteExt as _;
 
-use self::artifacts::{Artifact, Collected};
+use self::{
+    artifacts::Collected,
+    outcome::{Outcome, Status, finish},
+};
 use super::{
     run::install,
     sandbox::{
@@ -35,7 +38,7 @@ use crate::{
         remote::Launch,
     },
     failure::{Failure, Result},
-    output::{Output, gone, plain},
+    output::{Output, gone},
 };
 
 /// The largest program.
@@ -160,52 +163,6 @@ fn sandbox(args: &Exec, adapter: &dyn Adapter, options: &Options) -> Result<NewS
     })
 }
 
-/// What came of a program.
-#[derive(Debug, Serialize)]
-struct Outcome {
-    runtime: &'static str,
-    sandbox_id: String,
-    exit_code: u8,
-    status: Status,
-    stdout: String,
-    stderr: String,
-    /// Whether the stream was longer than what is kept of it.
-    stdout_truncated: bool,
-    stderr_truncated: bool,
-    duration_ms: f64,
-    /// Of the whole sandbox; absent when it ended first.
-    cpu_ms: Option<f64>,
-    peak_memory_bytes: Option<u64>,
-    diagnosis: Option<Diagnosis>,
-    #[serde(flatten)]
-    collected: Collected,
-    #[serde(flatten)]
-    page: page::Page,
-    /// Why artifacts or results of a page are missing, if something went wrong with them.
-    #[serde(serialize_with = "in_words")]
-    incomplete: Option<Failure>,
-    /// Whether there is still a sandbox that something can be fetched from.
-    #[serde(skip)]
-    alive: bool,
-}
-
-fn in_words<S: Serializer>(
-    failure: &Option<Failure>,
-    to: S,
-) -> std::result::Result<S::Ok, S::Error> {
-    failure.as_ref().map(ToString::to_string).serialize(to)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Status {
-    Exited,
-    Timeout,
-    Oom,
-    /// By a signal.
-    Killed,
-}
-
 #[derive(Debug, Default)]
 struct Kept {
     bytes: Vec<u8>,
@@ -318,60 +275,6 @@ async fn execute(
 async fn died_of_hunger(server: &Server, id: &SandboxId) -> bool {
     let logs = server.logs(id, None, None, Some("OOM")).await;
     logs.is_ok_and(|logs| !logs.logs.is_empty())
-}
-
-fn finish(mut outcome: Outcome, adapter: &dyn Adapter, output: &Output) -> Result<()> {
-    outcome.runtime = adapter.name();
-    outcome.diagnosis = match outcome.status {
-        Status::Oom => Some(Diagnosis {
-            kind: "out-of-memory",
-            message: "the program needed more memory than its sandbox has".into(),
-            advice: "let it use less, or give its template more".into(),
-        }),
-        Status::Timeout => Some(Diagnosis {
-            kind: "timeout",
-            message: "the program did not end in time and was killed".into(),
-            advice: "give it more with --timeout".into(),
-        }),
-        _ if outcome.exit_code != 0 => adapter.diagnose(&outcome.stderr),
-        _ => None,
-    };
-    if output.json {
-        output.value(&outcome)?;
-    } else {
-        tell(&outcome, output)?;
-    }
-    match (outcome.exit_code, outcome.incomplete) {
-        (0, None) => Ok(()),
-        (0, Some(lost)) => Err(lost),
-        (code, _) => Err(Failure::Exit(code)),
-    }
-}
-
-/// Says what came of a program besides what it said itself.
-fn tell(outcome: &Outcome, output: &Output) -> Result<()> {
-    if let Some(dom) = &outcome.page.dom {
-        if std::io::stdout().is_terminal() {
-            dom.lines().try_for_each(|line| output.line(plain(line)))?;
-        } else {
-            output.line(dom)?;
-        }
-    }
-    if let Some(why) = outcome.incomplete.as_ref().filter(|_| outcome.exit_code != 0) {
-        output.note(format!("not all was brought out: {}", plain(&why.to_string())));
-    }
-    for Artifact { name, size, media_type, truncated } in &outcome.collected.artifacts {
-        let cut = if *truncated { ", truncated" } else { "" };
-        output.note(format!("artifact {name}: {media_type}, {size} bytes{cut}"));
-    }
-    match outcome.collected.artifacts_left_out {
-        0 => {}
-        count => output.note(format!("left out: {count} that are no plain files, or too many")),
-    }
-    if let Some(Diagnosis { kind, message, advice }) = &outcome.diagnosis {
-        output.note(format!("{kind}: {}: {advice}", plain(message)));
-    }
-    Ok(())
 }
 
 /// The code, and what its file is called inside.
