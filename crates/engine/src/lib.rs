@@ -3,6 +3,8 @@
 //! `control` drives engines through this trait and nothing else. An engine owns everything that the
 //! kernel holds for a sandbox (namespaces, mounts, cgroups, sockets, its writable layer) and
 //! gives it back on [`Engine::destroy`]. It knows nothing of teams, timeouts or HTTP.
+//!
+//! Start with [`Engine`], whose methods stand in the order of a sandbox's life.
 
 mod conduit;
 mod error;
