@@ -109,6 +109,27 @@ def test_clean_shutdown_can_take_the_sandboxes_along():
         own.remove(server)
 
 
+def test_a_store_that_another_mount_namespace_keeps_is_not_attached_twice(server):
+    """Whatever starts while the store is mounted may copy the mount, and unmounting it here leaves the copy."""
+    assert server.create().kill()
+    image = server.data_dir / "store.img"
+    if not image.exists():
+        pytest.skip("the store is not in an image here")
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 600"]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        holder.stdout.readline()
+        server.stop()
+        assert host.loop_devices(server.data_dir) == [str(image)], "somebody has it still"
+        server.start()
+        assert server.create().commands.run("echo written > f; cat f").stdout == "written\n"
+        assert host.loop_devices(server.data_dir) == [str(image)]
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+
+
 def test_a_second_server_on_the_same_directory_says_who_uses_it(server):
     second = subprocess.run(
         [server.binary, "serve", "--no-base", "--data-dir", str(server.data_dir), "--listen", "127.0.0.1:0"],
