@@ -224,6 +224,26 @@ async fn input_that_cannot_be_taken_is_refused() {
 }
 
 #[tokio::test]
+async fn input_for_a_process_that_ended_finds_none_though_its_output_is_held_open() {
+    let agent = agent();
+    let mut events = agent.sh("sleep 60 <&- & echo $!").await;
+    let pid = events.pid().await;
+    let Event::Stdout(child) = events.until(|event| matches!(event, Event::Stdout(_))).await else {
+        panic!("the child's pid");
+    };
+    eventually("the shell ended", async || agent.pids().await.is_empty()).await;
+    let input = json!({"process": {"pid": pid}, "input": {"stdin": base64(b"x")}});
+    assert_eq!(agent.code("SendInput", input).await, "not_found");
+    let child = String::from_utf8(child).unwrap().trim().parse().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(child).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    assert_eq!(events.collect().await.status(), "exit status 0");
+}
+
+#[tokio::test]
 async fn a_stream_of_input() {
     let agent = agent();
     let mut events = agent.start(json!({"process": {"cmd": "cat"}, "tag": "cat"})).await;
@@ -253,10 +273,14 @@ async fn a_stream_of_input() {
 async fn a_silent_process_shows_signs_of_life() {
     let agent = agent();
     let headers = [("keepalive-ping-interval", "1")];
-    let mut events = agent.stream("Start", &headers, shell("sleep 1.5; echo on; sleep 60")).await;
+    let go = tempfile::tempdir().unwrap().keep().join("go");
+    let script = format!("until [ -e {} ]; do sleep 0.01; done; echo on; sleep 60", go.display());
+    let mut events = agent.stream("Start", &headers, shell(&script)).await;
     let pid = events.pid().await;
     assert_eq!(events.next().await, Event::Keepalive);
-    assert_eq!(events.next().await, Event::Stdout(b"on\n".to_vec()));
+    std::fs::write(go, "").unwrap();
+    let more = events.until(|event| *event != Event::Keepalive).await;
+    assert_eq!(more, Event::Stdout(b"on\n".to_vec()));
     assert_eq!(events.next().await, Event::Keepalive);
     agent.ok("SendSignal", json!({"process": {"pid": pid}, "signal": 9})).await;
     assert_eq!(events.collect().await.status(), "signal: killed");

@@ -23,7 +23,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Signal, pidfd_send_signal},
+};
 use soulbox_wire::process::ProcessConfig;
 use tokio::{
     sync::{Notify, watch},
@@ -68,6 +71,12 @@ impl Process {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether it runs no more, as the kernel says: before [`Process::exited`], which waits for a task's turn.
+    fn has_ended(&self) -> bool {
+        let mut pidfd = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut pidfd, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
     }
 
     /// Kills it and waits for it to be gone from the table, so that who asks next does not find it.

@@ -43,6 +43,18 @@ impl Service {
             Some(Found::Ended { .. }) | None => Err(not_found(selector)),
         }
     }
+
+    /// Hands input to a living process. One that ended meanwhile is not there, as a moment later.
+    async fn write(
+        selector: &Selector,
+        process: &Process,
+        input: ProcessInput,
+    ) -> Result<(), ConnectError> {
+        match process.input.write(input).await {
+            Err(_) if process.has_ended() => Err(not_found(selector)),
+            written => written,
+        }
+    }
 }
 
 impl ProcessService for Service {
@@ -131,10 +143,11 @@ impl ProcessService for Service {
         while let Some(request) = requests.next().await {
             match (request?.to_owned_message().event, &process) {
                 (Some(Event::Start(start)), None) => {
-                    process = Some(self.live(&selector(start.process)?)?);
+                    let selector = selector(start.process)?;
+                    process = Some((self.live(&selector)?, selector));
                 }
-                (Some(Event::Data(data)), Some(process)) => {
-                    process.input.write(input(data.input)?).await?;
+                (Some(Event::Data(data)), Some((process, selector))) => {
+                    Self::write(selector, process, input(data.input)?).await?;
                 }
                 (Some(Event::Keepalive(_)), _) => {}
                 (Some(Event::Start(_)), Some(_)) => {
@@ -155,8 +168,9 @@ impl ProcessService for Service {
         request: ServiceRequest<'_, SendInputRequest>,
     ) -> ServiceResult<SendInputResponse> {
         let request = request.to_owned_message();
-        let process = self.live(&selector(request.process)?)?;
-        process.input.write(input(request.input)?).await?;
+        let selector = selector(request.process)?;
+        let process = self.live(&selector)?;
+        Self::write(&selector, &process, input(request.input)?).await?;
         Response::ok(SendInputResponse::default())
     }
 
