@@ -168,18 +168,26 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// Reads what the kernel has, without waiting.
-    pub fn drain(&self) {
+    /// Reads what the kernel has, without waiting; says whether it may have more.
+    pub fn drain(&self) -> bool {
+        self.drain_about(MAX_DRAIN)
+    }
+
+    /// As [`Self::drain`], and ends after `most` events and those that came with the last of them.
+    fn drain_about(&self, most: usize) -> bool {
         let mut seen = self.seen.lock();
         if seen.failed.is_some() {
-            return;
+            return false;
         }
         let users = self.options.include_entry.then(Users::load);
         let mut buffer = vec![MaybeUninit::<u8>::uninit(); READ_BUFFER];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
-        for _ in 0..MAX_DRAIN {
+        let (mut read, mut more) = (0, true);
+        // What is in the buffer is in the kernel no more.
+        while read < most || !reader.is_buffer_empty() {
             match reader.next() {
                 Ok(event) => {
+                    read += 1;
                     let name = event.file_name().map(|name| name.to_string_lossy().into_owned());
                     let raw = Raw {
                         watch: event.wd(),
@@ -192,18 +200,21 @@ impl Watcher {
                 Err(Errno::AGAIN) => {
                     seen.announced.clear();
                     self.forget_moved_away(&mut seen);
+                    more = false;
                     break;
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => seen.fail(format!("error reading inotify events: {error}")),
             }
             if seen.failed.is_some() {
+                more = false;
                 break;
             }
         }
         if !seen.queue.is_empty() || seen.failed.is_some() {
             self.news.notify_one();
         }
+        more
     }
 
     /// Takes everything that was read. A failed watcher fails every time.

@@ -107,9 +107,14 @@ async fn keep_reading(readable: AsyncFd<Arc<Watcher>>) {
     while let Ok(mut guard) = readable.readable().await {
         // Before reading, so that what comes while reading counts as new.
         guard.clear_ready();
-        let watcher = Arc::clone(readable.get_ref());
-        if blocking(move || watcher.drain()).await.is_err() {
-            return;
+        loop {
+            let watcher = Arc::clone(readable.get_ref());
+            match blocking(move || watcher.drain()).await {
+                // It is not told again of what is there already.
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) => return,
+            }
         }
     }
 }

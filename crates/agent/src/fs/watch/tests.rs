@@ -48,6 +48,23 @@ fn tells_each_change_once_and_in_order() {
 }
 
 #[test]
+fn a_drain_that_ends_early_loses_nothing_and_says_so() {
+    const FILES: usize = 1000;
+    let root = tempfile::tempdir().unwrap();
+    let watcher = open(root.path(), false);
+    for n in 0..FILES {
+        fs::File::create(root.path().join(n.to_string())).unwrap();
+    }
+    let mut parts = Vec::new();
+    while watcher.drain_about(3) {
+        parts.push(watcher.take().unwrap());
+    }
+    assert!(parts.len() > 1 && parts[0].len() < FILES, "{} at once", parts[0].len());
+    let names: Vec<String> = parts.into_iter().flatten().map(|event| event.name).collect();
+    assert_eq!(names, (0..FILES).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_directory_itself_is_a_dot() {
     let parent = tempfile::tempdir().unwrap();
     let root = parent.path().join("root");
