@@ -193,8 +193,9 @@ impl Started {
         server: &Server,
         output: &Output,
         project: &Project,
+        after: Duration,
     ) -> Result<()> {
-        let ready_ms = self.began.elapsed().as_secs_f64() * 1000.0;
+        let ready_ms = after.as_secs_f64() * 1000.0;
         let (name, domain) = (&project.project.name, self.domain.as_deref());
         if !output.json {
             output.note(format!("{name} is ready after {ready_ms:.0} ms"));

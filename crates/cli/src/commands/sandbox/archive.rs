@@ -4,7 +4,8 @@
 //! outside the target, never with another owner or a set-user-id bit.
 
 use std::{
-    io,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,6 +21,7 @@ use crate::{
         remote::Launch,
     },
     failure::{Failure, Result},
+    output::{Output, plain},
     progress::Step,
 };
 
@@ -28,6 +30,32 @@ const CHUNK: usize = 64 << 10;
 /// What is kept of the words of a `tar` that failed.
 const MAX_SAID: usize = 4096;
 
+/// What was not copied, as it is neither file, directory nor link.
+#[derive(Debug, Default)]
+pub(in crate::commands) struct LeftOut {
+    count: usize,
+    first: Option<PathBuf>,
+}
+
+impl LeftOut {
+    fn add(&mut self, name: &Path) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| name.to_owned());
+    }
+
+    /// Says so.
+    pub(in crate::commands) fn tell(&self, output: &Output) {
+        if let Some(first) = &self.first {
+            let name = plain(&first.display().to_string());
+            let more = match self.count - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            output.note(format!("not copied: {name}{more}, neither file, directory nor link"));
+        }
+    }
+}
+
 /// Copies what is in `from` into the directory `to` of the sandbox.
 pub(super) async fn send(
     remote: &Remote,
@@ -35,7 +63,7 @@ pub(super) async fn send(
     to: &str,
     user: Option<&str>,
     step: Arc<Step>,
-) -> Result<()> {
+) -> Result<LeftOut> {
     send_without(remote, from, to, user, step, Vec::new()).await
 }
 
@@ -47,7 +75,7 @@ pub(in crate::commands) async fn send_without(
     user: Option<&str>,
     step: Arc<Step>,
     without: Vec<String>,
-) -> Result<()> {
+) -> Result<LeftOut> {
     let (sender, chunks) = mpsc::channel(2);
     let pipe = Pipe { sender, buffer: Vec::new(), step };
     let packing = spawn_blocking(move || pack(&from, &without, pipe));
@@ -64,9 +92,15 @@ pub(in crate::commands) async fn send_without(
         },
     )
     .await?;
-    // The reason of a tar that gave up is better than that of the pipe it left behind.
-    check(&end, &said)?;
-    packing.await.map_err(lost)?
+    match packing.await.map_err(lost)? {
+        // What went wrong here, a tar that got half an archive cannot know. But its reason to give up is better than
+        // that of the pipe it left behind.
+        Err(Failure::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+            check(&end, &said).and_then(|()| Err(Failure::io("copying")(source)))
+        }
+        Err(failure) => Err(failure),
+        Ok(left_out) => check(&end, &said).map(|()| left_out),
+    }
 }
 
 /// Copies what is in the directory `from` of the sandbox into `to`.
@@ -124,7 +158,17 @@ fn check(end: &End, said: &[u8]) -> Result<()> {
             hint: "copy single files, or install tar in it".into(),
         }),
         code => {
-            let said = crate::output::plain(String::from_utf8_lossy(said).trim());
+            let said = String::from_utf8_lossy(said);
+            let full = ["No space left", "quota exceeded", "Wrote only"];
+            if full.iter().any(|words| said.contains(words)) {
+                let last = said.lines().next().unwrap_or_default();
+                return Err(Failure::Environment {
+                    message: format!("the disk of the sandbox is full: {}", plain(last)),
+                    hint: "copy less, or give a project more with `--set resources.disk=5GB`"
+                        .into(),
+                });
+            }
+            let said = plain(said.trim());
             Err(Failure::Protocol(format!("tar in the sandbox ended with {code}: {said}")))
         }
     }
@@ -134,16 +178,20 @@ fn lost(error: tokio::task::JoinError) -> Failure {
     Failure::io("copying")(io::Error::other(error))
 }
 
-fn pack(from: &Path, without: &[String], pipe: Pipe) -> Result<()> {
-    let context = || Failure::io(from.display().to_string());
+fn pack(from: &Path, without: &[String], pipe: Pipe) -> Result<LeftOut> {
     let mut archive = tar::Builder::new(pipe);
     archive.follow_symlinks(false);
+    let mut left_out = LeftOut::default();
     if without.is_empty() {
-        archive.append_dir_all(".", from).map_err(context())?;
-    } else {
-        append(&mut archive, from, Path::new(""), without).map_err(context())?;
+        // Its mode is copied, too.
+        archive.append_dir(".", from).map_err(Failure::io(from.display().to_string()))?;
     }
-    archive.into_inner().and_then(|mut pipe| io::Write::flush(&mut pipe)).map_err(context())
+    append(&mut archive, from, Path::new(""), without, &mut left_out)?;
+    archive
+        .into_inner()
+        .and_then(|mut pipe| io::Write::flush(&mut pipe))
+        .map_err(Failure::io(from.display().to_string()))?;
+    Ok(left_out)
 }
 
 /// Packs what is in the directory `below` of `from`.
@@ -152,24 +200,52 @@ fn append(
     from: &Path,
     below: &Path,
     without: &[String],
-) -> io::Result<()> {
-    for entry in std::fs::read_dir(from.join(below))? {
-        let entry = entry?;
+    left_out: &mut LeftOut,
+) -> Result<()> {
+    let here = from.join(below);
+    let context = |path: &Path| Failure::io(plain(&path.display().to_string()));
+    for entry in std::fs::read_dir(&here).map_err(context(&here))? {
+        let entry = entry.map_err(context(&here))?;
         let (path, name) = (entry.path(), below.join(entry.file_name()));
         if without.iter().any(|left| name == Path::new(left)) {
             continue;
         }
-        // As it is: a link stays one.
-        if !entry.file_type()?.is_dir() {
-            archive.append_path_with_name(&path, &name)?;
-        } else if without.iter().any(|left| Path::new(left).starts_with(&name)) {
-            archive.append_dir(&name, &path)?;
-            append(archive, from, &name, without)?;
+        let kind = entry.file_type().map_err(context(&path))?;
+        let added = if kind.is_dir() {
+            archive.append_dir(&name, &path)
+        } else if kind.is_file() {
+            append_file(archive, &path, &name)
+        } else if kind.is_symlink() {
+            // As it is: a link stays one.
+            archive.append_path_with_name(&path, &name)
         } else {
-            archive.append_dir_all(&name, &path)?;
+            left_out.add(&name);
+            continue;
+        };
+        match added {
+            // Programs that run make and remove files all the time.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            added => added.map_err(context(&path))?,
+        }
+        if kind.is_dir() {
+            append(archive, from, &name, without, left_out)?;
         }
     }
     Ok(())
+}
+
+/// As long as it was when it was opened, even if somebody writes to it: the archive has said so by then.
+fn append_file(archive: &mut tar::Builder<Pipe>, path: &Path, name: &Path) -> io::Result<()> {
+    let file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let size = metadata.len();
+    if metadata.blocks() * 512 < size {
+        // With holes, which this knows to leave out.
+        return archive.append_path_with_name(path, name);
+    }
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(&metadata);
+    archive.append_data(&mut header, name, file.chain(io::repeat(0)).take(size))
 }
 
 /// Listens to the end of the stream, not only of the archive: `tar` fills up what it writes last, and who sends
@@ -308,6 +384,85 @@ mod tests {
         assert_eq!(mode & 0o7000, 0, "{mode:o}");
         assert!(!outside.path().join("up").exists());
         assert!(!target.join("null").exists());
+    }
+
+    fn packed(from: &Path) -> (Result<LeftOut>, PathBuf, tempfile::TempDir) {
+        let into = tempfile::tempdir().expect("a directory");
+        let target = into.path().join("in");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let _guard = runtime.enter();
+        let (sender, chunks) = mpsc::channel(2);
+        let step = Arc::new(Step::bytes(&Output::new(true), None, "packing"));
+        let pipe = Pipe { sender, buffer: Vec::new(), step };
+        let path = target.clone();
+        let unpacking = std::thread::spawn(move || unpack_all(&path, Chunks::of(chunks)));
+        let done = pack(from, &["left".into()], pipe);
+        unpacking.join().expect("ends").expect("unpacked");
+        (done, target, into)
+    }
+
+    #[test]
+    fn what_is_no_file_is_left_out_and_counted() {
+        let from = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| from.path().join(name);
+        for name in ["left", "below"] {
+            std::fs::create_dir(at(name)).expect("made");
+            std::fs::write(at(name).join("a\nb"), b"text").expect("written");
+        }
+        std::os::unix::fs::symlink("nowhere", at("link")).expect("linked");
+        let _socket = std::os::unix::net::UnixListener::bind(at("below/socket")).expect("bound");
+        let (done, target, _into) = packed(from.path());
+        let left_out = done.expect("packed");
+        assert_eq!(left_out.first.as_deref(), Some(Path::new("below/socket")));
+        assert_eq!(left_out.count, 1);
+        assert_eq!(std::fs::read(target.join("below/a\nb")).expect("there"), b"text");
+        assert_eq!(std::fs::read_link(target.join("link")).expect("a link"), Path::new("nowhere"));
+        assert!(!target.join("left").exists());
+    }
+
+    #[test]
+    fn a_file_that_grows_meanwhile_spoils_nothing() {
+        use std::{
+            io::Write as _,
+            sync::atomic::{AtomicBool, Ordering},
+        };
+        let from = tempfile::tempdir().expect("a directory");
+        for name in ["a", "b", "c"] {
+            std::fs::write(from.path().join(name), vec![b'x'; 1 << 20]).expect("written");
+        }
+        let done = Arc::new(AtomicBool::new(false));
+        let writing = {
+            let (done, path) = (Arc::clone(&done), from.path().to_owned());
+            std::thread::spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    for name in ["a", "b", "c"] {
+                        let file = std::fs::File::options().append(true).open(path.join(name));
+                        file.and_then(|mut file| file.write_all(b"yyyy")).expect("appended");
+                    }
+                }
+            })
+        };
+        for _ in 0..20 {
+            let (packed, target, _into) = packed(from.path());
+            packed.expect("packed");
+            for name in ["a", "b", "c"] {
+                assert!(std::fs::metadata(target.join(name)).expect("there").len() >= 1 << 20);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        writing.join().expect("ends");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such() {
+        let end = End { exit_code: 2, exited: true, ..End::default() };
+        let failure =
+            check(&end, b"tar: big: Wrote only 1536 of 10240 bytes\ntar: Exiting").unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "the disk of the sandbox is full: tar: big: Wrote only 1536 of 10240 bytes"
+        );
+        assert!(failure.hint().expect("a hint").contains("resources.disk"));
     }
 
     #[test]

@@ -73,7 +73,7 @@ async fn into_sandbox(
     if about.is_dir() {
         let step = Arc::new(Step::bytes(output, None, format!("copying {shown}")));
         remote.make_dir(&target, user).await?;
-        archive::send(remote, from.to_owned(), &target, user, step).await?;
+        archive::send(remote, from.to_owned(), &target, user, step).await?.tell(output);
     } else {
         let step = Arc::new(Step::bytes(output, Some(about.len()), format!("copying {shown}")));
         let file = fs::File::open(from).await.map_err(Failure::io(&shown))?;
