@@ -24,7 +24,7 @@ Examples:
   soulbox exec --runtime bun --json -e 'console.log(Bun.version)' | jq .duration_ms
 
 The first use of a runtime builds its template, which takes a download; later ones find it.
-With --json it prints one object: runtime, exit_code, status (exited, timeout, oom or killed), stdout, stderr,
+With --json it prints one object; without --runtime exit_code, status, stdout, stderr and truncated; with it runtime, exit_code, status (exited, timeout, oom or killed), stdout, stderr,
 stdout_truncated, stderr_truncated, duration_ms, cpu_ms and peak_memory_bytes of the whole sandbox, diagnosis,
 artifacts (each with name, size, media_type and truncated), artifacts_left_out, dom, dom_truncated, and incomplete:
 why some of these are missing.
@@ -39,7 +39,7 @@ PossibleValue::new(adapter.name()).aliases(adapters::alias(*adapter))
     })))]
     pub runtime: Option<String>,
     /// File with the code, or - for standard input.
-    #[arg(value_name = "FILE", requires = "runtime")]
+    #[arg(value_name = "FILE")]
     pub file: Option<String>,
     /// The code itself.
     #[arg(short, long, value_name = "CODE", conflicts_with = "file", requires = "runtime")]
@@ -50,9 +50,9 @@ PossibleValue::new(adapter.name()).aliases(adapters::alias(*adapter))
     /// Directory of the project that is up; only without --runtime.
     #[arg(long, value_name = "DIR", default_value = ".", conflicts_with = "runtime")]
     pub project: PathBuf,
-    /// How long it may run.
-    #[arg(long, value_parser = duration, default_value = "60s", value_name = "DURATION")]
-    pub timeout: Duration,
+    /// How long it may run; 0 is no limit. Without it 60 s with --runtime, and as long as the project is up otherwise.
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub timeout: Option<Duration>,
     /// Package that the code needs, installed before by pip, npm or bun and kept; may be repeated.
     #[arg(long, value_name = "PACKAGE", requires = "runtime")]
     pub with: Vec<String>,
@@ -137,7 +137,15 @@ pub struct Bun {
     pub jsc_no_jit: bool,
 }
 
+/// Code without an end shall not run for ever.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+
 impl Exec {
+    /// How long code may run in a runtime; nothing is no limit.
+    pub fn time_limit(&self) -> Duration {
+        self.timeout.unwrap_or(TIME_LIMIT)
+    }
+
     /// As the adapters take them.
     pub fn options(&self) -> Options {
         let grant = |grant: &Option<Grant>| grant.clone().unwrap_or_default();

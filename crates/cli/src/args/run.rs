@@ -72,7 +72,12 @@ pub struct Up {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  soulbox ps\n  soulbox ps --all --json")]
+#[command(after_help = "\
+Examples:
+  soulbox ps
+  soulbox ps --all --json
+
+With --json each has project, directory, sandbox_id, started_at, end_at, and exit_code where its start command has ended.")]
 pub struct Ps {
     #[command(flatten)]
     pub which: Which,
@@ -82,11 +87,16 @@ pub struct Ps {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  soulbox logs\n  soulbox logs -f")]
+#[command(after_help = "\
+Examples:
+  soulbox logs
+  soulbox logs -f
+
+What `soulbox up -d` started says. With --json each line is an object with `line`: in an array, or one by one with -f.")]
 pub struct Logs {
     #[command(flatten)]
     pub which: Which,
-    /// Go on until Ctrl-C, or until it ends.
+    /// Go on until Ctrl-C, or until its start command ends.
     #[arg(short, long)]
     pub follow: bool,
 }
@@ -104,7 +114,8 @@ Examples:
   soulbox test
   soulbox test --keep junit.xml
 
-Runs commands.test in a new sandbox with a copy of the directory.
+Runs commands.test in a new sandbox with a copy of the directory. With --json, what it says goes to standard error, and one
+object says project, sandbox_id, exit_code and kept.
 
 Exit codes: the test's own; others as for every command.")]
 pub struct Test {

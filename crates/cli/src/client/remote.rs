@@ -78,7 +78,8 @@ impl Remote {
             .header(header::CONTENT_TYPE, STREAMING)
             .header("connect-protocol-version", "1")
             .header("keepalive-ping-interval", "50");
-        if let Some(timeout) = launch.timeout {
+        // As the protocol has it, 0 would be no time at all.
+        if let Some(timeout) = launch.timeout.filter(|timeout| !timeout.is_zero()) {
             request = request.header("connect-timeout-ms", timeout.as_millis().to_string());
         }
         let request = request.body(full(connect::envelope(&start)?)).map_err(refused)?;

@@ -26,8 +26,8 @@ use self::{
 use super::{
     run::install,
     sandbox::{
-        lifecycle,
-        session::{self, Input},
+        ended, lifecycle,
+        session::{self, Input, Interrupts},
     },
 };
 use crate::{
@@ -49,6 +49,8 @@ const MAX_KEPT: usize = 16 << 20;
 const MAX_READ: usize = 64 << 10;
 /// How much longer than the program its sandbox may live.
 const GRACE: Duration = Duration::from_secs(60);
+/// How long a sandbox lives whose program has no time limit: nobody wants it for ever should this process be lost.
+const UNLIMITED: Duration = Duration::from_secs(24 * 60 * 60);
 /// What ended a program that a signal of the kernel did.
 const KILLED: u8 = 137;
 const TIMED_OUT: u8 = 124;
@@ -58,6 +60,17 @@ const INSTALL_SECONDS: u64 = 600;
 pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Result<()> {
     let output = &settings.output;
     let Some(runtime) = &args.runtime else {
+        if let Some(word) = &args.file {
+            let command: Vec<_> =
+                std::iter::once(word).chain(&args.args).map(|word| plain(word)).collect();
+            return Err(Failure::Usage {
+                message: format!("no runtime for the code in `{}`", plain(word)),
+                hint: Some(format!(
+                    "name one with --runtime; a command in the project that is up is `soulbox exec -- {}`",
+                    command.join(" ")
+                )),
+            });
+        }
         let plain = Options { args: args.args.clone(), ..Options::default() };
         if args.options() != plain {
             return Err(Failure::usage("an option of a runtime: name one with --runtime"));
@@ -84,31 +97,43 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
     args.browser.screenshot.as_deref().map_or(Ok(()), page::prepare)?;
 
     let server = locate(settings)?;
+    let interrupts = Interrupts::new()?;
     let results = std::mem::take(&mut invocation.results);
     let new = NewSandboxV2 {
-        template_id: template(&server, output, adapter, &args.with).await?,
+        template_id: interrupts.or(template(&server, output, adapter, &args.with)).await?,
         ..sandbox(&args, adapter, &options)?
     };
-    let made = lifecycle::make(&server, output, &new, false).await?;
+    let made = lifecycle::make(&server, output, &new, false, &interrupts).await?;
     let id: SandboxId =
         made.sandbox_id.parse().map_err(|_| Failure::Protocol("a sandbox without an id".into()))?;
     let remote = server.remote_with(&id, made.envd_access_token);
     let takes_input = args.file.as_deref() != Some("-");
+    let files = std::mem::take(&mut invocation.files);
+    let write = async {
+        for (path, content) in files {
+            remote.write(&path, None, content.into()).await?;
+        }
+        Ok(())
+    };
     let outcome = async {
+        interrupts.or(write).await?;
         let mut outcome =
-            execute(&server, &remote, &id, invocation, args.timeout, takes_input, output).await?;
+            execute(&server, &remote, &id, invocation, args.time_limit(), takes_input, output)
+                .await?;
         if outcome.alive {
             let wanted = (&*args.artifacts, args.artifacts_to.as_deref());
-            let fetched = fetch(&mut outcome, &remote, wanted, (&results, &args), output).await;
-            outcome.incomplete = fetched.err();
+            let fetched = fetch(&mut outcome, &remote, wanted, (&results, &args), output);
+            match interrupts.or(fetched).await {
+                Err(interrupted @ Failure::Exit(_)) => return Err(interrupted),
+                fetched => outcome.incomplete = fetched.err(),
+            }
         }
         Ok::<_, Failure>(outcome)
     };
     let outcome = outcome.await;
-    // Whatever came of it; a sandbox that stays ends by itself soon.
-    if let Err(failure) = server.kill(&id).await {
-        tracing::debug!(%failure, "the sandbox ends by itself");
-    }
+    // Whatever came of it.
+    let outcome = ended::told(&server, &id, outcome).await;
+    lifecycle::end(&server, output, &id).await;
     finish(outcome?, adapter, output)
 }
 
@@ -154,13 +179,19 @@ fn sandbox(args: &Exec, adapter: &dyn Adapter, options: &Options) -> Result<NewS
         Some(Grant::Only(hosts)) => (Some(false), Some(hosts)),
     };
     let shape = |memory| SandboxShape { memory_bytes: Some(memory), ..SandboxShape::default() };
+    let life = limit(args.time_limit()).map_or(UNLIMITED, |timeout| timeout.saturating_add(GRACE));
     Ok(NewSandboxV2 {
-        timeout: Some(lifecycle::seconds(args.timeout + GRACE)?),
+        timeout: Some(lifecycle::seconds(life)?),
         allow_internet_access: internet,
         network: hosts.map(|hosts| Network { allow_out: Some(hosts), ..Network::default() }),
         soulbox: adapter.memory_bytes().map(shape),
         ..NewSandboxV2::default()
     })
+}
+
+/// None: no limit.
+fn limit(timeout: Duration) -> Option<Duration> {
+    Some(timeout).filter(|timeout| !timeout.is_zero())
 }
 
 #[derive(Debug, Default)]
@@ -190,9 +221,6 @@ async fn execute(
     takes_input: bool,
     output: &Output,
 ) -> Result<Outcome> {
-    for (path, content) in &invocation.files {
-        remote.write(path, None, content.clone().into()).await?;
-    }
     let mut words = invocation.argv.into_iter();
     let process = Config {
         cmd: words.next().unwrap_or_default(),
@@ -200,7 +228,7 @@ async fn execute(
         envs: invocation.env,
         cwd: Some(DIRECTORY.to_owned()),
     };
-    let launch = Launch { process, timeout: Some(timeout), ..Launch::default() };
+    let launch = Launch { process, timeout: limit(timeout), ..Launch::default() };
     let input = match takes_input {
         true => Input::Chunks(session::standard_input()),
         false => Input::None,

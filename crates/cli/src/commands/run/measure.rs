@@ -9,6 +9,7 @@ use super::{command, load::Loaded, ready, start::Started};
 use crate::{
     args::run::{Overrides, Which},
     client::{Server, process::Signal},
+    commands::sandbox::session::Interrupts,
     failure::{Failure, Result},
     output::Output,
 };
@@ -46,7 +47,7 @@ pub(in crate::commands) async fn once(
     let loaded = Loaded::open(&Which { project: dir.to_owned() }, &[])?;
     let nothing =
         Overrides { set: Vec::new(), wait: LIMIT, install_within: LIMIT, no_install: true };
-    let started = Started::make(server, output, &loaded, &nothing).await?;
+    let started = Started::make(server, output, &loaded, &nothing, &Interrupts::new()?).await?;
     let measured = async {
         to_ready(&loaded, &started).await?;
         let whole = began.elapsed();

@@ -3,6 +3,7 @@
 //! What is up is known to the server alone: its sandbox bears the project's name and directory as labels,
 //! so that nothing on this machine can say otherwise.
 
+mod hunger;
 pub(super) mod install;
 mod load;
 pub(super) mod measure;
@@ -12,12 +13,16 @@ mod up;
 
 use std::time::Duration;
 
+use serde_json::json;
 use soulbox_model::SandboxId;
 use tokio::io::AsyncWriteExt as _;
 
 pub(super) use self::up::{down, exec, logs, ps, up};
 use self::{load::Loaded, start::Started};
-use super::sandbox::session::{self, Input};
+use super::sandbox::{
+    ended, lifecycle,
+    session::{self, Input, Interrupts},
+};
 use crate::{
     args::run::{Run, Test},
     client::{
@@ -38,10 +43,14 @@ pub(super) async fn run(settings: &Settings, args: Run) -> Result<()> {
     let output = &settings.output;
     let loaded = Loaded::open(&args.which, &args.overrides.set)?;
     let server = locate(settings)?;
-    let started = Started::make(&server, output, &loaded, &args.overrides).await?;
+    let interrupts = Interrupts::new()?;
+    let started = Started::make(&server, output, &loaded, &args.overrides, &interrupts).await?;
     let done = follow(&server, output, &loaded, &started, &args).await;
-    // Nobody else knows of it; should this fail, its timeout ends it.
-    let _ = server.kill(&started.id).await;
+    let done = ended::told(&server, &started.id, done).await;
+    if done.is_err() {
+        hunger::tell(&server, output, &started.id, loaded.project.resources.memory_bytes).await;
+    }
+    lifecycle::end(&server, output, &started.id).await;
     done
 }
 
@@ -57,17 +66,15 @@ async fn follow(
     let launch = command(started.app, commands.start.iter().chain(&args.args).cloned());
     let program = stream(&started.remote, launch, output.json);
     let announce = async {
-        if let Some(ready) = &commands.ready {
-            ready::wait(&started.remote, ready, started.app, args.overrides.wait).await?;
-        }
-        started.announce(server, output, &loaded.project)
+        let after = started.ready(commands, args.overrides.wait).await?;
+        started.announce(server, output, &loaded.project, after)
     };
     tokio::pin!(program);
     let end = tokio::select! {
         biased;
         ended = &mut program => {
             let end = ended?;
-            if commands.ready.is_some() && end.code() != 0 {
+            if commands.ready.is_some() {
                 output.note(format!(
                     "commands.start ended with {} before the project was ready",
                     end.code()
@@ -94,19 +101,41 @@ pub(super) async fn test(settings: &Settings, args: Test) -> Result<()> {
     let output = &settings.output;
     let loaded = Loaded::open(&args.which, &args.overrides.set)?;
     let Some(test) = loaded.project.commands.test.clone() else {
-        return Err(Failure::usage("the project has no commands.test"));
+        return Err(Failure::Usage {
+            message: "the project has no commands.test".into(),
+            hint: Some(
+                "say how it is tested: `soulbox config set 'commands.test=[\"pytest\", \"-q\"]'`"
+                    .into(),
+            ),
+        });
     };
     let server = locate(settings)?;
-    let started = Started::make(&server, output, &loaded, &args.overrides).await?;
+    let interrupts = Interrupts::new()?;
+    let started = Started::make(&server, output, &loaded, &args.overrides, &interrupts).await?;
     let ended = stream(&started.remote, command(started.app, test), output.json).await;
     let mut kept = Ok(());
-    for file in &args.keep {
+    for file in args.keep.iter().filter(|_| ended.is_ok()) {
         if kept.is_ok() {
-            kept = keep(&started, output, &loaded, file).await;
+            kept = interrupts.or(keep(&started, output, &loaded, file)).await;
         }
     }
-    let _ = server.kill(&started.id).await;
-    exit(&ended?)?;
+    let ended = ended::told(&server, &started.id, ended).await;
+    if !matches!(&ended, Ok(end) if end.code() == 0) {
+        hunger::tell(&server, output, &started.id, loaded.project.resources.memory_bytes).await;
+    }
+    lifecycle::end(&server, output, &started.id).await;
+    let end = ended?;
+    if output.json {
+        let kept = if kept.is_ok() { &args.keep[..] } else { &[] };
+        output.value(&json!({
+            "project": loaded.project.project.name,
+            "sandbox_id": started.id,
+            "exit_code": end.code(),
+            "kept": kept,
+        }))?;
+    }
+    // Files that a test did not write are no wonder if it failed.
+    exit(&end)?;
     kept
 }
 
@@ -124,6 +153,15 @@ async fn keep(started: &Started, output: &Output, loaded: &Loaded, file: &str) -
     let fetched = started.remote.download(&path, None, &mut into, &step).await;
     drop(into);
     match fetched {
+        Err(Failure::Answer { status: 404, .. }) => {
+            let _ = tokio::fs::remove_file(&fresh).await;
+            Err(Failure::NotFound {
+                message: format!("--keep {}: the test wrote no such file", plain(file)),
+                hint: Some(
+                    "paths are relative to the project: let commands.test write it there".into(),
+                ),
+            })
+        }
         Ok(()) => tokio::fs::rename(&fresh, &target).await.map_err(context()),
         Err(failure) => {
             let _ = tokio::fs::remove_file(&fresh).await;

@@ -36,15 +36,18 @@ pub(super) async fn wait(
     loop {
         let left = limit.saturating_sub(began.elapsed());
         let (code, said) = once(remote, command, cwd, left.min(TRY)).await?;
-        if code == 0 {
+        if code == Some(0) {
             return Ok(());
         }
         if began.elapsed() >= limit {
+            let how = match code {
+                Some(code) => format!("ended with {code}"),
+                None => "did not end by itself".into(),
+            };
             let said = if said.is_empty() { "nothing".into() } else { said };
             return Err(Failure::Environment {
                 message: format!(
-                    "commands.ready did not succeed within {} s; it last ended with {code} and said: {said}",
-                    limit.as_secs()
+                    "commands.ready did not succeed within {limit:?}; it last {how} and said: {said}"
                 ),
                 hint: "try it with `soulbox exec` in a project that is up, or give it more with --wait"
                     .into(),
@@ -60,7 +63,7 @@ async fn once(
     command: &[String],
     cwd: &str,
     limit: Duration,
-) -> Result<(u8, String)> {
+) -> Result<(Option<u8>, String)> {
     let mut words = command.iter().cloned();
     let process = Config {
         cmd: words.next().unwrap_or_default(),
@@ -70,18 +73,18 @@ async fn once(
     };
     let timeout = Some(limit.max(FIRST));
     let mut running = remote.start(&Launch { process, timeout, ..Launch::default() }).await?;
-    let (mut code, mut said) = (1, Vec::new());
+    let (mut code, mut said) = (Some(1), Vec::new());
     loop {
         match running.next().await {
             Ok(Some(Event::Data(Data::Stdout(bytes) | Data::Stderr(bytes) | Data::Pty(bytes)))) => {
                 let room = MAX_SAID.saturating_sub(said.len());
                 said.extend_from_slice(&bytes.0[..bytes.0.len().min(room)]);
             }
-            Ok(Some(Event::End(end))) => code = end.code(),
+            Ok(Some(Event::End(end))) => code = Some(end.code()),
             Ok(Some(Event::Start { .. } | Event::Keepalive {})) => {}
             Ok(None) => break,
             Err(Failure::CommandTimeout(_)) => {
-                code = 124;
+                code = None;
                 break;
             }
             Err(failure) => return Err(failure),

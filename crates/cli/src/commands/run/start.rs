@@ -1,23 +1,28 @@
 //! A sandbox with a copy of the project in it.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 use soulbox_model::{Port, SandboxId};
-use soulbox_spec::Project;
+use soulbox_spec::{Commands, Project};
 use soulbox_wire::rest::ListedSandbox;
 
 use super::{
     id_of,
     install::{self, Installed},
     load::{DOMAINS, Loaded, NAME, PORTS, READ_ONLY},
+    ready,
 };
 use crate::{
     args::run::Overrides,
     client::{Remote, Server, process::Config, remote::Launch},
     commands::sandbox::{
         archive, lifecycle,
-        session::{self, Input},
+        session::{self, Input, Interrupts},
     },
     failure::{Failure, Result},
     output::{Output, plain},
@@ -47,6 +52,8 @@ for modules do
   done
 done
 "#;
+/// What a program that cannot start needs to say so.
+const MOMENT: Duration = Duration::from_millis(500);
 /// What a directory has that a program does not need.
 const LEFT_OUT: [&str; 1] = [".git"];
 
@@ -98,19 +105,20 @@ impl Started {
         output: &Output,
         loaded: &Loaded,
         overrides: &Overrides,
+        interrupts: &Interrupts,
     ) -> Result<Self> {
         let began = Instant::now();
-        let installed = install::all(server, output, loaded, overrides).await?;
+        let installed = interrupts.or(install::all(server, output, loaded, overrides)).await?;
         let new = loaded.sandbox(installed.template.clone())?;
-        let made = lifecycle::make(server, output, &new, true).await?;
+        let made = lifecycle::make(server, output, &new, true, interrupts).await?;
         let id = id_of(&made.sandbox_id)?;
         let remote = server.remote_with(&id, made.envd_access_token);
         let app = app_of(&loaded.project);
         let started = Self { id, remote, app, domain: made.domain, began };
-        match started.prepare(server, output, loaded, &installed).await {
+        match interrupts.or(started.prepare(server, output, loaded, &installed)).await {
             Ok(()) => Ok(started),
             Err(failure) => {
-                let _ = server.kill(&started.id).await;
+                lifecycle::end(server, output, &started.id).await;
                 Err(failure)
             }
         }
@@ -137,15 +145,15 @@ impl Started {
         let left_out = LEFT_OUT.iter().map(|&name| name.to_owned());
         let left_out = left_out.chain(installed.made.iter().cloned()).collect();
         let step = Step::bytes(output, None, "copying the project");
-        archive::send_without(
+        let sent = archive::send_without(
             &self.remote,
             loaded.dir.clone(),
             app,
             None,
             Arc::new(step),
             left_out,
-        )
-        .await?;
+        );
+        sent.await?.tell(output);
         if app != APP {
             self.bring_packages(app, &installed.made).await?;
         }
@@ -181,6 +189,30 @@ impl Started {
         match end.code() {
             0 => Ok(()),
             code => Err(Failure::Protocol(format!("{program} in the sandbox ended with {code}"))),
+        }
+    }
+
+    /// How long it is since the first request.
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Waits until the project is ready, and says how long that took from the first request on. What does not say
+    /// when it is ready is so at once, if it runs a moment later.
+    ///
+    /// # Errors
+    /// If it is not within `limit`.
+    pub(super) async fn ready(&self, commands: &Commands, limit: Duration) -> Result<Duration> {
+        match &commands.ready {
+            Some(ready) => {
+                ready::wait(&self.remote, ready, self.app, limit).await?;
+                Ok(self.age())
+            }
+            None => {
+                let age = self.age();
+                tokio::time::sleep(MOMENT).await;
+                Ok(age)
+            }
         }
     }
 

@@ -37,13 +37,22 @@ pub(super) async fn exec(server: &Server, output: &Output, args: Exec) -> Result
         }
         return interactive(&remote, launch).await;
     }
+    piped(&remote, output, launch).await
+}
+
+/// With our standard streams; with `--json` its result as one object instead of what it says.
+pub(in crate::commands) async fn piped(
+    remote: &Remote,
+    output: &Output,
+    launch: Launch,
+) -> Result<()> {
     let input = Input::Chunks(session::standard_input());
     if output.json {
-        return captured(&remote, output, launch, input).await;
+        return captured(remote, output, launch, input).await;
     }
     let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
     let end = session::run(
-        &remote,
+        remote,
         launch,
         input,
         |_| None,

@@ -1,12 +1,13 @@
 //! Making, finding and ending sandboxes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, stream};
 use soulbox_model::{SandboxId, network::SecretName};
 use soulbox_wire::rest::{Network, NewSandboxV2, Sandbox, SandboxState, TemplateState};
 
+use super::session::Interrupts;
 use crate::{
     args::sandbox::{Create, Kill, List},
     client::Server,
@@ -58,20 +59,61 @@ pub(super) async fn create(server: &Server, output: &Output, args: Create) -> Re
     if output.json { output.value(&made) } else { output.line(plain(&made.sandbox_id)) }
 }
 
-/// Makes a sandbox, and its template where that has to be built first.
+/// Makes a sandbox, and its template where that has to be built first. After a signal there is none.
 pub(in crate::commands) async fn make(
     server: &Server,
     output: &Output,
     new: &NewSandboxV2,
     secrets: bool,
+    interrupts: &Interrupts,
 ) -> Result<Sandbox> {
     let key = uuid::Uuid::new_v4().to_string();
-    match once(server, output, new, &key, secrets).await {
+    match or_none(server, output, interrupts, once(server, output, new, &key, secrets)).await {
         Err(failure) if failure.code() == "SB-UNAVAILABLE" => {
-            crate::commands::template::ensure(server, output, &new.template_id).await?;
-            once(server, output, new, &key, secrets).await
+            let built = crate::commands::template::ensure(server, output, &new.template_id);
+            interrupts.or(built).await?;
+            or_none(server, output, interrupts, once(server, output, new, &key, secrets)).await
         }
         made => made,
+    }
+}
+
+/// A sandbox that is asked for is made even if nobody waits for it any more: it is awaited, and ended. A second
+/// signal leaves it to its timeout.
+async fn or_none(
+    server: &Server,
+    output: &Output,
+    interrupts: &Interrupts,
+    create: impl Future<Output = Result<Sandbox>>,
+) -> Result<Sandbox> {
+    tokio::pin!(create);
+    let code = tokio::select! {
+        made = &mut create => return made,
+        code = interrupts.clone().next() => code,
+    };
+    let ending = async {
+        if let Ok(made) = create.await
+            && let Ok(id) = made.sandbox_id.parse()
+        {
+            end(server, output, &id).await;
+        }
+        Ok(())
+    };
+    interrupts.or(ending).await.ok();
+    Err(Failure::Exit(code))
+}
+
+/// Ends a sandbox that nobody else knows of. One that stays ends by its timeout.
+pub(in crate::commands) async fn end(server: &Server, output: &Output, id: &SandboxId) {
+    // Of its own: what ended the work before this is no reason to leave it unfinished.
+    let killed = match Interrupts::new() {
+        Ok(interrupts) => interrupts.or(server.kill(id)).await,
+        Err(_) => server.kill(id).await,
+    };
+    if let Err(failure) = killed {
+        tracing::debug!(%failure, sandbox = %id, "not ended");
+        output
+            .note(format!("sandbox {id} stays until its timeout, or `soulbox sandbox kill {id}`"));
     }
 }
 

@@ -2,7 +2,8 @@
 
 pub(crate) mod archive;
 mod cp;
-mod exec;
+pub(super) mod ended;
+pub(super) mod exec;
 pub(super) mod lifecycle;
 mod net;
 mod observe;

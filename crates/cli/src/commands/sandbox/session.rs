@@ -1,6 +1,6 @@
 //! One command in a sandbox from its start to its end, with input, output and signals.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::{SinkExt as _, channel::mpsc};
 use parking_lot::Mutex;
@@ -134,12 +134,17 @@ pub(in crate::commands) fn standard_input() -> mpsc::Receiver<Vec<u8>> {
     receiver
 }
 
-/// The signals that ask this process to end.
+/// The signals that ask this process to end. From the first of these on, they do not end it by themselves:
+/// whatever waits must listen.
 #[derive(Debug, Clone)]
-struct Interrupts(Arc<tokio::sync::Mutex<[(tokio::signal::unix::Signal, u8); 3]>>);
+pub(in crate::commands) struct Interrupts(
+    Arc<tokio::sync::Mutex<[(tokio::signal::unix::Signal, u8); 3]>>,
+);
 
 impl Interrupts {
-    fn new() -> Result<Self> {
+    /// # Errors
+    /// If the kernel does not let this process listen.
+    pub(in crate::commands) fn new() -> Result<Self> {
         let listen = |kind: SignalKind| {
             // A shell reports 128 plus the signal.
             let code = 128 + u8::try_from(kind.as_raw_value()).unwrap_or(0);
@@ -152,8 +157,23 @@ impl Interrupts {
         ]))))
     }
 
+    /// What `work` comes to, unless a signal is first: nothing more is done then.
+    ///
+    /// # Errors
+    /// Those of `work`, or [`Failure::Exit`] after a signal.
+    pub(in crate::commands) async fn or<T>(
+        &self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            code = self.clone().next() => Err(Failure::Exit(code)),
+            done = work => done,
+        }
+    }
+
     /// The exit code that the next one means.
-    async fn next(self) -> u8 {
+    pub(in crate::commands) async fn next(self) -> u8 {
         let mut signals = self.0.lock().await;
         let [a, b, c] = &mut *signals;
         tokio::select! {
