@@ -44,6 +44,28 @@ def test_init_says_why_and_what_it_writes_is_right(soulbox, tmp_path):
     config(soulbox, "check", directory)
 
 
+def test_init_says_what_is_left_to_do(soulbox, tmp_path):
+    for name, file in [("api", "requirements.txt"), ("web", "package.json")]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("{}")
+    (tmp_path / "package.json").write_text('{"workspaces": ["web"]}')
+    made = soulbox("init", str(tmp_path))
+    assert "api (Python)" in made.stderr and "web (Node)" in made.stderr and "soulbox run" in made.stderr
+    (tmp_path / "web/package.json").write_text("{")
+    told = json.loads(soulbox("init", str(tmp_path / "web"), "--json").stdout)
+    assert "package.json" in told["remarks"][0]
+
+
+def test_init_starts_a_framework_as_it_is_meant_to_be(soulbox, tmp_path):
+    (tmp_path / "requirements.txt").write_text("fastapi\nuvicorn\npytest\n")
+    (tmp_path / "main.py").write_text("from fastapi import FastAPI\napp = FastAPI()\n")
+    soulbox("init", str(tmp_path))
+    shown = json.loads(config(soulbox, "show", tmp_path, "--json").stdout)
+    assert "main:app" in shown["commands"]["start"] and shown["network"]["ports"] == [8000]
+    assert shown["commands"]["ready"][-1] == "http://localhost:8000/"
+    assert shown["environment"]["PYTHONUNBUFFERED"] == "1"
+
+
 def test_init_writes_over_nothing_unless_told(soulbox, project):
     refused = soulbox("init", str(project), code=2)
     assert "is there already" in refused.stderr and "--force" in refused.stderr

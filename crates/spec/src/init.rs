@@ -19,6 +19,8 @@ pub struct Starter {
     pub ready: Option<Vec<String>>,
     pub test: Option<Vec<String>>,
     pub port: Option<u16>,
+    pub memory: Option<String>,
+    pub environment: Vec<(String, String)>,
 }
 
 /// The nearest name that a project can have; `app` where there is none.
@@ -46,6 +48,9 @@ impl Starter {
                 text.push_str(&self.line(table, key));
             }
             if table.is_open() {
+                for (name, value) in &self.environment {
+                    text.push_str(&format!("{name} = {}\n", quote(value)));
+                }
                 text.push_str("# MODE = \"production\"\n# API_KEY = \"$API_KEY\"\n");
             }
         }
@@ -61,6 +66,7 @@ impl Starter {
             ("commands", "start") => Some(list(&self.start)),
             ("commands", "ready") => self.ready.as_deref().map(list),
             ("commands", "test") => self.test.as_deref().map(list),
+            ("resources", "memory") => self.memory.as_deref().map(quote),
             ("network", "ports") => self.port.map(|port| format!("[{port}]")),
             _ => None,
         };
@@ -98,6 +104,8 @@ mod tests {
             ready: None,
             test: Some(vec!["pytest".into()]),
             port: Some(8000),
+            memory: Some("1GB".into()),
+            environment: vec![("PYTHONUNBUFFERED".into(), "1".into())],
         }
     }
 

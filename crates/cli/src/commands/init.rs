@@ -52,12 +52,24 @@ pub(super) fn run(settings: &Settings, args: Init) -> Result<()> {
         ready: commands.ready,
         test: commands.test,
         port: commands.port,
+        memory: commands.memory.map(str::to_owned),
+        environment: commands
+            .environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
     };
     dir.write(&starter.text(), args.force)?;
-    said(settings, &dir, &starter, &found)
+    said(settings, &dir, &starter, &found, &commands.remarks)
 }
 
-fn said(settings: &Settings, dir: &ProjectDir, starter: &Starter, found: &Detection) -> Result<()> {
+fn said(
+    settings: &Settings,
+    dir: &ProjectDir,
+    starter: &Starter,
+    found: &Detection,
+    remarks: &[String],
+) -> Result<()> {
     let output = &settings.output;
     if output.json {
         return output.value(&json!({
@@ -70,6 +82,7 @@ fn said(settings: &Settings, dir: &ProjectDir, starter: &Starter, found: &Detect
             "test": starter.test,
             "port": starter.port,
             "because": starter.because,
+            "remarks": remarks,
             "detection": found,
         }));
     }
@@ -80,6 +93,9 @@ fn said(settings: &Settings, dir: &ProjectDir, starter: &Starter, found: &Detect
     for Evidence { file, reason, .. } in found.evidence.iter().skip(1).take(5) {
         output.note(format!("  also: {} ({reason})", plain(file)));
     }
-    output.note("Check it with `soulbox config check`.");
+    for remark in remarks {
+        output.note(plain(remark));
+    }
+    output.note("Look it over, then start it with `soulbox run`; `soulbox config check` says what is wrong with it.");
     Ok(())
 }

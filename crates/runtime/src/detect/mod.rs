@@ -9,6 +9,7 @@ mod jsonc;
 mod manifest;
 mod rules;
 mod runtime;
+mod serves;
 pub mod starter;
 mod tree;
 mod watch;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Detection, Runtime, rules::Folder, tree::Tree};
+use super::{Detection, Runtime, rules::Folder, serves, tree::Tree};
 
 /// Which Node.js a tool needs that does not run on Debian's.
 const NODE: &str = "22";
@@ -17,12 +17,36 @@ pub struct Commands {
     pub ready: Option<Vec<String>>,
     pub test: Option<Vec<String>>,
     pub port: Option<u16>,
+    /// Where the default is not enough.
+    pub memory: Option<&'static str>,
+    /// Variables that a program of this kind had better have.
+    pub environment: Vec<(&'static str, &'static str)>,
+    /// Whether nothing speaks for `start`.
+    pub guessed: bool,
     /// Why `start` is what it is.
     pub because: String,
+    /// What the user may have to do besides.
+    pub remarks: Vec<String>,
 }
 
 /// The commands for what was found in `directory`.
 pub fn commands(directory: &Path, detection: &Detection) -> Commands {
+    let mut commands = of_runtime(directory, detection);
+    if commands.guessed && !detection.parts.is_empty() {
+        let parts: Vec<_> = detection
+            .parts
+            .iter()
+            .map(|part| format!("{} ({})", part.directory, part.runtime))
+            .collect();
+        commands.remarks.push(format!(
+            "It has parts of their own: {}. Each can be a project: `soulbox init DIR`.",
+            parts.join(", ")
+        ));
+    }
+    commands
+}
+
+fn of_runtime(directory: &Path, detection: &Detection) -> Commands {
     let tree = Tree::read(directory, &mut |_| {}).ok();
     let folder = tree.as_ref().map(|tree| Folder::new(tree, ""));
     let has = |name: &str| folder.as_ref().is_some_and(|folder| folder.has(name));
@@ -31,33 +55,49 @@ pub fn commands(directory: &Path, detection: &Detection) -> Commands {
         let package = folder.as_ref().and_then(Folder::package);
         package.and_then(|package| package.script(name)).is_some()
     };
+    // The file that a command names, and where it says that it serves.
+    let served = |start: &[String], otherwise: u16| {
+        let line =
+            folder.as_ref().and_then(Folder::package).and_then(|package| package.script("start"));
+        let words = start
+            .iter()
+            .map(String::as_str)
+            .chain(line.into_iter().flat_map(str::split_whitespace));
+        let file = words.map(|word| word.trim_start_matches("./")).find(|word| has(word));
+        let text = file.and_then(|file| folder.as_ref()?.text(file));
+        let said = text.and_then(|text| serves::port(&text));
+        (Some(said.unwrap_or(otherwise)), said.map(answers))
+    };
     match detection.runtime {
-        Some(Runtime::Python) => python(&first, &has, detection),
+        Some(Runtime::Python) => python(&first, &has, folder.as_ref(), detection),
         Some(Runtime::Node | Runtime::VercelEdge) => {
             let test = script("test").then(|| words("npm test"));
-            let (start, because) = if script("start") {
-                (words("npm start"), "package.json has the script `start`".to_owned())
-            } else {
-                let entry = first(&["server.js", "app.js", "index.js", "index.mjs", "main.js"]);
-                said(entry, "index.js", &["node"])
-            };
-            Commands { start, test, port: Some(3000), because, ..Commands::default() }
+            let entry = first(&["server.js", "app.js", "index.js", "index.mjs", "main.js"]);
+            let (start, guessed, because) = scripts(&script, "npm", entry, "index.js", &["node"]);
+            let (port, ready) = served(&start, 3000);
+            let mut remarks = Vec::new();
+            if has("package.json")
+                && folder.as_ref().is_some_and(|folder| folder.package().is_none())
+            {
+                remarks.push("package.json is no JSON object: nothing in it was seen.".to_owned());
+            }
+            Commands { start, guessed, ready, test, port, because, remarks, ..Commands::default() }
         }
         Some(Runtime::Bun) => {
-            let (start, because) = if script("start") {
-                (words("bun run start"), "package.json has the script `start`".to_owned())
-            } else {
-                let entry = first(&["server.ts", "index.ts", "index.tsx", "index.js", "app.ts"]);
-                said(entry, "index.ts", &["bun", "run"])
-            };
+            let entry = first(&["server.ts", "index.ts", "index.tsx", "index.js", "app.ts"]);
+            let (start, guessed, because) =
+                scripts(&script, "bun", entry, "index.ts", &["bun", "run"]);
+            let (port, ready) = served(&start, 3000);
             let test = Some(words("bun test"));
-            Commands { start, test, port: Some(3000), because, ..Commands::default() }
+            Commands { start, guessed, ready, test, port, because, ..Commands::default() }
         }
         Some(Runtime::Deno | Runtime::DenoDeploy) => {
             let entry = first(&["main.ts", "server.ts", "mod.ts", "main.js", "index.ts"]);
+            let guessed = entry.is_none();
             let (start, because) = said(entry, "main.ts", &["deno", "run", "--allow-net"]);
+            let (port, ready) = served(&start, 8000);
             let test = Some(words("deno test"));
-            Commands { start, test, port: Some(8000), because, ..Commands::default() }
+            Commands { start, guessed, ready, test, port, because, ..Commands::default() }
         }
         Some(Runtime::CloudflareWorkers) => Commands {
             nodejs_version: Some(NODE),
@@ -65,7 +105,10 @@ pub fn commands(directory: &Path, detection: &Detection) -> Commands {
             ready: Some(answers(8787)),
             test: script("test").then(|| words("npm test")),
             port: Some(8787),
+            // It runs two workerd beside itself.
+            memory: Some("1GB"),
             because: "wrangler runs Workers".to_owned(),
+            ..Commands::default()
         },
         Some(Runtime::Browser) if script("dev") => Commands {
             nodejs_version: Some(NODE),
@@ -84,6 +127,7 @@ pub fn commands(directory: &Path, detection: &Detection) -> Commands {
             ..Commands::default()
         },
         None => Commands {
+            guessed: true,
             start: words("sleep infinity"),
             because: "nothing says what is started: put your own command here".to_owned(),
             ..Commands::default()
@@ -94,9 +138,13 @@ pub fn commands(directory: &Path, detection: &Detection) -> Commands {
 fn python(
     first: &dyn Fn(&[&str]) -> Option<String>,
     has: &dyn Fn(&str) -> bool,
+    folder: Option<&Folder<'_>>,
     detection: &Detection,
 ) -> Commands {
-    let test = Some(words("python3 -m pytest -q"));
+    let (test, remarks) = python_test(folder);
+    // What it prints is seen when it prints it.
+    let environment = vec![("PYTHONUNBUFFERED", "1")];
+    let bare = Commands { test, remarks, environment, ..Commands::default() };
     if has("manage.py") {
         return Commands {
             start: words("python3 manage.py runserver 0.0.0.0:8000"),
@@ -104,7 +152,15 @@ fn python(
             test: Some(words("python3 manage.py test")),
             port: Some(8000),
             because: "manage.py is Django's".to_owned(),
-            ..Commands::default()
+            ..bare
+        };
+    }
+    if let Some(web) = folder.and_then(python_web) {
+        return Commands {
+            test: bare.test,
+            remarks: bare.remarks,
+            environment: bare.environment,
+            ..web
         };
     }
     let entry = first(&["app.py", "main.py", "server.py", "wsgi.py", "asgi.py"]);
@@ -113,8 +169,93 @@ fn python(
     let safe = |file: &str| file.ends_with(".py") && !file.starts_with('-') && !file.contains('/');
     let only = detection.evidence.iter().map(|e| e.file.as_str()).find(|file| safe(file));
     let entry = entry.or_else(|| only.map(str::to_owned));
+    let guessed = entry.is_none();
     let (start, because) = said(entry, "main.py", &["python3"]);
-    Commands { start, test, port: served.then_some(8000), because, ..Commands::default() }
+    Commands { start, guessed, port: served.then_some(8000), because, ..bare }
+}
+
+/// An application of one of the frameworks that most have.
+fn python_web(folder: &Folder<'_>) -> Option<Commands> {
+    let files = ["main.py", "app.py", "server.py", "wsgi.py", "asgi.py"];
+    files.iter().filter_map(|file| Some((*file, folder.text(file)?))).find_map(|(file, text)| {
+        let module = file.trim_end_matches(".py");
+        let serve = |line: &str, port: u16, because: String| Commands {
+            start: words(line),
+            ready: Some(answers(port)),
+            port: Some(port),
+            because,
+            ..Commands::default()
+        };
+        // Where it starts its own server, that is how it is meant to run.
+        let own = |call: &str, otherwise: u16| {
+            let arguments = serves::arguments(&text, call)?;
+            let said = serves::port(arguments);
+            let port = said.or((!arguments.contains("port")).then_some(otherwise));
+            let because = format!("{file} calls {call}…)");
+            Some(Commands {
+                ready: port.map(answers),
+                ..serve(&format!("python3 {file}"), port.unwrap_or(otherwise), because)
+            })
+        };
+        if let Some(name) = serves::application(&text, "FastAPI") {
+            return own("uvicorn.run(", 8000).or_else(|| {
+                let line = format!("python3 -m uvicorn {module}:{name} --host 0.0.0.0 --port 8000");
+                Some(serve(&line, 8000, format!("{file} has the FastAPI application `{name}`")))
+            });
+        }
+        if !text.contains("Flask(") {
+            return None;
+        }
+        own("app.run(", 5000).or_else(|| {
+            let line = format!("python3 -m flask --app {module} run --host 0.0.0.0 --port 8000");
+            Some(serve(&line, 8000, format!("{file} has a Flask application")))
+        })
+    })
+}
+
+/// How it is tested, if there is anything to test, and what that needs.
+fn python_test(folder: Option<&Folder<'_>>) -> (Option<Vec<String>>, Vec<String>) {
+    let Some(folder) = folder else { return (None, Vec::new()) };
+    let lists = |file: &&String| {
+        file.starts_with("requirements") && file.ends_with(".txt")
+            || matches!(file.as_str(), "pyproject.toml" | "Pipfile")
+    };
+    let named =
+        folder.files().iter().filter(lists).filter_map(|file| folder.text(file)).any(|text| {
+            let letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            text.split(|c| !letter(c)).any(|word| word == "pytest")
+        });
+    if named {
+        return (Some(words("python3 -m pytest -q")), Vec::new());
+    }
+    if folder.has_tests() {
+        let remark = "Nothing requires pytest, which its tests probably need: a line in requirements-dev.txt does.";
+        return (Some(words("python3 -m pytest -q")), vec![remark.to_owned()]);
+    }
+    (None, Vec::new())
+}
+
+fn scripts(
+    script: &dyn Fn(&str) -> bool,
+    manager: &str,
+    entry: Option<String>,
+    otherwise: &str,
+    program: &[&str],
+) -> (Vec<String>, bool, String) {
+    for name in ["start", "dev"] {
+        // What one starts while one writes it is better than a guess alone.
+        if script(name) && (name == "start" || entry.is_none()) {
+            let because = format!("package.json has the script `{name}`");
+            let line = match (manager, name) {
+                ("npm", "start") => "npm start".to_owned(),
+                _ => format!("{manager} run {name}"),
+            };
+            return (words(&line), false, because);
+        }
+    }
+    let guessed = entry.is_none();
+    let (start, because) = said(entry, otherwise, program);
+    (start, guessed, because)
 }
 
 /// Whether anything answers there, whatever it says.
@@ -158,6 +299,47 @@ mod tests {
         assert_eq!(worker.ready.unwrap().last().unwrap(), "http://localhost:8787/");
         let page = of(&[("index.html", "<script type=module src=a.js></script>")]);
         assert!(page.nodejs_version.is_none() && page.ready.is_some());
+    }
+
+    #[test]
+    fn a_framework_is_started_as_it_is_meant_to_be() {
+        let of_python = |file: &str, text: &str| of(&[(file, text), ("requirements.txt", "x")]);
+        let api = of_python("main.py", "from fastapi import FastAPI\napi = FastAPI()\n");
+        assert_eq!(api.start[1..4], ["-m", "uvicorn", "main:api"]);
+        assert_eq!((api.port, api.ready), (Some(8000), Some(answers(8000))));
+        let flask = "app = Flask(__name__)\n";
+        let bare = of_python("app.py", flask);
+        assert_eq!(bare.start[1..6], ["-m", "flask", "--app", "app", "run"]);
+        let own = of_python("app.py", &format!("{flask}app.run(port=5001)"));
+        assert_eq!((own.start[1].as_str(), own.port), ("app.py", Some(5001)));
+        let usual = of_python("app.py", &format!("{flask}app.run(debug=True)"));
+        assert_eq!((usual.port, usual.ready), (Some(5000), Some(answers(5000))));
+        let unknown = of_python("app.py", &format!("{flask}app.run(port=PORT)"));
+        assert_eq!((unknown.port, unknown.ready), (Some(5000), None));
+    }
+
+    #[test]
+    fn the_port_of_a_script_is_in_its_file() {
+        let package = r#"{"scripts": {"start": "node ./server.js"}}"#;
+        let node = of(&[("package.json", package), ("server.js", "app.listen(4000)")]);
+        assert_eq!((node.port, node.ready), (Some(4000), Some(answers(4000))));
+        let dev = of(&[("package.json", r#"{"scripts": {"dev": "next dev"}}"#)]);
+        assert_eq!((dev.start.join(" ").as_str(), dev.ready), ("npm run dev", None));
+    }
+
+    #[test]
+    fn tests_are_run_where_there_are_any() {
+        assert_eq!(of(&[("app.py", ""), ("requirements.txt", "flask\npytest-cov")]).test, None);
+        let named = of(&[("app.py", ""), ("requirements-dev.txt", "pytest>=8")]);
+        assert!(named.test.is_some() && named.remarks.is_empty());
+        let lacking = of(&[("app.py", ""), ("test_app.py", "")]);
+        assert!(lacking.test.is_some() && lacking.remarks[0].contains("pytest"));
+    }
+
+    #[test]
+    fn what_was_not_seen_is_told() {
+        let broken = of(&[("package.json", "{")]);
+        assert!(broken.remarks[0].contains("package.json"), "{broken:?}");
     }
 
     #[test]

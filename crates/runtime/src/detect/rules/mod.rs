@@ -44,6 +44,15 @@ impl<'a> Folder<'a> {
         self.tree.files(self.path)
     }
 
+    /// Whether there are tests of Python by their names.
+    pub(super) fn has_tests(&self) -> bool {
+        let test = |name: &str| {
+            let name = name.rsplit('/').next().unwrap_or(name);
+            name.ends_with("_test.py") || name.starts_with("test_") && name.ends_with(".py")
+        };
+        !self.tree.sources(self.path, &["", "tests", "test"], test).is_empty()
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<Rc<str>> {
         self.has(name).then(|| self.tree.text(&join(self.path, name), MAX_MANIFEST)).flatten()
     }
