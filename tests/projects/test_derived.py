@@ -223,7 +223,7 @@ def test_a_build_is_listed_and_stopped(api, soulbox, mark):
     soulbox("team", "create", slug)
     key = soulbox("key", "create", "other", "--team", slug).stdout.strip().split()[-1]
     assert api.http.delete(path, headers={"X-API-Key": key}).status_code == 404
-    soulbox("template", "stop", name)
+    assert soulbox.json("template", "stop", name) == {"name": name, "stopped": True}
     state = api.http.get(f"/soulbox/v1/templates/{name}").json()
     assert state["state"] == "failed" and "was stopped" in state["error"] and "building_since" not in state
     assert not list(STORE.glob(f"{name}-*"))

@@ -120,6 +120,7 @@ def test_a_command_in_a_project_gets_input_and_a_time_limit(up, soulbox, project
     done = soulbox(*run, "--json", "--", "sh", "-c", "echo out; echo err >&2; exit 4", code=4)
     told = json.loads(done.stdout)
     assert (told["exit_code"], told["stdout"], told["stderr"]) == (4, "out\n", "err\n")
+    assert "/dev/pts/" in soulbox(*run, "-t", "--", "tty").stdout
     assert "soulbox exec -- ls" in soulbox("exec", "ls", code=2).stderr
 
 

@@ -131,15 +131,15 @@ Examples:
   soulbox bench network --rounds 20 --json
   soulbox bench network --address 192.168.1.20
 
-Sandboxes connect to a server that this command runs on an address of this machine, which the SoulBox server
-must open to them: `soulbox serve --allow-private-egress ADDRESS`. Without a running server a temporary one
-is started that way. Loopback addresses will not do, since they never leave a sandbox. The client is a Python
-program, so that python3 is needed in the template and on this machine. The floor is the same client on this
+Sandboxes connect to a server that this command runs on an address of this machine, which the SoulBox server \
+must open to them: `soulbox serve --allow-private-egress ADDRESS`. Without a running server a temporary one \
+is started that way. Loopback addresses will not do, since they never leave a sandbox. The client is a Python \
+program, so that python3 is needed in the template and on this machine. The floor is the same client on this \
 machine. Memory is that of a fresh server only once: flows that ended leave theirs for the next ones.
 
-Throughput is measured in pairs, directly and through, each first in every other one. Figures are medians of the
-rounds, with the least and the most; the ratio is that of the pairs. Who sends and who receives have a processor each,
-directly and through alike: on one and the same a direct flow is several times faster, which no flow to another
+Throughput is measured in pairs, directly and through, each first in every other one. Figures are medians of the \
+rounds, with the least and the most; the ratio is that of the pairs. Who sends and who receives have a processor each, \
+directly and through alike: on one and the same a direct flow is several times faster, which no flow to another \
 machine is, and the scheduler would choose anew each time. The server runs where it likes.")]
 pub struct Network {
     /// Connects, one after the other.
@@ -171,8 +171,8 @@ Examples:
   soulbox bench runtime
   soulbox bench runtime -n 50 --json
 
-Each sample is a sandbox of its own, beside the same file started without one: the templates must be on this
-machine, and root's. The first run makes those of bun and deno. Figures are what a start takes beyond 1.25 times
+Each sample is a sandbox of its own, beside the same file started without one: the templates must be on this \
+machine, and root's. The first run makes those of bun and deno. Figures are what a start takes beyond 1.25 times \
 the bare one, and what `soulbox run` takes beyond its start command.")]
 pub struct Runtime {
     /// Starts of each.
@@ -200,7 +200,7 @@ Examples:
   soulbox bench create -n 500 --template base --json
   soulbox bench create --load
 
-Without a running server a temporary one is started. Every measured sample is paired with one of the
+Without a running server a temporary one is started. Every measured sample is paired with one of the \
 floor: a process with the same namespaces, cgroups and root, made with nothing else around it.")]
 pub struct Create {
     /// Sandboxes to make, one after the other.

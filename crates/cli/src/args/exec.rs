@@ -21,15 +21,16 @@ Examples:
   soulbox exec --runtime browser --screenshot page.png --dom page.html
   soulbox exec --runtime python --artifact 'plots/*.png' --artifacts-to out plot.py
   soulbox exec -- ls -la                in the project that is up in this directory
+  soulbox exec -t -- bash
   soulbox exec --runtime bun --json -e 'console.log(Bun.version)' | jq .duration_ms
 
-The first use of a runtime builds its template, which takes a download; later ones find it.
-With --json it prints one object; without --runtime exit_code, status, stdout, stderr and truncated; with it runtime, exit_code, status (exited, timeout, oom or killed), stdout, stderr,
-stdout_truncated, stderr_truncated, duration_ms, cpu_ms and peak_memory_bytes of the whole sandbox, diagnosis,
-artifacts (each with name, size, media_type and truncated), artifacts_left_out, dom, dom_truncated, and incomplete:
+The first use of a runtime builds its template, which takes a download; later ones find it. \
+With --json it prints one object; without --runtime exit_code, status, stdout, stderr and truncated; with it runtime, exit_code, status (exited, timeout, oom or killed), stdout, stderr, \
+stdout_truncated, stderr_truncated, duration_ms, cpu_ms and peak_memory_bytes of the whole sandbox, diagnosis, \
+artifacts (each with name, size, media_type and truncated), artifacts_left_out, dom, dom_truncated, and incomplete: \
 why some of these are missing.
 
-Exit codes: the program's own; 124 after --timeout; 137 when it ran out of memory; 2 for an option that the
+Exit codes: the program's own; 124 after --timeout; 137 when it ran out of memory; 2 for an option that the \
 runtime does not take; others as for every command.")]
 pub struct Exec {
     /// What runs the code.
@@ -48,8 +49,11 @@ PossibleValue::new(adapter.name()).aliases(adapters::alias(*adapter))
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<String>,
     /// Directory of the project that is up; only without --runtime.
-    #[arg(long, value_name = "DIR", default_value = ".", conflicts_with = "runtime")]
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".", conflicts_with = "runtime")]
     pub project: PathBuf,
+    /// Give the command a terminal; only without --runtime.
+    #[arg(short, long, conflicts_with = "runtime")]
+    pub tty: bool,
     /// How long it may run; 0 is no limit. Without it 60 s with --runtime, and as long as the project is up otherwise.
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub timeout: Option<Duration>,

@@ -152,9 +152,9 @@ Examples:
   soulbox doctor --attack --only res-fork-bomb --only kernel-clone3
   soulbox doctor --attack --json | jq -r 'select(.result == \"broken\") | .why'
 
---attack runs hostile programs in real sandboxes and hostile requests against the server that runs on
-the data directory, or a temporary one, and looks at this machine meanwhile. It needs root and takes a
-few minutes, during which commands of other sandboxes may wait. With --json it prints one object per
+--attack runs hostile programs in real sandboxes and hostile requests against the server that runs on \
+the data directory, or a temporary one, and looks at this machine meanwhile. It needs root and takes a \
+few minutes, during which commands of other sandboxes may wait. With --json it prints one object per \
 attack: id, group, title, result (held, broken or skipped), why, defence, duration_ms.
 
 Exit codes: 0 all applicable attacks were held; 6 at least one was not; others as for every command.")]
@@ -270,6 +270,23 @@ mod tests {
             assert!(cli.global.json);
             assert_eq!(cli.global.data_dir, PathBuf::from("/x"));
         }
+    }
+
+    #[test]
+    fn help_is_as_wide_as_the_terminal() {
+        fn look(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for paragraph in help.split("\n\n") {
+                let listed = paragraph.lines().skip(1).any(|line| line.starts_with(' '));
+                assert!(
+                    listed || paragraph.lines().count() < 2,
+                    "{}: {paragraph}",
+                    command.get_name()
+                );
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&Cli::command());
     }
 
     #[test]

@@ -24,7 +24,7 @@ Examples:
   soulbox init my-app --runtime deno
   soulbox init --force --json
 
-Looks at the files of the directory, says which runtime it is for and why, and writes a soulbox.toml with
+Looks at the files of the directory, says which runtime it is for and why, and writes a soulbox.toml with \
 a comment for every key. An existing one stays as it is, unless --force is given.
 
 Exit codes: 0 written; 2 there is one already, or a flag is wrong; others as for every command.")]
@@ -52,7 +52,7 @@ Examples:
   soulbox config check -C my-app --set resources.memory=1GB
   soulbox config check --json | jq -r '.problems[] | \"\\(.file):\\(.line): \\(.message)\"'
 
-With --json it prints valid, file and problems, each of those with kind, field, message, expected, suggestion, file,
+With --json it prints valid, file and problems, each of those with kind, field, message, expected, suggestion, file, \
 line, column, end_line, end_column and span (bytes).
 
 Variables set keys, too: SOULBOX_RESOURCES_MEMORY=1GB is --set resources.memory=1GB, which wins over it.

@@ -10,7 +10,7 @@ use super::{duration, values::install_time};
 #[derive(Debug, Clone, Args)]
 pub struct Which {
     /// Directory of the project, with its soulbox.toml.
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".")]
     pub project: PathBuf,
 }
 
@@ -39,9 +39,9 @@ Examples:
   soulbox run --project examples/flask --set resources.memory=1GB
   soulbox run -- --verbose                arguments after those of commands.start
 
-What lock files and manifests ask for is installed first, and kept for every later run: docs/soulbox-toml.md. Then
-the directory is copied into a new sandbox at /home/user/app, without .git; commands.start runs there, and
-commands.ready is tried until it succeeds. Then the URLs of network.ports are printed, on standard error, so that
+What lock files and manifests ask for is installed first, and kept for every later run: docs/soulbox-toml.md. Then \
+the directory is copied into a new sandbox at /home/user/app, without .git; commands.start runs there, and \
+commands.ready is tried until it succeeds. Then the URLs of network.ports are printed, on standard error, so that \
 standard output is the program's own. With --json one object says sandbox_id, urls and ready_ms.
 
 Exit codes: the program's own; 130 after Ctrl-C; 1 when it never gets ready; others as for every command.")]
@@ -61,7 +61,7 @@ Examples:
   soulbox up -d && soulbox logs -f
   soulbox up -d --json | jq -r '.urls[0]'
 
-It lives as long as resources.timeout says, or until `soulbox down`. What is up already is left alone, and its URLs
+It lives as long as resources.timeout says, or until `soulbox down`. What is up already is left alone, and its URLs \
 are printed. Without -d it is the same as `soulbox run`.")]
 pub struct Up {
     /// Return when it is ready.
@@ -114,7 +114,7 @@ Examples:
   soulbox test
   soulbox test --keep junit.xml
 
-Runs commands.test in a new sandbox with a copy of the directory. With --json, what it says goes to standard error, and one
+Runs commands.test in a new sandbox with a copy of the directory. With --json, what it says goes to standard error, and one \
 object says project, sandbox_id, exit_code and kept.
 
 Exit codes: the test's own; others as for every command.")]

@@ -47,7 +47,7 @@ Examples:
   soulbox sandbox create --no-internet --allow-out '*.example.com' --allow-out 192.0.2.0/24
   soulbox sandbox create --placeholder GITHUB_TOKEN=github
 
-A placeholder is replaced in headers, queries and basic authentication of HTTPS requests, see
+A placeholder is replaced in headers, queries and basic authentication of HTTPS requests, see \
 docs/network.md; programs inside never see the value.")]
 pub struct Create {
     /// Name or id of the template.
@@ -111,8 +111,8 @@ Examples:
   soulbox sandbox requests $id --sent '*=10000000' --udp 192.0.2.1:123
   soulbox sandbox requests $id --clear
 
-What is given replaces all that was there, for open connections too. A host that a rule names gets what one of
-its rules allows, other hosts any request; which hosts are reached at all is a matter of --allow-out.
+What is given replaces all that was there, for open connections too. A host that a rule names gets what one of \
+its rules allows, other hosts any request; which hosts are reached at all is a matter of --allow-out. \
 Methods are GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, or `*` for any; a path may end in `*`.")]
 pub struct Requests {
     pub id: SandboxId,
@@ -172,7 +172,7 @@ Examples:
   tar c src | soulbox sandbox exec $id --cwd /tmp -- tar x
   soulbox sandbox exec $id --tty -- htop
 
-The exit code is the command's own, 124 after --timeout, 130 after Ctrl-C (which ends the command).
+The exit code is the command's own, 124 after --timeout, 130 after Ctrl-C (which ends the command). \
 A command that a signal ended gives 128 plus the signal.")]
 pub struct Exec {
     pub id: SandboxId,
@@ -218,8 +218,8 @@ Examples:
   soulbox sandbox cp $id:/home/user/out ./out
   soulbox sandbox cp ./project $id:/home/user/project
 
-Exactly one side is in a sandbox. A directory is copied with everything in it. A destination that ends in
-`/` or is a directory receives the source under its own name. Relative remote paths start in the
+Exactly one side is in a sandbox. A directory is copied with everything in it. A destination that ends in \
+`/` or is a directory receives the source under its own name. Relative remote paths start in the \
 user's home. A file called `a:b` on this machine is written `./a:b`.")]
 pub struct Cp {
     /// `PATH` or `ID:PATH`.

@@ -33,7 +33,7 @@ Examples:
   soulbox secret set deploy-key --from-file id_ed25519
   soulbox secret set github --keep-value --host api.github.com --host '*.ghe.example.com'
 
-One line break at the end of the value is not part of it, unless --raw is given. A secret with --host
+One line break at the end of the value is not part of it, unless --raw is given. A secret with --host \
 reaches those hosts alone, and never the environment of a sandbox: see `sandbox create --placeholder`.")]
 pub struct Set {
     /// 1 to 128 of a-z, 0-9, - and _.

@@ -15,7 +15,7 @@ Examples:
       --tls-cert fullchain.pem --tls-key privkey.pem
   soulbox serve --tls-local
 
-The first start writes an API key to <data-dir>/api-key. SIGINT and SIGTERM end the server; its
+The first start writes an API key to <data-dir>/api-key. SIGINT and SIGTERM end the server; its \
 sandboxes live on and the next start takes them over, unless --kill-sandboxes is given.")]
 pub struct Serve {
     /// Certificate chain of the listener, PEM.

@@ -21,7 +21,18 @@ pub(super) async fn run(settings: &Settings, command: Template) -> Result<()> {
     match command {
         Template::List => list(&server, &settings.output).await,
         Template::Build { name } => build(&server, &settings.output, &name).await,
-        Template::Stop { name } => server.stop_build(&name).await,
+        Template::Stop { name } => {
+            server.stop_build(&name).await?;
+            match settings.output.json {
+                true => {
+                    settings.output.value(&serde_json::json!({ "name": name, "stopped": true }))
+                }
+                false => {
+                    settings.output.note(format!("{} is stopped", plain(&name)));
+                    Ok(())
+                }
+            }
+        }
         Template::Prune { unused_for } => prune(&server, &settings.output, unused_for).await,
     }
 }

@@ -156,6 +156,7 @@ fn failed(layer: &Layer, error: &str) -> Failure {
     // A command's own words come after its name.
     let late = lines.first().is_some_and(|line| line.starts_with(LATE));
     let hint = match (late, because.as_str()) {
+        (false, BY_NAME) => "correct what the last lines name",
         (false, _) => hint,
         (true, BY_NAME) => {
             "name fewer packages, or make it a project: `soulbox run --install-within` gives more"

@@ -350,7 +350,7 @@ pub(in crate::commands) async fn exec(settings: &Settings, args: Exec) -> Result
     let mut process = launch.process;
     process.envs.extend(args.env);
     let launch = Launch { process, timeout: args.timeout, ..Launch::default() };
-    let done = sandbox::exec::piped(&remote, &settings.output, launch).await;
+    let done = sandbox::exec::launched(&remote, &settings.output, launch, args.tty).await;
     ended::told(&server, &id, done).await
 }
 

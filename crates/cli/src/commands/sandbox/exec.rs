@@ -31,21 +31,25 @@ pub(super) async fn exec(server: &Server, output: &Output, args: Exec) -> Result
         cwd: args.cwd,
     };
     let launch = Launch { process, user: args.user, timeout: args.timeout, ..Launch::default() };
-    if args.tty {
-        if output.json {
-            return Err(Failure::usage("--tty and --json exclude each other"));
-        }
-        return interactive(&remote, launch).await;
-    }
-    piped(&remote, output, launch).await
+    launched(&remote, output, launch, args.tty).await
 }
 
-/// With our standard streams; with `--json` its result as one object instead of what it says.
-pub(in crate::commands) async fn piped(
+/// Runs a command to its end, with a terminal or with our standard streams.
+pub(in crate::commands) async fn launched(
     remote: &Remote,
     output: &Output,
     launch: Launch,
+    tty: bool,
 ) -> Result<()> {
+    match tty {
+        true if output.json => Err(Failure::usage("--tty and --json exclude each other")),
+        true => interactive(remote, launch).await,
+        false => piped(remote, output, launch).await,
+    }
+}
+
+/// With our standard streams; with `--json` its result as one object instead of what it says.
+async fn piped(remote: &Remote, output: &Output, launch: Launch) -> Result<()> {
     let input = Input::Chunks(session::standard_input());
     if output.json {
         return captured(remote, output, launch, input).await;
