@@ -42,7 +42,6 @@ pub struct Launch {
 #[derive(Debug)]
 pub struct Running<'a> {
     pub pid: u32,
-    remote: &'a Remote,
     messages: Messages<'a>,
     timeout: Option<Duration>,
 }
@@ -86,7 +85,7 @@ impl Remote {
         let mut messages = Messages::open(&self.http, request).await?;
         match messages.next::<Response>().await? {
             Some(Response { event: Event::Start { pid } }) => {
-                Ok(Running { pid, remote: self, messages, timeout: launch.timeout })
+                Ok(Running { pid, messages, timeout: launch.timeout })
             }
             Some(_) => Err(Failure::Protocol("a process that speaks before it starts".into())),
             None => Err(Failure::Protocol("a process that never started".into())),
@@ -194,24 +193,6 @@ impl Remote {
         }
     }
 
-    /// Of a stream that ended in its middle: a sandbox that is gone took it along.
-    async fn why_cut(&self, failure: Failure) -> Failure {
-        let Ok(request) = self.request(Method::GET, "/health", None).body(full(Bytes::new()))
-        else {
-            return failure;
-        };
-        match self.http.call(request).await.map(|said| Failure::answer(said.status, &said.body)) {
-            Ok(said) if said.code() == "SB-NOT-FOUND" => Failure::NotFound {
-                message: format!("sandbox `{}` ended before the command did", self.id),
-                hint: Some(
-                    "its time was over, or somebody ended it; `--timeout` is how long one lives"
-                        .to_owned(),
-                ),
-            },
-            _ => failure,
-        }
-    }
-
     pub(super) async fn unary<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -260,8 +241,7 @@ impl Running<'_> {
     /// The next thing that happens, or `None` after the end of the stream.
     ///
     /// # Errors
-    /// [`Failure::CommandTimeout`] at the time limit, [`Failure::NotFound`] if the sandbox ended before the
-    /// process; otherwise what ended the stream.
+    /// [`Failure::CommandTimeout`] at the time limit; otherwise what ended the stream.
     pub async fn next(&mut self) -> Result<Option<Event>> {
         match self.messages.next::<Response>().await {
             Ok(message) => Ok(message.map(|message| message.event)),
@@ -269,7 +249,6 @@ impl Running<'_> {
                 (Failure::Answer { code, .. }, Some(timeout)) if code == "SB-NET-TIMEOUT" => {
                     Err(Failure::CommandTimeout(timeout))
                 }
-                (Failure::Unreachable { .. }, _) => Err(self.remote.why_cut(failure).await),
                 _ => Err(failure),
             },
         }

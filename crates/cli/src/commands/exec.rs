@@ -38,7 +38,7 @@ use crate::{
         remote::Launch,
     },
     failure::{Failure, Result},
-    output::{Output, gone},
+    output::{Output, gone, plain},
 };
 
 /// The largest program.

@@ -53,7 +53,8 @@ async fn end_of(server: &Server, id: &SandboxId) -> Failure {
     };
     let hint = match event.as_deref() {
         Some("timeout") => {
-            "give it more with resources.timeout: in soulbox.toml, or as `--set resources.timeout=1h`"
+            "give it more with --timeout of `soulbox sandbox create`, or resources.timeout of a project: in \
+             soulbox.toml, or as `--set resources.timeout=1h`"
                 .to_owned()
         }
         _ => format!("`soulbox sandbox logs {id}` says what happened before"),

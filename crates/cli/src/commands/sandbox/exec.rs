@@ -4,6 +4,7 @@ use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
+    ended,
     session::{self, Input},
     terminal,
 };
@@ -31,7 +32,7 @@ pub(super) async fn exec(server: &Server, output: &Output, args: Exec) -> Result
         cwd: args.cwd,
     };
     let launch = Launch { process, user: args.user, timeout: args.timeout, ..Launch::default() };
-    launched(&remote, output, launch, args.tty).await
+    ended::told(server, &args.id, launched(&remote, output, launch, args.tty).await).await
 }
 
 /// Runs a command to its end, with a terminal or with our standard streams.
@@ -88,7 +89,8 @@ pub(super) async fn shell(server: &Server, output: &Output, args: Shell) -> Resu
         envs: args.env.into_iter().collect(),
         cwd: args.cwd,
     };
-    interactive(&remote, Launch { process, user: args.user, ..Launch::default() }).await
+    let launch = Launch { process, user: args.user, ..Launch::default() };
+    ended::told(server, &args.id, interactive(&remote, launch).await).await
 }
 
 /// With a terminal in the sandbox, joined to ours if we have one.
