@@ -89,6 +89,7 @@ def test_logs_of_a_run_say_who_shows_them(soulbox, project):
 def test_the_end_of_a_sandbox_is_no_server_that_does_not_answer(up, soulbox, project):
     late = ["--project", project, "--set", "resources.timeout=2s"]
     done = soulbox("run", *late, code=3)
+    assert "ends after 2s" in done.stderr, "it was announced"
     assert "its timeout was over" in done.stderr and "resources.timeout" in done.stderr
     up("resources.timeout=2s")
     assert "its timeout was over" in soulbox("exec", "--project", project, "--", "sleep", "60", code=3).stderr

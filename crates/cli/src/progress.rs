@@ -7,10 +7,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::output::Output;
@@ -18,12 +19,30 @@ use crate::output::Output;
 /// What ends sooner is not worth a line.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// At least so much time is between two lines of a step: what unpacks hundreds of packages names each.
+const PACE: Duration = Duration::from_secs(2);
+
+/// When the last line was.
+#[derive(Debug, Default)]
+struct Pace(Option<Instant>);
+
+impl Pace {
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.0.is_none_or(|last| now.duration_since(last) >= PACE);
+        if due {
+            self.0 = Some(now);
+        }
+        due
+    }
+}
+
 /// One step that may take a while. Ends when dropped. Lives on a tokio runtime.
 #[derive(Debug)]
 pub struct Step {
     bar: ProgressBar,
     output: Output,
     shown: Arc<AtomicBool>,
+    pace: Mutex<Pace>,
     reveal: JoinHandle<()>,
 }
 
@@ -71,7 +90,7 @@ impl Step {
                 }
             })
         };
-        Self { bar, output: *output, shown, reveal }
+        Self { bar, output: *output, shown, pace: Mutex::default(), reveal }
     }
 
     pub fn advance(&self, by: u64) {
@@ -85,7 +104,8 @@ impl Step {
     /// Another text for the same step.
     pub fn say(&self, text: impl Into<Cow<'static, str>>) {
         let text = text.into();
-        if self.shown.load(Ordering::Relaxed) && !self.output.lively() {
+        let seen = self.shown.load(Ordering::Relaxed) && !self.output.lively();
+        if seen && self.pace.lock().is_due(Instant::now()) {
             self.output.note(&text);
         }
         self.bar.set_message(text);
@@ -96,5 +116,20 @@ impl Drop for Step {
     fn drop(&mut self) {
         self.reveal.abort();
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_keep_their_distance() {
+        let (mut pace, began) = (Pace::default(), Instant::now());
+        let due: Vec<u64> = (0..50)
+            .map(|n| n * 100)
+            .filter(|ms| pace.is_due(began + Duration::from_millis(*ms)))
+            .collect();
+        assert_eq!(due, [0, 2000, 4000]);
     }
 }

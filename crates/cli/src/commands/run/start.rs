@@ -230,7 +230,10 @@ impl Started {
         let ready_ms = after.as_secs_f64() * 1000.0;
         let (name, domain) = (&project.project.name, self.domain.as_deref());
         if !output.json {
-            output.note(format!("{name} is ready after {ready_ms:.0} ms"));
+            let life = project.resources.timeout;
+            output.note(format!(
+                "{name} is ready after {ready_ms:.0} ms; its sandbox ends after {life:?}: resources.timeout"
+            ));
         }
         let ports =
             project.network.ports.iter().map(|port| server.port_url(&self.id, *port, domain));
