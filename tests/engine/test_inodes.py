@@ -60,10 +60,8 @@ def test_no_two_files_have_one_number(sandbox):
 
 @pytest.fixture
 def server():
-    server = own.make("--pool", "2")
-    server.start()
-    yield server
-    own.remove(server)
+    with own.lent("--pool", "2") as server:
+        yield server
 
 
 def derive(server, parent, step):

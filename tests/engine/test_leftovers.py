@@ -12,14 +12,13 @@ from harness import host, own
 
 @pytest.fixture(scope="module")
 def server():
-    server = own.make().start()
-    # Pools and caches grow to the largest number of sandboxes that lived, waited or ended at a time: no leftovers.
-    # More than any test here has, however slowly the ends of its sandboxes go.
-    crowd = [server.create() for _ in range(32)]
-    for sandbox in crowd:
-        sandbox.kill()
-    yield server
-    own.remove(server)
+    with own.lent() as server:
+        # Pools and caches grow to the largest number of sandboxes that lived, waited or ended at a time: no leftovers.
+        # More than any test here has, however slowly the ends of its sandboxes go.
+        crowd = [server.create() for _ in range(32)]
+        for sandbox in crowd:
+            sandbox.kill()
+        yield server
 
 
 def settled(server, wanted=None, within=30):

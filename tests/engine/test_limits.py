@@ -223,12 +223,10 @@ print(took)
 
 @pytest.fixture
 def slow_disk():
-    server = own.make("--disk-bandwidth", "8").start()
-    if not os.path.ismount(server.data_dir / "store"):
-        own.remove(server)
-        pytest.skip("sandboxes of this machine write to memory")
-    yield server
-    own.remove(server)
+    with own.lent("--disk-bandwidth", "8") as server:
+        if not os.path.ismount(server.data_dir / "store"):
+            pytest.skip("sandboxes of this machine write to memory")
+        yield server
 
 
 def test_open_files_are_bounded(shared):

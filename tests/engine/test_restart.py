@@ -17,9 +17,8 @@ from test_leftovers import first_process
 
 @pytest.fixture
 def server():
-    server = own.make().start()
-    yield server
-    own.remove(server)
+    with own.lent() as server:
+        yield server
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["clean", "killed"])
@@ -94,8 +93,7 @@ def test_a_sandbox_that_died_without_a_server_is_not_listed(server):
 
 
 def test_clean_shutdown_can_take_the_sandboxes_along():
-    server = own.make("--kill-sandboxes").start()
-    try:
+    with own.lent("--kill-sandboxes") as server:
         sandbox = server.create()
         sandbox.commands.run("exec sleep 5557777", background=True, timeout=0)
         assert server.stop() == 0
@@ -105,8 +103,6 @@ def test_clean_shutdown_can_take_the_sandboxes_along():
             time.sleep(0.2)
         server.start()
         assert server.list() == []
-    finally:
-        own.remove(server)
 
 
 def test_a_store_that_another_mount_namespace_keeps_is_not_attached_twice(server):

@@ -249,9 +249,7 @@ def test_a_killed_private_sandbox_is_as_gone_as_any(gateway):
 
 
 def test_a_restart_keeps_the_door_shut(gateway):
-    server = own.make()
-    try:
-        server.start()
+    with own.lent() as server:
         sandbox = server.create(network={"allow_public_traffic": False})
         sandbox.commands.run("exec python3 -m http.server 8000", background=True, timeout=0)
         token = sandbox.traffic_access_token
@@ -268,5 +266,3 @@ def test_a_restart_keeps_the_door_shut(gateway):
         server.start()
         assert (ask(), ask({HEADER: token})) == (403, 200)
         assert server.connect(sandbox.sandbox_id).traffic_access_token == token
-    finally:
-        own.remove(server)

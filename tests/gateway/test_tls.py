@@ -22,9 +22,8 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def server():
-    server = own.make("--tls-local").start()
-    yield server
-    own.remove(server)
+    with own.lent("--tls-local") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -158,12 +157,9 @@ def test_a_certificate_of_ones_own(tmp_path):
          "-addext", "subjectAltName=DNS:box.test,DNS:*.box.test", "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )
-    server = own.make("--tls-cert", str(certificate), "--tls-key", str(key), "--domain", "box.test").start()
-    try:
+    with own.lent("--tls-cert", str(certificate), "--tls-key", str(key), "--domain", "box.test") as server:
         assert handshake(server, str(certificate), "80-iabc.box.test", ["h2"])[1] == "h2"
         assert json.dumps(server.environment()).count("box.test") >= 1
-    finally:
-        own.remove(server)
 
 
 def test_a_bad_certificate_is_one_sentence(tmp_path):

@@ -4,9 +4,11 @@ import os
 import shutil
 import time
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 
 import e2b
+import httpx
 
 from harness import host
 from harness.server import Server
@@ -25,6 +27,11 @@ class OwnServer(Server):
     def list(self):
         return e2b.Sandbox.list(**self.client()).next_items()
 
+    def http(self, timeout=60):
+        """Its API, for requests that no client makes."""
+        key = self.environment()["E2B_API_KEY"]
+        return httpx.Client(base_url=self.url, headers={"X-API-Key": key}, timeout=timeout)
+
     def client(self):
         """Plain HTTP over loopback, which a listener with TLS serves too."""
         variables = self.environment()
@@ -42,6 +49,16 @@ def work():
 
 def make(*arguments, **options):
     return OwnServer(os.environ["SOULBOX_BIN"], work() / f"own-{uuid.uuid4().hex[:8]}", arguments=["--no-base", *arguments], **options)
+
+
+@contextmanager
+def lent(*arguments):
+    """A server that runs with these flags, until it is given back."""
+    server = make(*arguments)
+    try:
+        yield server.start()
+    finally:
+        remove(server)
 
 
 def remove(server):

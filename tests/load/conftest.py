@@ -20,10 +20,8 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="module")
 def server():
-    own.work().mkdir(parents=True, exist_ok=True)
-    server = own.make("--max-sandboxes", str(SANDBOXES + 50)).start()
-    yield server
-    own.remove(server)
+    with own.lent("--max-sandboxes", str(SANDBOXES + 50)) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

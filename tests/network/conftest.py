@@ -34,15 +34,14 @@ def the_usual_names(world):
 
 
 def serve(*arguments):
-    return own.make("--egress-dns", WORLD, *arguments).start()
+    return own.lent("--egress-dns", WORLD, *arguments)
 
 
 @pytest.fixture(scope="session")
 def server(world):
     """One whose operator opened nothing."""
-    server = serve()
-    yield server
-    own.remove(server)
+    with serve() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +49,12 @@ def trusting(world):
     """A server whose machine trusts the authority of the world, with a secret."""
     before = os.environ.get("SSL_CERT_FILE")
     os.environ["SSL_CERT_FILE"] = str(world.authority.certificate)
-    server = serve()
     try:
-        server.run("secret", "set", "key", input=VALUE)
-        server.run("secret", "set", "bound", "--host", "other.org", input="bound-to-other")
-        yield server
+        with serve() as server:
+            server.run("secret", "set", "key", input=VALUE)
+            server.run("secret", "set", "bound", "--host", "other.org", input="bound-to-other")
+            yield server
     finally:
-        own.remove(server)
         os.environ.pop("SSL_CERT_FILE")
         if before is not None:
             os.environ["SSL_CERT_FILE"] = before

@@ -10,7 +10,6 @@ import e2b
 import pytest
 
 from conftest import attempt, attempts, furnished, refused, run, serve, site
-from harness import own
 from world import OTHER, SITE, SITE6
 
 ALL = ["0.0.0.0/0"]
@@ -169,9 +168,8 @@ def test_rules_are_there_before_the_first_instruction(server, world):
 
 @pytest.fixture
 def mortal(world):
-    server = serve()
-    yield server
-    own.remove(server)
+    with serve() as server:
+        yield server
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["clean", "killed"])

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from conftest import attempt, attempts, refused, run, serve, site
-from harness import own
 from world import MACHINE, MACHINE6, MACHINE_TOO, OTHER, OTHER6, SITE, SITE6
 
 # In every range that is no place of the internet, and the same places as IPv6 writes them.
@@ -77,9 +76,9 @@ def test_what_is_the_sandboxs_own_stays_inside(opened, server):
 @pytest.fixture(scope="module")
 def lenient(world):
     """A server whose operator opened some ranges."""
-    server = serve(*(word for range in ("10.9.0.0/16", "169.254.0.0/16", "fd12::/16", f"{MACHINE}/32") for word in ("--allow-private-egress", range)))
-    yield server
-    own.remove(server)
+    ranges = ("10.9.0.0/16", "169.254.0.0/16", "fd12::/16", f"{MACHINE}/32")
+    with serve(*(word for range in ranges for word in ("--allow-private-egress", range))) as server:
+        yield server
 
 
 def test_what_the_operator_opens_is_reached(sandboxes, lenient):

@@ -7,7 +7,6 @@ import time
 import uuid
 from pathlib import Path
 
-import httpx
 import pytest
 from conftest import TEMPLATE
 
@@ -233,10 +232,8 @@ def test_a_build_is_listed_and_stopped(api, soulbox, mark):
 
 
 def test_a_preparation_counts_as_a_sandbox(mark):
-    server = own.make("--max-sandboxes", "2")
-    try:
-        server.start()
-        http = httpx.Client(base_url=server.url, headers={"X-API-Key": server.environment()["E2B_API_KEY"]}, timeout=60)
+    with own.lent("--max-sandboxes", "2") as server:
+        http = server.http()
 
         def derive(word):
             steps = [{"command": ["sh", "-c", f"sleep 60; : {mark} {word}"]}]
@@ -264,15 +261,11 @@ def test_a_preparation_counts_as_a_sandbox(mark):
         while http.post("/v2/sandboxes", json={"templateID": "host"}).status_code != 201:
             assert time.monotonic() < deadline + 10, "its place is free again"
             time.sleep(0.1)
-    finally:
-        own.remove(server)
 
 
 def test_a_team_has_so_many_templates_made_at_a_time(mark):
-    server = own.make()
-    try:
-        server.start()
-        http = httpx.Client(base_url=server.url, headers={"X-API-Key": server.environment()["E2B_API_KEY"]}, timeout=60)
+    with own.lent() as server:
+        http = server.http()
         answers = [
             http.post("/soulbox/v1/templates", json={"parent": "host", "steps": [{"command": ["sh", "-c", f"sleep 60; : {mark} {n}"]}]})
             for n in range(17)
@@ -281,15 +274,11 @@ def test_a_team_has_so_many_templates_made_at_a_time(mark):
         assert "templates in preparation" in answers[-1].json()["message"]
         for answer in answers[:16]:
             assert http.delete(f"/soulbox/v1/templates/{answer.json()['name']}/build").status_code == 204
-    finally:
-        own.remove(server)
 
 
 def test_what_a_preparation_is_refused_is_in_the_log(mark):
-    server = own.make()
-    try:
-        server.start()
-        http = httpx.Client(base_url=server.url, headers={"X-API-Key": server.environment()["E2B_API_KEY"]}, timeout=60)
+    with own.lent() as server:
+        http = server.http()
         # It fails nobody, so that no error tells of it; more than is logged.
         script = f"for n in $(seq 60); do timeout 2 bash -c ': </dev/tcp/192.168.77.7/80'; done; : {mark}"
         body = {"parent": "host", "internet": True, "steps": [{"command": ["sh", "-c", script]}]}
@@ -302,16 +291,12 @@ def test_what_a_preparation_is_refused_is_in_the_log(mark):
         lines = [line for line in server.log.read_text().splitlines() if "refused to a preparation" in line]
         assert lines and all("192.168.77.7:80" in line and name in line for line in lines)
         assert len(lines) <= 20
-    finally:
-        own.remove(server)
 
 
 def test_a_killed_server_leaves_no_half_of_one(mark):
-    server = own.make()
-    try:
-        server.start()
+    with own.lent() as server:
         slow = {"parent": "host", "internet": True, "steps": [{"command": ["sh", "-c", f"sleep 30; : {mark}"]}]}
-        http = httpx.Client(base_url=server.url, headers={"X-API-Key": server.environment()["E2B_API_KEY"]})
+        http = server.http()
         name = http.post("/soulbox/v1/templates", json=slow).json()["name"]
         done = http.post("/soulbox/v1/templates", json={"parent": "host", "steps": [{"command": ["true"]}]}).json()["name"]
         for _ in range(200):
@@ -327,5 +312,3 @@ def test_a_killed_server_leaves_no_half_of_one(mark):
         states = {t["name"]: t["state"] for t in http.get("/soulbox/v1/templates").json()}
         assert states.get(done) == "ready" and name not in states
         assert http.post("/v2/sandboxes", json={"templateID": done}).status_code == 201
-    finally:
-        own.remove(server)

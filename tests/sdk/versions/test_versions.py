@@ -24,9 +24,8 @@ def number(version):
 
 @pytest.fixture(scope="module")
 def server():
-    server = own.make("--tls-local").start()
-    yield server
-    own.remove(server)
+    with own.lent("--tls-local") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
