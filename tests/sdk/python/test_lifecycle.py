@@ -143,16 +143,16 @@ async def test_set_timeout_moves_the_end_both_ways(sdk):
 
 async def test_a_sandbox_ends_on_time(sdk):
     sandbox = await sdk.create(timeout=60)
-    await sandbox.set_timeout(3)
     started = time.monotonic()
+    await sandbox.set_timeout(5)
 
     async def gone():
         return not await sandbox.is_running()
 
     await asyncio.sleep(1.5)
     assert await sandbox.is_running(), "ended too early"
-    await eventually(gone, within=8)
-    assert 2.5 <= time.monotonic() - started <= 5
+    await eventually(gone, within=20)
+    assert 4.5 <= time.monotonic() - started <= 10
     listed = await all_pages(sdk.list())
     assert sandbox.sandbox_id not in [entry.sandbox_id for entry in listed]
     assert await sandbox.kill() is False
@@ -167,8 +167,8 @@ async def test_a_create_timeout_counts_from_the_start(sdk):
         return not await sandbox.is_running()
 
     started = time.monotonic()
-    await eventually(gone, within=6)
-    assert time.monotonic() - started <= 4
+    await eventually(gone, within=20)
+    assert time.monotonic() - started <= 6
 
 
 async def test_timeout_zero_ends_a_sandbox_now(sdk):
@@ -201,7 +201,7 @@ async def test_a_command_is_cut_when_its_sandbox_is_killed(sdk):
     with pytest.raises(Exception) as error:
         await asyncio.wait_for(waiting, 15)
     assert isinstance(error.value, e2b.SandboxException), repr(error.value)
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 15
 
 
 async def test_static_calls_work_with_the_id_alone(sdk):

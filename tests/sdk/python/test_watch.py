@@ -36,7 +36,7 @@ class Watch:
         async def found():
             return check([(e.name, e.type) for e in await self.events()])
 
-        await eventually(found, within=5, every=0.05)
+        await eventually(found, within=20, every=0.05)
 
 
 async def test_a_new_file_is_three_events(sdk, sandbox):
@@ -44,9 +44,11 @@ async def test_a_new_file_is_three_events(sdk, sandbox):
     watch = await Watch.start(sdk, sandbox, "watched")
     await sandbox.files.write("watched/new.txt", "x")
     if not sdk.sync:
-        await asyncio.sleep(0.5)
+        # What comes after the end of the upload would come before this.
+        await sandbox.files.make_dir("watched/end")
+        await watch.until(lambda e: ("end", CREATE) in e)
     # The synchronous client polls right after its write returned: all must be there by then.
-    events = await watch.events()
+    events = [e for e in await watch.events() if e.name != "end"]
     assert [(e.name, e.type) for e in events] == [("new.txt", CREATE), ("new.txt", CHMOD), ("new.txt", WRITE)]
     assert all(e.entry is None for e in events)
     await watch.handle.stop()
@@ -108,6 +110,10 @@ async def test_a_stopped_watch_reports_nothing(sdk, sandbox):
         with pytest.raises(e2b.SandboxException):
             await watch.handle.get_new_events()
     else:
+        async def ended():
+            return watch.ended
+
+        await eventually(ended)
         await asyncio.sleep(0.5)
         assert len(watch.seen) == before
         assert watch.ended == [None]
