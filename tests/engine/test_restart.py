@@ -1,5 +1,6 @@
 """Sandboxes outlive the server; the next server takes them over."""
 
+import math
 import os
 import signal
 import socket
@@ -28,13 +29,14 @@ def test_sandboxes_outlive_the_server(server, how):
     dead.kill()
     sandbox.files.write("/home/user/www/index.html", "still served")
     sandbox.commands.run("cd www && exec python3 -m http.server 8000", background=True, timeout=0)
-    counter = sandbox.commands.run("i=0; while sleep 0.1; do i=$((i+1)); echo $i > /tmp/count; done", background=True, timeout=0)
-    time.sleep(0.5)
+    clock = sandbox.commands.run("while sleep 0.1; do date +%s.%N >> /tmp/ticks; done", background=True, timeout=0)
     info = sandbox.get_info()
 
     code = server.stop(how)
     assert code == (0 if how == signal.SIGTERM else -signal.SIGKILL)
+    stopped = time.time()
     time.sleep(1)
+    starting = time.time()
     server.start()
 
     [listed] = server.list()
@@ -42,11 +44,15 @@ def test_sandboxes_outlive_the_server(server, how):
     assert listed.metadata == {"keep": "me"}
     assert (listed.started_at, listed.end_at) == (info.started_at, info.end_at)
     again = server.connect(sandbox.sandbox_id)
-    first = int(again.files.read("/tmp/count"))
-    assert first >= 10, "the command went on while there was no server"
-    time.sleep(0.5)
-    assert int(again.files.read("/tmp/count")) > first
-    assert counter.pid in [p.pid for p in again.commands.list()]
+
+    def ticked_between(begin, end):
+        return any(begin < float(tick) < end for tick in again.files.read("/tmp/ticks").splitlines())
+
+    assert ticked_between(stopped, starting), "the command went on while there was no server"
+    found, deadline = time.time(), time.monotonic() + 10
+    while not ticked_between(found, math.inf):
+        assert time.monotonic() < deadline, "and goes on"
+    assert clock.pid in [p.pid for p in again.commands.list()]
     assert again.commands.run("echo $COLOUR").stdout == "red\n"
     assert sandbox.commands.run("echo old handle").stdout == "old handle\n", "the token is still the same"
     served = httpx.get(server.url, headers={"Host": again.get_host(8000)}, timeout=10)
@@ -56,9 +62,10 @@ def test_sandboxes_outlive_the_server(server, how):
 
 
 def test_a_sandbox_that_expires_while_no_server_runs_is_ended_by_the_next(server):
-    sandbox = server.create(timeout=3)
     survivor = server.create(timeout=600)
+    sandbox = server.create(timeout=600)
     sandbox.commands.run("exec sleep 5551234", background=True, timeout=0)
+    sandbox.set_timeout(3)
     server.stop(signal.SIGKILL)
     time.sleep(4)
     server.start()

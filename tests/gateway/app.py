@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import socketserver
 import struct
 import sys
@@ -102,7 +103,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for number in range(4):
             self.chunk(f"data: {number}\n\n".encode())
-            time.sleep(0.4)
+            seen = f"/home/user/seen-{number}"
+            while not os.path.exists(seen):
+                time.sleep(0.02)
+            os.unlink(seen)
         self.chunk(b"")
 
     def large(self):

@@ -160,7 +160,9 @@ def test_a_killed_sandbox_is_gone_at_once(gateway):
 
 def test_a_server_that_is_just_starting(gateway, sandbox):
     """The dial is repeated for a moment: programs start slower than people click."""
-    sandbox.files.write("/home/user/late.py", "import time; time.sleep(0.4)\nfrom http.server import SimpleHTTPRequestHandler, test\ntest(SimpleHTTPRequestHandler, port=7000)")
+    sandbox.files.write("/home/user/late.py", "import time\nfrom http.server import SimpleHTTPRequestHandler, test\nopen('soon', 'w').close()\ntime.sleep(0.3)\ntest(SimpleHTTPRequestHandler, port=7000)")
     sandbox.commands.run("exec python3 late.py", background=True, timeout=0)
-    time.sleep(0.2)
+    deadline = time.monotonic() + 20
+    while not sandbox.files.exists("/home/user/soon"):
+        assert time.monotonic() < deadline
     assert gateway.get("/", gateway.host(sandbox, 7000)).status_code == 200

@@ -137,7 +137,7 @@ print(json.dumps(len(held)), flush=True)
     running = hoarder.commands.run(f"python3 /tmp/hoard.py {SITE}", background=True, timeout=60)
     until(lambda: hoarder.files.exists("/tmp/held"), within=30)
     slowest = max(attempt(other, "echo", SITE)["seconds"] for _ in range(5))
-    assert slowest < 1
+    assert slowest < 3
     running.wait()
     until(lambda: attempt(hoarder, "echo", SITE).get("said") == "hello", within=20)
 
