@@ -131,7 +131,9 @@ pub(crate) async fn serve(ends: Ends, shared: Arc<Shared>) {
                 continue;
             }
             let key = (datagram.from, datagram.to);
-            let flow = match table.get(&key) {
+            let known = table.get(&key);
+            let is_new = known.is_none();
+            let flow = match known {
                 Some(flow) => flow,
                 None if !beginnings.take() => continue,
                 None => match begin(&shared, &table, key) {
@@ -156,6 +158,10 @@ pub(crate) async fn serve(ends: Ends, shared: Arc<Shared>) {
                 // Not by the runtime, which does not know of a new socket yet that it takes something.
                 Ok(rustix::net::send(&flow.socket, payload, SendFlags::DONTWAIT)?)
             });
+            if is_new {
+                // The socket of a flow that gave way for it is there until that flow had its turn.
+                break;
+            }
         }
         tokio::task::yield_now().await;
     }
