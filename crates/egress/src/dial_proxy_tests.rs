@@ -92,10 +92,11 @@ async fn a_dead_egress_proxy_fails_fast_until_it_is_back() {
     for _ in 0..2 {
         assert!(dial(&policy).await.is_err());
     }
-    let began = Instant::now();
-    let Err(Undialled::Failed(error)) = dial(&policy).await else { panic!() };
-    assert!(error.to_string().contains("left alone"), "{error}");
-    assert!(began.elapsed() < Duration::from_millis(50), "{:?}", began.elapsed());
+    let fastest = fastest(async || {
+        let Err(Undialled::Failed(error)) = dial(&policy).await else { panic!() };
+        assert!(error.to_string().contains("left alone"), "{error}");
+    });
+    assert!(fastest.await < Duration::from_millis(50));
     // Another sandbox's way is another matter.
     let (well, _) = proxy(&[]).await;
     assert!(dial(&behind(well)).await.is_ok());
@@ -116,10 +117,22 @@ async fn a_refusal_by_the_target_is_told_at_once() {
     let target = listener.local_addr().unwrap();
     drop(listener);
     let policy = Policy::new(Egress::default(), &["127.0.0.0/8".parse().unwrap()]);
-    let began = Instant::now();
-    let refused = dial_to(&policy, target).await;
-    assert!(
-        matches!(refused, Err(Undialled::Failed(e)) if e.kind() == io::ErrorKind::ConnectionRefused)
-    );
-    assert!(began.elapsed() < Duration::from_millis(50), "{:?}", began.elapsed());
+    let fastest = fastest(async || {
+        let refused = dial_to(&policy, target).await;
+        assert!(
+            matches!(refused, Err(Undialled::Failed(e)) if e.kind() == io::ErrorKind::ConnectionRefused)
+        );
+    });
+    assert!(fastest.await < Duration::from_millis(50));
+}
+
+/// Of some tries: a busy machine makes some wait, a pause between attempts makes all.
+async fn fastest(what: impl AsyncFn()) -> Duration {
+    let mut fastest = Duration::MAX;
+    for _ in 0..4 {
+        let began = Instant::now();
+        what().await;
+        fastest = fastest.min(began.elapsed());
+    }
+    fastest
 }

@@ -61,7 +61,7 @@ async fn an_agent_that_does_not_answer_delays_but_does_not_block() {
     assert!(started.elapsed() < Duration::from_secs(4));
     let started = std::time::Instant::now();
     world.control.kill(world.team, &made.id).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn an_agent_that_never_takes_a_connection_is_given_up_soon() {
     world.machine.faults.full.store(100, Ordering::SeqCst);
     let started = std::time::Instant::now();
     assert_eq!(messages(&world, &made.id, forward()).await, ["sandbox created"]);
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert_eq!(world.machine.faults.full.load(Ordering::SeqCst), 97);
 }
 

@@ -69,7 +69,7 @@ async fn frames(raw: &mut Raw) -> Vec<(u8, u32, Vec<u8>)> {
     let mut chunk = [0; 16384];
     loop {
         let read = tokio::io::AsyncReadExt::read(&mut raw.0, &mut chunk);
-        match timeout(Duration::from_millis(300), read).await {
+        match timeout(Duration::from_secs(1), read).await {
             Ok(Ok(n)) if n > 0 => buffer.extend(&chunk[..n]),
             _ => return all,
         }

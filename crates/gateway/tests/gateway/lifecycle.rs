@@ -1,10 +1,11 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use soulbox_gateway::Config;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
+    sync::Notify,
     time::{Instant, timeout},
 };
 
@@ -70,7 +71,10 @@ async fn a_request_that_takes_long_is_not_idle() {
 #[tokio::test]
 async fn shutdown_finishes_what_is_in_flight_and_takes_nothing_new() {
     let mut stage = Stage::new().await;
-    let slow = Router::new().fallback(|| async {
+    let asked = Arc::new(Notify::new());
+    let asks = Arc::clone(&asked);
+    let slow = Router::new().fallback(async move || {
+        asks.notify_one();
         tokio::time::sleep(Duration::from_millis(500)).await;
         "finished"
     });
@@ -81,7 +85,7 @@ async fn shutdown_finishes_what_is_in_flight_and_takes_nothing_new() {
     let silent = stage.connect().await;
     let mut busy = stage.connect().await;
     busy.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", stage.host(3000))).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    asked.notified().await;
     let started = Instant::now();
     stage.stop.take().unwrap().send(()).unwrap();
     assert!(busy.rest().await.ends_with("finished"));
