@@ -53,7 +53,7 @@ def test_environment_is_set_and_secrets_are_filled_in(up, soulbox):
 
 
 def test_a_missing_secret_is_named(up):
-    assert "no_such_secret" in up("environment.A=$NO_SUCH_SECRET", code=None).told
+    assert "soulbox secret set no_such_secret" in up("environment.A=$NO_SUCH_SECRET", code=None).told
 
 
 def test_cpu_is_what_the_key_says(up):

@@ -24,6 +24,10 @@ impl Failure {
                 let seconds = self.retry().after.unwrap_or_default().as_secs().max(1);
                 Some(format!("try again in {seconds} s"))
             }
+            Self::Answer { message, .. } if missing_secret(message).is_some() => {
+                let name = missing_secret(message).unwrap_or_default();
+                Some(format!("store it with `soulbox secret set {name}`, or correct its name"))
+            }
             Self::Model { error, .. } => {
                 let hint = chain(error)
                     .filter_map(|cause| cause.downcast_ref::<io::Error>())
@@ -36,6 +40,14 @@ impl Failure {
             _ => hint_for(self.code()).map(str::to_owned),
         }
     }
+}
+
+/// The secret that a variable names and nobody stored, in the server's words.
+fn missing_secret(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("secret `")?;
+    let name = rest.strip_suffix("` does not exist")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    (!name.is_empty() && name.chars().all(plain)).then_some(name)
 }
 
 /// What helps against most errors of a code, where none knows better.

@@ -29,6 +29,18 @@ fn a_body_that_is_no_error_still_says_something() {
 }
 
 #[test]
+fn a_missing_secret_is_to_be_stored() {
+    let hint = |message: &str| {
+        let body = serde_json::json!({"code": 400, "message": message}).to_string();
+        Failure::answer(400, body.as_bytes()).hint().expect("a hint")
+    };
+    assert!(
+        hint("envVars.A: secret `api_key` does not exist").contains("soulbox secret set api_key")
+    );
+    assert!(!hint("envVars.A: secret `x; rm -rf` does not exist").contains("rm -rf"));
+}
+
+#[test]
 fn the_cause_is_told_once_and_gives_the_hint() {
     let full = io::Error::from(io::ErrorKind::StorageFull);
     let failure = Failure::from(Error::internal("the database failed", full));
