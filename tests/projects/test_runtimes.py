@@ -35,6 +35,11 @@ def test_code_comes_from_a_file_or_standard_input_and_programs_have_arguments_an
     assert soulbox("exec", "-r", "python", "-", stdin="print('from stdin')").stdout == "from stdin\n"
 
 
+def test_code_for_node_requires_imports_and_awaits(soulbox):
+    code = "import os from 'node:os'; console.log(typeof require('fs').readFileSync, typeof os.cpus, await 3)"
+    assert soulbox("exec", "-r", "node", "-e", code).stdout == "function function 3\n"
+
+
 def test_the_result_is_typed(soulbox):
     result = soulbox.json("exec", "-r", "python", "-e", "import sys; print('o'); print('e', file=sys.stderr); sys.exit(3)", code=3)
     assert (result["exit_code"], result["status"]) == (3, "exited")

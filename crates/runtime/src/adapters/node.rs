@@ -2,7 +2,7 @@
 
 use soulbox_image::{BASE, derived::Plan};
 
-use super::{Adapter, BadOption, Diagnosis, Invocation, Options, Switch};
+use super::{Adapter, BadOption, DIRECTORY, Diagnosis, Invocation, Options, Switch};
 
 /// Types are stripped from the version on that can; an older one says what it does not understand.
 const RUN: &str = r#"
@@ -20,6 +20,9 @@ case $file in
 esac
 exec node "$@"
 "#;
+
+/// Code is a module, so that it can import and await at its top; this gives it what `node -e` has beside.
+const REQUIRE: &str = "globalThis.require = require('node:module').createRequire(__filename)\n";
 
 #[derive(Debug)]
 pub(super) struct Node;
@@ -51,14 +54,17 @@ impl Adapter for Node {
 
     fn invocation(&self, options: &Options, entry: &str) -> Result<Invocation, BadOption> {
         let typed = [".ts", ".mts", ".cts"].iter().any(|end| entry.ends_with(end));
-        let mut argv: Vec<String> = if typed {
-            ["sh", "-c", RUN, "node"].map(str::to_owned).into()
-        } else {
-            vec!["node".to_owned()]
-        };
+        let (mut argv, mut files) = (vec!["node".to_owned()], Vec::new());
+        if typed {
+            argv = ["sh", "-c", RUN, "node"].map(str::to_owned).into();
+        } else if entry.ends_with(".mjs") {
+            let file = format!("{DIRECTORY}/.soulbox-require.cjs");
+            argv.extend(["--require".to_owned(), file.clone()]);
+            files.push((file, REQUIRE.to_owned()));
+        }
         argv.push(entry.to_owned());
         argv.extend(options.args.iter().cloned());
-        Ok(Invocation { argv, ..Invocation::default() })
+        Ok(Invocation { argv, files, ..Invocation::default() })
     }
 
     fn diagnose(&self, stderr: &str) -> Option<Diagnosis> {
