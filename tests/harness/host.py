@@ -134,11 +134,16 @@ def owned(data_dir):
 
 
 def files(data_dir):
-    """Files and directories of the server's own; what lies in a layer, or in one that is made ahead, is the sandbox's."""
+    """Files and directories of the server's own; what lies in a layer, or in one that is made ahead, is the sandbox's.
+
+    A `/sys` is made when limits are first met, and kept for the next with the same: they are few.
+    """
     count = 0
     for directory, directories, names in os.walk(data_dir):
         if Path(directory) in (Path(data_dir) / "store/layers", Path(data_dir) / "store/spare"):
             directories.clear()
+        if Path(directory) == Path(data_dir) / "run":
+            directories[:] = [name for name in directories if not name.startswith("sys-")]
         count += len(directories) + len(names)
     return count
 

@@ -247,6 +247,11 @@ fn cgroups(field: &Field<'_>, who: Who) -> Outcome {
     let wrong = strangers(&found["mounts"], &["EPERM"]);
     hold!(wrong.is_empty(), "mounting a hierarchy: {wrong:?}");
     hold!(found["found"] == serde_json::json!([]), "control files inside: {}", found["found"]);
+    let hierarchies = &found["hierarchies"];
+    hold!(*hierarchies == serde_json::json!([]), "hierarchies inside: {hierarchies}");
+    let wrong = strangers(&found["limits"], &["EROFS", "EACCES"]);
+    let limits = &found["limits"];
+    hold!(wrong.is_empty() && !limits.to_string().contains("null"), "limits opened: {limits}");
     hold!(host::cgroups(agent) == before, "the agent's cgroups changed");
     let seen = shared.says("cut -d: -f3 /proc/self/cgroup | sort -u", who)?;
     hold!(seen == "/", "the path of the cgroup is seen: {seen}");
