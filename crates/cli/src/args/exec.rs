@@ -145,9 +145,9 @@ pub struct Bun {
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 impl Exec {
-    /// How long code may run in a runtime; nothing is no limit.
-    pub fn time_limit(&self) -> Duration {
-        self.timeout.unwrap_or(TIME_LIMIT)
+    /// How long code may run in a runtime; `None` is no limit.
+    pub fn time_limit(&self) -> Option<Duration> {
+        Some(self.timeout.unwrap_or(TIME_LIMIT)).filter(|limit| !limit.is_zero())
     }
 
     /// As the adapters take them.

@@ -179,7 +179,7 @@ fn sandbox(args: &Exec, adapter: &dyn Adapter, options: &Options) -> Result<NewS
         Some(Grant::Only(hosts)) => (Some(false), Some(hosts)),
     };
     let shape = |memory| SandboxShape { memory_bytes: Some(memory), ..SandboxShape::default() };
-    let life = limit(args.time_limit()).map_or(UNLIMITED, |timeout| timeout.saturating_add(GRACE));
+    let life = args.time_limit().map_or(UNLIMITED, |limit| limit.saturating_add(GRACE));
     Ok(NewSandboxV2 {
         timeout: Some(lifecycle::seconds(life)?),
         allow_internet_access: internet,
@@ -187,11 +187,6 @@ fn sandbox(args: &Exec, adapter: &dyn Adapter, options: &Options) -> Result<NewS
         soulbox: adapter.memory_bytes().map(shape),
         ..NewSandboxV2::default()
     })
-}
-
-/// None: no limit.
-fn limit(timeout: Duration) -> Option<Duration> {
-    Some(timeout).filter(|timeout| !timeout.is_zero())
 }
 
 #[derive(Debug, Default)]
@@ -217,7 +212,7 @@ async fn execute(
     remote: &Remote,
     id: &SandboxId,
     invocation: Invocation,
-    timeout: Duration,
+    timeout: Option<Duration>,
     takes_input: bool,
     output: &Output,
 ) -> Result<Outcome> {
@@ -228,7 +223,7 @@ async fn execute(
         envs: invocation.env,
         cwd: Some(DIRECTORY.to_owned()),
     };
-    let launch = Launch { process, timeout: limit(timeout), ..Launch::default() };
+    let launch = Launch { process, timeout, ..Launch::default() };
     let input = match takes_input {
         true => Input::Chunks(session::standard_input()),
         false => Input::None,

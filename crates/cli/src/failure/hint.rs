@@ -24,10 +24,12 @@ impl Failure {
                 let seconds = self.retry().after.unwrap_or_default().as_secs().max(1);
                 Some(format!("try again in {seconds} s"))
             }
-            Self::Answer { message, .. } if missing_secret(message).is_some() => {
-                let name = missing_secret(message).unwrap_or_default();
-                Some(format!("store it with `soulbox secret set {name}`, or correct its name"))
-            }
+            Self::Answer { message, .. } => match missing_secret(message) {
+                Some(name) => {
+                    Some(format!("store it with `soulbox secret set {name}`, or correct its name"))
+                }
+                None => hint_for(self.code()).map(str::to_owned),
+            },
             Self::Model { error, .. } => {
                 let hint = chain(error)
                     .filter_map(|cause| cause.downcast_ref::<io::Error>())

@@ -225,14 +225,12 @@ fn python_test(folder: Option<&Folder<'_>>) -> (Option<Vec<String>>, Vec<String>
             let letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
             text.split(|c| !letter(c)).any(|word| word == "pytest")
         });
-    if named {
-        return (Some(words("python3 -m pytest -q")), Vec::new());
+    if !named && !folder.has_tests() {
+        return (None, Vec::new());
     }
-    if folder.has_tests() {
-        let remark = "Nothing requires pytest, which its tests probably need: a line in requirements-dev.txt does.";
-        return (Some(words("python3 -m pytest -q")), vec![remark.to_owned()]);
-    }
-    (None, Vec::new())
+    let remark = "Nothing requires pytest, which its tests probably need: a line in requirements-dev.txt does.";
+    let remarks = if named { Vec::new() } else { vec![remark.to_owned()] };
+    (Some(words("python3 -m pytest -q")), remarks)
 }
 
 fn scripts(
