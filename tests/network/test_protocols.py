@@ -92,6 +92,12 @@ except Exception as error:
         finally:
             sandbox.kill()
 
+    def test_no_ticket_comes_amid_the_first_request(self, keyed):
+        """Clients in Python that read in another thread lose it then, about one in 700."""
+        code, said = run(keyed, "sleep 0.5 | openssl s_client -connect ws.example.com:443 -servername ws.example.com")
+        assert code == 0 and "SoulBox egress" in said and "TLSv1.3" in said, said
+        assert "New Session Ticket" not in said
+
     def test_no_other_protocol_leads_out_of_http(self, keyed, world):
         mark = world.mark()
         code, said = fetch(keyed, "https://api.example.com/", "--http1.1", "-H 'Connection: Upgrade'", "-H 'Upgrade: raw'")

@@ -112,6 +112,9 @@ impl Authority {
             .with_single_cert(vec![leaf.der().clone(), self.der.clone()], key)
             .map_err(io::Error::other)?;
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        // Clients that read in one thread and write in another over one session of OpenSSL, as some do in Python,
+        // now and then lose their first request if a ticket comes just then.
+        config.send_tls13_tickets = 0;
         Ok(config)
     }
 }
