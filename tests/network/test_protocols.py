@@ -98,6 +98,22 @@ except Exception as error:
         assert code == 0 and "SoulBox egress" in said and "TLSv1.3" in said, said
         assert "New Session Ticket" not in said
 
+    def test_the_first_request_waits_for_no_delayed_acknowledgement(self, keyed):
+        """Of the client's last word in the handshake, on which Nagle's algorithm would wait for 40 ms."""
+        program = """
+import socket, ssl, time
+context, taken = ssl.create_default_context(), []
+for _ in range(10):
+    began = time.monotonic()
+    with context.wrap_socket(socket.create_connection(("api.example.com", 443)), server_hostname="api.example.com") as stream:
+        stream.sendall(b"GET / HTTP/1.1\\r\\nHost: api.example.com\\r\\n\\r\\n")
+        assert stream.recv(4096).startswith(b"HTTP/1.1 200 ")
+    taken.append(time.monotonic() - began)
+print(min(taken) * 1000)
+"""
+        keyed.files.write("/tmp/first.py", program)
+        assert float(keyed.commands.run("python3 /tmp/first.py").stdout) < 30
+
     def test_no_other_protocol_leads_out_of_http(self, keyed, world):
         mark = world.mark()
         code, said = fetch(keyed, "https://api.example.com/", "--http1.1", "-H 'Connection: Upgrade'", "-H 'Upgrade: raw'")
