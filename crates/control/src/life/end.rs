@@ -131,10 +131,11 @@ impl Core {
             live.set_gate(None);
             core.destroy(&live.id, Some(&live)).await;
             point("end.forgotten");
+            // Kept first: who asks for its logs meanwhile finds it in one place or the other.
+            core.archive.add(Arc::clone(&live));
             core.registry.remove(&live);
             core.names.forget(&live.id);
             live.free_slot();
-            core.archive.add(Arc::clone(&live));
             live.ending.send_replace(Ending::Done);
         });
     }
