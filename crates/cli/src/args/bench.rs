@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 pub enum Bench {
     #[command(flatten)]
     Live(Live),
-    /// The way out of a sandbox: connect and first byte, throughput, memory of idle flows.
+    /// The way out of a sandbox: connect and first byte, throughput, changed rules, memory of idle flows.
     Network(Network),
     /// Cold starts of python3, node, bun and deno, and a project to ready.
     Runtime(Runtime),

@@ -3,7 +3,9 @@
 use http::Method;
 use http_body_util::BodyExt;
 use soulbox_model::{Port, SandboxId};
-use soulbox_wire::rest::{NetworkEvent, NewPortPass, PortPass, RequestRules, SandboxDomains};
+use soulbox_wire::rest::{
+    NetworkEvent, NetworkUpdate, NewPortPass, PortPass, RequestRules, SandboxDomains,
+};
 
 use super::{
     http::empty,
@@ -29,6 +31,15 @@ impl Server {
     /// What the server says.
     pub async fn put_requests(&self, id: &SandboxId, rules: &RequestRules) -> Result<()> {
         let path = format!("/soulbox/v1/sandboxes/{id}/requests");
+        self.write(Method::PUT, &path, rules).await.map(drop)
+    }
+
+    /// Replaces what a sandbox may reach.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn put_network(&self, id: &SandboxId, rules: &NetworkUpdate) -> Result<()> {
+        let path = format!("/sandboxes/{id}/network");
         self.write(Method::PUT, &path, rules).await.map(drop)
     }
 

@@ -62,6 +62,11 @@ impl Remote {
         Self { http, id, token }
     }
 
+    /// The sandbox.
+    pub fn id(&self) -> &SandboxId {
+        &self.id
+    }
+
     /// Starts a process and waits until it runs.
     ///
     /// # Errors

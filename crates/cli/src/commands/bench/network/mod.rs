@@ -1,6 +1,7 @@
-//! The way out of a sandbox: connect and first byte, throughput, memory, against the same client on this
-//! machine.
+//! The way out of a sandbox: connect and first byte, throughput, changed rules, memory, against the same
+//! client on this machine.
 
+mod changes;
 mod client;
 mod sealed;
 mod target;
@@ -163,6 +164,7 @@ async fn measure(
 
     let clients = (&outside, &inside);
     figures.extend(throughput::measure(settings, args, at.ip(), clients, interrupt).await?);
+    figures.push(changes::measure(&subject.server, remote, at.ip(), interrupt).await?);
     if let Some(dir) = &subject.data_dir {
         figures.push(idle(dir, &inside, at, args.idle).await?);
     }
