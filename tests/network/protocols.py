@@ -63,6 +63,7 @@ class Http2(asyncio.Protocol):
             elif isinstance(event, h2.events.StreamEnded):
                 self.answer(stream)
             elif isinstance(event, h2.events.StreamReset):
+                self.note("http2 reset")
                 self.unsent.pop(stream, None)
         for stream in list(self.unsent):
             self.pour(stream)
@@ -76,6 +77,8 @@ class Http2(asyncio.Protocol):
             self.state.close_connection()
             self.flush()
             return self.transport.close()
+        if path == "/never":
+            return
         if path == "/reset":
             return self.state.reset_stream(stream)
         if path == "/cut":

@@ -145,6 +145,16 @@ class World:
             self.note("http", to=to, host=host, method=method, path=path, headers=headers)
             root = self.directory / "www" / host if host else None
             more = ""
+            if path == "/never":
+                # Until the other side has enough of it.
+                await reader.read()
+                return
+            if path == "/stalls":
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+                await reader.read()
+                return
+            if path == "/late":
+                await asyncio.sleep(2)
             if path.startswith("/redirect?to="):
                 status, kind, answer = "302 Found", "text/plain", b""
                 more = f"location: {unquote(path.partition('=')[2])}\r\n"

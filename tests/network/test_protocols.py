@@ -5,28 +5,33 @@ import json
 import zipfile
 from pathlib import Path
 
+import h2
+import hpack
+import hyperframe
 import pytest
 import websockets
 from conftest import VALUE, fetch, furnished, run
+from test_changes import until
 from world import OTHER, WEB_SOCKET
 
 RULE = [{"transform": {"headers": {"Authorization": "Bearer ${e2b.secrets.key}"}}}]
 MASK = "*" * len(VALUE)
 
 
-def package(module):
-    """A package of Python alone, as an archive that `PYTHONPATH` may name."""
-    root, archive = Path(module.__file__).parent, io.BytesIO()
+def package(*modules):
+    """Packages of Python alone, as an archive that `PYTHONPATH` may name."""
+    archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as files:
-        for file in root.rglob("*.py"):
-            files.write(file, file.relative_to(root.parent))
+        for root in (Path(module.__file__).parent for module in modules):
+            for file in root.rglob("*.py"):
+                files.write(file, file.relative_to(root.parent))
     return archive.getvalue()
 
 
 @pytest.fixture(scope="module")
 def keyed(trusting):
     trusting.run("secret", "set", "mine", "--host", "*.example.com", input=VALUE[::-1])
-    network = {"rules": {"ws.example.com": RULE, "h2.example.com": RULE}}
+    network = {"rules": {name: RULE for name in ("ws.example.com", "h2.example.com", "api.example.com")}}
     sandbox = furnished(trusting.create(network=network, envs={"KEY": "${placeholder:mine}"}, headers={"SoulBox-Env-Secrets": "resolve"}))
     sandbox.files.write("/tmp/websockets.zip", package(websockets))
     yield sandbox
@@ -168,3 +173,43 @@ class TestHttp2:
         urls = f"https://h2.example.com/{path} -o /dev/null https://h2.example.com/well -o /dev/null"
         code, said = fetch(keyed, urls, "--http2", "-w '%{http_code} '")
         assert said.split() == ["502", "200"], said
+
+    @pytest.mark.parametrize("host, event", [("h2.example.com", "http2 reset"), ("api.example.com", "closed")])
+    def test_a_request_that_the_client_gave_up_is_given_up(self, keyed, world, host, event):
+        keyed.files.write("/tmp/h2.zip", package(h2, hpack, hyperframe))
+        keyed.files.write("/tmp/give_up.py", GIVE_UP)
+        mark = world.mark()
+        client = keyed.commands.run(f"PYTHONPATH=/tmp/h2.zip python3 /tmp/give_up.py {host}", background=True, timeout=30)
+        try:
+            assert next(stdout.strip() for stdout, _, _ in client if stdout) == "200"
+            until(lambda: len(world.seen(mark, what=event)) >= 20)
+        finally:
+            client.kill()
+
+
+# Asks for twenty answers that never come, gives them up, asks for one that does, and keeps its connection.
+GIVE_UP = """
+import h2.config, h2.connection, h2.errors, h2.events, os, socket, ssl, sys, time
+context = ssl.create_default_context()
+context.set_alpn_protocols(["h2"])
+stream = context.wrap_socket(socket.create_connection((sys.argv[1], 443)), server_hostname=sys.argv[1])
+state = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+state.initiate_connection()
+def ask(path):
+    number = state.get_next_available_stream_id()
+    names = {":method": "GET", ":scheme": "https", ":authority": sys.argv[1], ":path": path}
+    state.send_headers(number, list(names.items()), end_stream=True)
+    stream.sendall(state.data_to_send())
+    return number
+given_up = [ask("/never") for _ in range(20)]
+time.sleep(1)
+for number in given_up: state.reset_stream(number, h2.errors.ErrorCodes.CANCEL)
+last, status = ask("/"), None
+while not status:
+    for event in state.receive_data(stream.recv(65536)):
+        if isinstance(event, h2.events.ResponseReceived) and event.stream_id == last:
+            status = dict(event.headers)[":status"]
+    stream.sendall(state.data_to_send())
+print(status, flush=True)
+time.sleep(30)
+"""

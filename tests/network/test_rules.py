@@ -137,6 +137,48 @@ def test_more_opened_connections_than_fit_are_told(trusting, sandboxes):
     assert "looked into" in trusting.run("sandbox", "logs", sandbox.sandbox_id).stdout
 
 
+ABANDON = """
+import socket, ssl, sys, time
+address, port, path, count = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+tls = ssl.create_default_context()
+def begin():
+    stream = socket.create_connection((address, port)); stream.settimeout(20)
+    if port == 443: stream = tls.wrap_socket(stream, server_hostname="api.example.com")
+    stream.sendall(f"GET {path} HTTP/1.1\\r\\nHost: api.example.com\\r\\n\\r\\n".encode())
+    if path == "/stalls":
+        said = b""
+        while not said.endswith(b"half"): said += stream.recv(100)
+    time.sleep(0.1)
+    stream.close()
+for _ in range(count): begin()
+"""
+
+
+@pytest.mark.parametrize("port, path", [(80, "/never"), (443, "/never"), (80, "/stalls")])
+def test_places_of_clients_that_left_are_free_again(trusting, world, sandboxes, port, path):
+    sandbox = sandboxes(on=trusting, network={"rules": rules(**{"X-Team": "blue"})})
+    sandbox.files.write("/tmp/abandon.py", ABANDON)
+    mark = world.mark()
+    assert run(sandbox, f"python3 /tmp/abandon.py {SITE} {port} {path} 129", timeout=60) == (0, "")
+    assert fetch(sandbox, "http://api.example.com/", "-o /dev/null -w '%{http_code}'") == (0, "200")
+    assert len(world.seen(mark, what="http", path=path)) == 129
+    until(lambda: len(world.seen(mark, what="closed", to=SITE, port=port)) >= 129)
+
+
+def test_who_closes_its_side_behind_a_request_gets_the_answer(trusting, sandboxes):
+    sandbox = sandboxes(on=trusting, network={"rules": rules(**{"X-Team": "blue"})})
+    assert attempt(sandbox, "http", SITE, "api.example.com", 80, "/late")["status"] == 200
+
+
+def test_who_closes_its_side_behind_a_request_and_left_is_noticed(trusting, world, sandboxes):
+    sandbox = sandboxes(on=trusting, network={"rules": rules(**{"X-Team": "blue"})})
+    mark, began = world.mark(), time.monotonic()
+    sandbox.files.write("/tmp/abandon.py", ABANDON.replace("time.sleep(0.1)", ""))
+    assert run(sandbox, f"python3 /tmp/abandon.py {SITE} 80 /never 10", timeout=60) == (0, "")
+    until(lambda: len(world.seen(mark, what="closed", to=SITE)) == 10, 15)
+    assert time.monotonic() - began > 8
+
+
 def test_a_request_for_another_host_goes_nowhere(keyed, world):
     mark = world.mark()
     code, said = fetch(keyed, "https://api.example.com/", "-H 'Host: other.org'", "-w '%{http_code}'")

@@ -7,6 +7,7 @@
 //! rule sets goes nowhere else.
 
 mod body;
+mod client;
 mod headers;
 mod placeholders;
 mod scrub;
@@ -32,7 +33,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use self::{body::Body, placeholders::To, scrub::Scrub, upstream::Upstream};
+use self::{body::Body, client::Client, placeholders::To, scrub::Scrub, upstream::Upstream};
 pub(crate) use self::{placeholders::put_in, upstream::Roots};
 use crate::{Decision, Event, Policy, Reason, Target, answer, dial::Undialled, gate::Shared};
 
@@ -83,11 +84,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, opening: Opening) -> io::Result<(
     let Opening { stream, head, sealed, host, port } = opening;
     stream.set_nodelay(true)?;
     let authority = shared.authority();
-    let (reader, writer) = stream.into_split();
-    let stream = tokio::io::join(io::Cursor::new(head).chain(reader), writer);
+    let client = Client::new(stream);
+    let stream = tokio::io::join(io::Cursor::new(head).chain(client.clone()), client.clone());
     if !sealed {
         let upstream = Upstream::new(Arc::clone(&shared), host, port, None);
-        return answer_all(shared, upstream, stream).await;
+        return answer_all(shared, upstream, stream, &client).await;
     }
     let authority = authority.ok_or_else(|| io::Error::other("the sandbox has no authority"))?;
     let acceptor = TlsAcceptor::from(authority.server(&host)?);
@@ -98,10 +99,15 @@ pub(crate) async fn serve(shared: Arc<Shared>, opening: Opening) -> io::Result<(
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let roots = shared.service.roots()?.client(h2);
     let upstream = Upstream::new(Arc::clone(&shared), host, port, Some(roots));
-    answer_all(shared, upstream, stream).await
+    answer_all(shared, upstream, stream, &client).await
 }
 
-async fn answer_all<S>(shared: Arc<Shared>, upstream: Upstream, stream: S) -> io::Result<()>
+async fn answer_all<S>(
+    shared: Arc<Shared>,
+    upstream: Upstream,
+    stream: S,
+    client: &Client,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -115,7 +121,8 @@ where
     server
         .http1()
         .timer(TokioTimer::new())
-        // A client that has asked all it wants may say so before it hears the answer.
+        // A client that has asked all it wants may say so before it hears the answer; `Client` sees who
+        // left.
         .half_close(true)
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(HEADERS);
@@ -130,14 +137,19 @@ where
     let mut policy = exchange.shared.policy.clone();
     let cut = policy.wait_for(|policy| exchange.upstream.cut_by(policy));
     let work = async {
-        server
-            .serve_connection_with_upgrades(TokioIo::new(stream), service)
-            .await
-            .map_err(io::Error::other)?;
+        let served = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::select! {
+            biased;
+            served = served => served.map_err(io::Error::other)?,
+            () = client.left() => return Err(io::ErrorKind::ConnectionAborted.into()),
+        }
         // Here, so that it ends with the flow.
         let upgraded = exchange.upgraded.lock().take();
         if let Some((inside, outside)) = upgraded {
-            join(inside, outside).await;
+            tokio::select! {
+                () = join(inside, outside) => {}
+                () = client.hung() => {}
+            }
         }
         Ok(())
     };
