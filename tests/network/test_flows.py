@@ -145,16 +145,16 @@ print(json.dumps(len(held)), flush=True)
 def test_flows_end_with_their_sandbox_and_nothing_leaks(server, world):
     first = server.create()
     first.kill()
-    time.sleep(1)
-    before, connections = held(server)
+    before, connections = held_at_rest(server)
     mark = world.mark()
     hold = f"import socket, time; s = [socket.create_connection(('{OTHER}', p)) for p in (7, 9, 25) * 20]; open('/tmp/open', 'w').close(); time.sleep(600)"
-    for _ in range(6):
+    for n in range(1, 7):
         sandbox = server.create()
         sandbox.commands.run(f'python3 -c "{hold}"', background=True, timeout=0)
         until(lambda: sandbox.files.exists("/tmp/open"))
+        # Those inside are open before the machine has dialled.
+        until(lambda: len(world.seen(mark, what="tcp", to=OTHER)) == 60 * n, within=20)
         sandbox.kill()
-    assert len(world.seen(mark, what="tcp", to=OTHER)) == 360
     # Port 9 never reads, and so never learns of the end.
     until(lambda: len([event for event in world.seen(mark, what="closed", to=OTHER) if event["port"] != 9]) == 240)
     until(lambda: held(server)[0] == before, why=lambda: (before, held(server)[0]))
@@ -166,6 +166,17 @@ def held(server):
     """What the descriptors of the server are, by kind, and how many of them are sockets."""
     kinds = sorted(kind.split(":")[0] for kind in host.descriptors(server.process.pid))
     return {kind: kinds.count(kind) for kind in set(kinds) - {"socket"}}, kinds.count("socket")
+
+
+def held_at_rest(server, within=20):
+    """The same, when it has not changed for a second."""
+    deadline, found = time.monotonic() + within, held(server)
+    while True:
+        time.sleep(1)
+        before, found = found, held(server)
+        if found == before:
+            return found
+        assert time.monotonic() < deadline, (before, found)
 
 
 def resident(server):

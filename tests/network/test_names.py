@@ -117,7 +117,7 @@ while time.monotonic() < end:
     thread.start()
     slowest = max(attempt(other, "ask", "1.1.1.1", "www.example.com")["seconds"] for _ in range(10))
     thread.join()
-    assert slowest < 1
+    assert slowest < 3
     asked = len([event for event in world.seen(mark, what="dns") if event["name"] != "www.example.com"])
     assert asked < 1200, "a hundred a second after a burst of four hundred"
     assert asked > 200, "the flood reached the name server at all"

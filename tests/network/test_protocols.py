@@ -93,7 +93,7 @@ except Exception as error:
             assert next(said) == "open"
             sandbox.update_network(change)
             assert client.wait().stdout == "open\ncut None\n"
-            assert len(world.seen(mark, what="websocket over")) == 1
+            until(lambda: len(world.seen(mark, what="websocket over")) == 1)
         finally:
             sandbox.kill()
 

@@ -159,7 +159,7 @@ def test_rules_by_address_hold_for_every_protocol(sandboxes):
 def test_what_is_no_tcp_is_refused_at_once(opened, world):
     mark = world.mark()
     for found in attempts(opened, *(("udp", address, port) for address in (SITE, SITE6, "10.9.8.7") for port in (443, 123, 54, 5353))):
-        assert found["error"] == "ConnectionRefusedError" and found["seconds"] < 0.5, found
+        assert found["error"] == "ConnectionRefusedError" and found["seconds"] < 3, found
     program = """
 import socket
 for family, kind, protocol in ((2, 3, 1), (2, 2, 1), (10, 3, 58), (2, 3, 255), (17, 3, 768), (2, 5, 132)):

@@ -2,11 +2,12 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 
 import pytest
 from conftest import VALUE, attempt, attempts, call, events, fetch, furnished, run, site
@@ -20,6 +21,12 @@ def limit(server, sandbox, **destinations):
     """Bytes that may be sent to a destination, or a pair with those that may come back."""
     pairs = {place: given if isinstance(given, dict) else {"sent": given} for place, given in destinations.items()}
     assert call(server, sandbox, "requests", "PUT", {"bytes": pairs}).status == 204
+
+
+def written_down(server, sandbox):
+    """Bytes that the database says were sent to the one destination with a limit."""
+    with closing(sqlite3.connect(f"file:{server.data_dir}/soulbox.db?mode=ro", uri=True)) as database:
+        return database.execute("SELECT sum(sent) FROM bytes_used WHERE sandbox_id = ?", [sandbox.sandbox_id]).fetchone()[0]
 
 
 class TestEvents:
@@ -198,8 +205,7 @@ class TestLimits:
         limit(mortal, sandbox, **{SITE: 10})
         assert attempt(sandbox, "echo", SITE).get("said") == "hello"
         if how == signal.SIGKILL:
-            # Written down by then.
-            time.sleep(6)
+            until(lambda: written_down(mortal, sandbox) == 5, within=20)
         mortal.stop(how)
         mortal.start()
         assert attempt(sandbox, "echo", SITE).get("said") == "hello"

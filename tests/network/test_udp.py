@@ -17,7 +17,7 @@ def let(server, sandbox, *rules, **more):
 
 
 def refused_at_once(found):
-    return found.get("error") == "ConnectionRefusedError" and found["seconds"] < 1
+    return found.get("error") == "ConnectionRefusedError" and found["seconds"] < 3
 
 
 ASK = """
