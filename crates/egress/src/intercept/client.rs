@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use rustix::{
     io::{Errno, ioctl_fionread},
-    net::Shutdown,
+    net::{Shutdown, sockopt::set_tcp_quickack},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
@@ -51,6 +51,12 @@ impl Client {
         let now = Instant::now();
         let moments = Mutex::new(Moments { heard: now, moved: now });
         Self(Arc::new(Inner { stream, moments }))
+    }
+
+    /// Tells the client at once that its last word arrived: where nothing follows it, its next one may wait
+    /// for that.
+    pub(super) fn acknowledge(&self) -> io::Result<()> {
+        Ok(set_tcp_quickack(&self.0.stream, true)?)
     }
 
     /// Resolves when nobody waits any more for what was asked.

@@ -93,9 +93,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, opening: Opening) -> io::Result<(
     let authority = authority.ok_or_else(|| io::Error::other("the sandbox has no authority"))?;
     let acceptor = TlsAcceptor::from(authority.server(&host)?);
     let stream = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await??;
-    // Nothing of ours follows the client's last word, and its first request may wait until that has arrived.
-    let (_, inside) = stream.get_ref().0.reader().get_ref();
-    rustix::net::sockopt::set_tcp_quickack(inside.as_ref(), true)?;
+    client.acknowledge()?;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let roots = shared.service.roots()?.client(h2);
     let upstream = Upstream::new(Arc::clone(&shared), host, port, Some(roots));
