@@ -343,41 +343,41 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(3600);
 
-    fn wait() {
-        std::thread::sleep(Duration::from_millis(40));
+    async fn wait() {
+        tokio::time::advance(Duration::from_millis(40)).await;
     }
 
-    #[test]
-    fn a_first_request_must_come_soon() {
+    #[tokio::test(start_paused = true)]
+    async fn a_first_request_must_come_soon() {
         let pulse = Arc::new(Pulse::new());
         assert!(!pulse.is_overdue(SHORT, LONG));
-        wait();
+        wait().await;
         assert!(pulse.is_overdue(SHORT, LONG));
     }
 
-    #[test]
-    fn a_busy_connection_is_never_overdue_and_then_its_time_starts_anew() {
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_connection_is_never_overdue_and_then_its_time_starts_anew() {
         let pulse = Arc::new(Pulse::new());
         let (first, second) = (pulse.request(true), pulse.request(true));
-        wait();
+        wait().await;
         drop(first);
         assert!(!pulse.is_overdue(SHORT, SHORT));
         drop(second);
         assert!(!pulse.is_overdue(SHORT, SHORT));
-        wait();
+        wait().await;
         assert!(pulse.is_overdue(LONG, SHORT));
         assert!(!pulse.is_overdue(SHORT, LONG));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_next_request_that_arrives_slowly_is_overdue_before_an_idle_connection() {
         let pulse = Arc::new(Pulse::new());
         drop(pulse.request(false));
         let mut bytes = Pulsed::new(&b"GET "[..], Arc::clone(&pulse));
-        wait();
+        wait().await;
         assert!(!pulse.is_overdue(SHORT, LONG));
         tokio::io::AsyncReadExt::read(&mut bytes, &mut [0; 4]).await.unwrap();
-        wait();
+        wait().await;
         assert!(pulse.is_overdue(SHORT, LONG));
     }
 }

@@ -182,7 +182,7 @@ async fn streams_opened_and_reset_at_speed_end_the_connection() {
     let dials = stage.world.dials.load(Ordering::SeqCst);
     assert!(ended || dials < 5_000, "{sent} streams, {dials} dials, {} frames", got.len());
     let answer =
-        timeout(Duration::from_secs(2), stage.text(49983, "/")).await.expect("others starve");
+        timeout(SOON, stage.text(49983, "/")).await.expect("others starve");
     assert_eq!(answer, (200, "agent".into()));
 }
 
@@ -219,7 +219,7 @@ async fn floods_of_small_frames_do_not_stop_others() {
     });
     for _ in 0..20 {
         let answer =
-            timeout(Duration::from_secs(2), stage.text(49983, "/")).await.expect("others starve");
+            timeout(SOON, stage.text(49983, "/")).await.expect("others starve");
         assert_eq!(answer.0, 200);
     }
     flooding.await.unwrap();

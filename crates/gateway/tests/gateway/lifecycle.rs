@@ -91,7 +91,7 @@ async fn shutdown_finishes_what_is_in_flight_and_takes_nothing_new() {
     assert!(busy.rest().await.ends_with("finished"));
     assert_eq!(idle.rest().await, "");
     timeout(SOON, &mut stage.server).await.unwrap().unwrap().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     assert!(TcpStream::connect(stage.address).await.is_err());
     drop(silent);
 }
@@ -134,7 +134,7 @@ async fn shutdown_cuts_what_does_not_end() {
     let started = Instant::now();
     stage.stop.take().unwrap().send(()).unwrap();
     timeout(SOON, &mut stage.server).await.unwrap().unwrap().unwrap();
-    assert!((900..3000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    assert!((900..6000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
     assert_eq!(stream.rest().await, "");
     assert_eq!(tunnel.rest().await, "");
     for _ in 0..3 {

@@ -7,9 +7,12 @@ use std::{
 };
 
 use axum::{Router, body::Body};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
-use crate::support::{Stage, read_head};
+use crate::support::{SOON, Stage, read_head};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -146,8 +149,8 @@ async fn an_answer_that_nobody_asked_for_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn idle_connections_close_soon_and_all_when_the_gateway_stops() {
-    let mut stage = Stage::new().await;
+async fn idle_connections_close_soon() {
+    let stage = Stage::new().await;
     let (closed, mut told) = tokio::sync::mpsc::unbounded_channel();
     stage
         .raw(3000, move |mut stream, _| {
@@ -161,13 +164,28 @@ async fn idle_connections_close_soon_and_all_when_the_gateway_stops() {
         })
         .await;
     stage.text(3000, "/").await;
-    tokio::time::timeout(Duration::from_secs(3), told.recv())
-        .await
-        .expect("kept too long")
-        .unwrap();
-    stage.text(3000, "/").await;
+    timeout(Duration::from_secs(5), told.recv()).await.expect("kept too long").unwrap();
+}
+
+#[tokio::test]
+async fn all_connections_close_when_the_gateway_stops() {
+    let mut stage = Stage::new().await;
+    // The agent's would stay open for longer than this waits.
+    let agent = stage.agent_listener();
+    let connection = tokio::spawn(async move {
+        let (mut stream, _) = agent.accept().await.unwrap();
+        let mut requests = 0;
+        while read_head(&mut stream).await.is_some() {
+            stream.write_all(OK).await.unwrap();
+            requests += 1;
+        }
+        requests
+    });
+    for _ in 0..2 {
+        assert_eq!(stage.text(49983, "/").await, (200, "ok".into()));
+    }
     stage.stop.take().unwrap().send(()).unwrap();
-    tokio::time::timeout(Duration::from_millis(500), told.recv()).await.expect("kept").unwrap();
+    assert_eq!(timeout(SOON, connection).await.expect("kept").unwrap(), 2);
 }
 
 #[tokio::test]

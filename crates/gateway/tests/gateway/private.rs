@@ -140,7 +140,6 @@ async fn guesses_take_as_long_as_each_other() {
     set(&stage, Some(TOKEN), None);
     let close = format!("{}f", &TOKEN[..63]);
     let far = "0".repeat(64);
-    let mut times = [Vec::new(), Vec::new()];
     let mut sender = {
         let stream = tokio::net::TcpStream::connect(stage.address).await.unwrap();
         let io = hyper_util::rt::TokioIo::new(stream);
@@ -148,24 +147,33 @@ async fn guesses_take_as_long_as_each_other() {
         tokio::spawn(connection);
         sender
     };
-    for round in 0..600 {
-        for (which, guess) in [&close, &far].into_iter().enumerate() {
-            let request = stage.get(3000, "/").header("e2b-traffic-access-token", guess);
-            let started = Instant::now();
-            sender.ready().await.unwrap();
-            let answer = sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
-            assert_eq!(read(answer).await.0, 403);
-            if round >= 100 {
-                times[which].push(started.elapsed());
+    // Other work on the machine may move a median, but not the same way time after time.
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..600 {
+            for (which, guess) in [&close, &far].into_iter().enumerate() {
+                let request = stage.get(3000, "/").header("e2b-traffic-access-token", guess);
+                let started = Instant::now();
+                sender.ready().await.unwrap();
+                let request = request.body(Body::empty()).unwrap();
+                let answer = sender.send_request(request).await.unwrap();
+                assert_eq!(read(answer).await.0, 403);
+                if round >= 100 {
+                    times[which].push(started.elapsed());
+                }
             }
         }
+        let [close, far] = times.map(|mut all| {
+            all.sort();
+            all[all.len() / 2]
+        });
+        if close.abs_diff(far) < Duration::from_micros(100) {
+            return;
+        }
+        seen.push((close, far));
     }
-    let [close, far] = times.map(|mut all| {
-        all.sort();
-        all[all.len() / 2]
-    });
-    let apart = close.abs_diff(far);
-    assert!(apart < Duration::from_micros(100), "{close:?} {far:?}");
+    panic!("apart each time: {seen:?}");
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_gateway::{Config, Gateway, PortAccess, Sandboxes};
 use soulbox_model::SandboxId;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::oneshot,
     task::JoinHandle,
@@ -265,7 +265,7 @@ impl Raw {
 }
 
 /// Reads a request's head (and nothing after it).
-pub async fn read_head(stream: &mut TcpStream) -> Option<String> {
+pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut got = Vec::new();
     while !got.ends_with(b"\r\n\r\n") {
         got.push(stream.read_u8().await.ok()?);
