@@ -198,9 +198,9 @@ def test_a_team_does_not_see_what_another_derived(api, soulbox, mark):
 def test_all_steps_together_have_a_time_limit(api, mark):
     steps = [f"echo first; : {mark}", "echo second words; sleep 60"]
     began = time.monotonic()
-    state = api.built(api.derive(steps=steps, timeout=2).json()["name"])
-    assert time.monotonic() - began < 20 and state["state"] == "failed"
-    assert "not done within 2 s: running sh, part 3 of 4, was under way\nsecond words" in state["error"]
+    state = api.built(api.derive(steps=steps, timeout=6).json()["name"])
+    assert time.monotonic() - began < 40 and state["state"] == "failed"
+    assert "not done within 6 s: running sh, part 3 of 4, was under way\nsecond words" in state["error"]
     for bad in (0, 1201):
         assert api.derive(timeout=bad).status_code == 400
 
@@ -295,14 +295,13 @@ def test_what_a_preparation_is_refused_is_in_the_log(mark):
 
 def test_a_killed_server_leaves_no_half_of_one(mark):
     with own.lent() as server:
-        slow = {"parent": "host", "internet": True, "steps": [{"command": ["sh", "-c", f"sleep 30; : {mark}"]}]}
+        slow = {"parent": "host", "internet": True, "steps": [{"command": ["sh", "-c", f"sleep 120; : {mark}"]}]}
         http = server.http()
         name = http.post("/soulbox/v1/templates", json=slow).json()["name"]
         done = http.post("/soulbox/v1/templates", json={"parent": "host", "steps": [{"command": ["true"]}]}).json()["name"]
-        for _ in range(200):
-            states = {t["name"]: t["state"] for t in http.get("/soulbox/v1/templates").json()}
-            if states[done] == "ready":
-                break
+        deadline = time.monotonic() + 60
+        while {t["name"]: t["state"] for t in http.get("/soulbox/v1/templates").json()}[done] != "ready":
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         store = Path(server.data_dir) / "store/templates"
         assert list(store.glob(".build-*"))

@@ -115,8 +115,8 @@ def test_a_domain_of_another_sandbox_starts_nothing(up, soulbox, sandbox_of, api
 
 
 def test_timeout_ends_it(up, soulbox, tmp_path):
-    up("resources.timeout=2s")
-    deadline = time.monotonic() + 15
+    up("resources.timeout=5s")
+    deadline = time.monotonic() + 25
     while soulbox.json("ps", "--project", tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.2)

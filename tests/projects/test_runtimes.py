@@ -52,7 +52,7 @@ def test_the_result_is_typed(soulbox):
 def test_time_and_memory_run_out_as_such(soulbox):
     began = time.monotonic()
     result = soulbox.json("exec", "-r", "python", "--timeout", "1s", "-e", "while True: pass", code=124)
-    assert result["status"] == "timeout" and time.monotonic() - began < 10
+    assert result["status"] == "timeout" and time.monotonic() - began < 30
     result = soulbox.json("exec", "-r", "python", "-e", "x = b'x' * (1 << 30)", code=137)
     assert result["status"] == "oom" and result["diagnosis"]["kind"] == "out-of-memory"
 
