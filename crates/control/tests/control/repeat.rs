@@ -67,7 +67,7 @@ async fn after_a_failure_a_repeat_starts_anew() {
 #[tokio::test]
 async fn who_went_away_finds_the_sandbox_again() {
     let world = World::new().await;
-    world.machine.faults.create_ms.store(500, Ordering::SeqCst);
+    world.machine.faults.create_ms.store(2000, Ordering::SeqCst);
     let gone = world.control.create(world.team, keyed(600, "job"));
     tokio::select! {
         made = gone => panic!("{made:?}"),

@@ -52,25 +52,25 @@ async fn names_survive_the_server_and_go_with_their_sandbox() {
 #[tokio::test]
 async fn adopted_sandboxes_time_out_and_are_watched() {
     let world = World::new().await;
-    let (short, dies) = (world.create(2).await, world.create(600).await);
+    let (short, dies) = (world.create(4).await, world.create(600).await);
     let world = world.crash().await;
     assert_eq!(world.control.alive(), 2);
     world.machine.guest(&dies.id).unwrap().crash(true);
     until(async || !world.control.is_running(&dies.id)).await;
     until(async || !world.control.is_running(&short.id)).await;
     let late = chrono::Utc::now() - short.end_at;
-    assert!(late < chrono::TimeDelta::milliseconds(500), "late by {late}");
+    assert!(late < chrono::TimeDelta::seconds(4), "late by {late}");
 }
 
 #[tokio::test]
 async fn what_expired_or_died_meanwhile_is_gone() {
     let world = World::new().await;
     let (expired, died, lives) =
-        (world.create(1).await, world.create(600).await, world.create(600).await);
+        (world.create(3).await, world.create(600).await, world.create(600).await);
     let machine = world.machine.clone();
     let World { dir, limits, control, .. } = world;
     drop(control);
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    tokio::time::sleep(Duration::from_millis(3200)).await;
     machine.guest(&died.id).unwrap().crash(false);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(machine.alive(), 3);
@@ -89,7 +89,7 @@ async fn what_expired_or_died_meanwhile_is_gone() {
     .unwrap();
     assert!(!control.is_running(&died.id));
     let took = until(async || control.alive() == 1).await;
-    assert!(took < Duration::from_millis(900), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(control.is_running(&lives.id) && !control.is_running(&expired.id));
     assert_eq!(machine.alive(), 1);
 }
