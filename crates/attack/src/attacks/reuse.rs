@@ -159,6 +159,22 @@ fn footprint(field: &Field<'_>) -> BTreeMap<&'static str, usize> {
     ])
 }
 
+/// The same, when it has not changed for a while.
+fn footprint_at_rest(
+    field: &Field<'_>,
+) -> Result<BTreeMap<&'static str, usize>, crate::attack::Fault> {
+    let mut found = footprint(field);
+    for _ in 0..10 {
+        let before = found;
+        field.rest(Duration::from_millis(1500))?;
+        found = footprint(field);
+        if found == before {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 fn processes(groups: &[std::path::PathBuf]) -> usize {
     let members = groups.iter().flat_map(|dir| {
         let text = host::text(dir.join("cgroup.procs"));
@@ -191,7 +207,7 @@ fn leftovers(field: &Field<'_>) -> Outcome {
     // The first ones fill what is kept ready.
     field.kill(&field.fresh()?)?;
     field.rest(Duration::from_secs(2))?;
-    let before = footprint(field);
+    let before = footprint_at_rest(field)?;
     for number in 0..KILLED {
         let sandbox = field.fresh()?;
         sandbox.shell(
