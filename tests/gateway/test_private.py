@@ -5,6 +5,7 @@ import os
 import statistics
 import threading
 import time
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -198,7 +199,9 @@ def test_no_request_is_smuggled_past_the_door(gateway, private, name):
     assert all(line.startswith(("HTTP/1.1 400", "HTTP/1.1 403")) for line in others), answer
 
 
-def test_headers_that_never_end_do_not_slow_a_neighbour(gateway, private, other):
+@contextmanager
+def trickling(gateway):
+    """Two hundred connections whose headers never end."""
     stop, held = threading.Event(), []
 
     def trickle():
@@ -214,40 +217,44 @@ def test_headers_that_never_end_do_not_slow_a_neighbour(gateway, private, other)
                     pass
 
     thread = threading.Thread(target=trickle, daemon=True)
-
-    def usual(client):
-        """The median time of a request on a connection of its own, in seconds."""
-        took = []
-        for _ in range(40):
-            started = time.monotonic()
-            assert client.get("/").status_code == 200
-            took.append(time.monotonic() - started)
-        return statistics.median(took)
-
-    with httpx.Client(
-        base_url=gateway.url,
-        headers={**gateway.host(private), **bearer(private)},
-        limits=httpx.Limits(max_keepalive_connections=0),
-        timeout=20,
-    ) as client:
-        before, after = usual(client), []
-        # Twice as long at most; below 20 ms nobody notices.
-        most = max(2 * before, 0.02)
-        thread.start()
-        deadline = time.monotonic() + 10
-        while len(held) < 200 and time.monotonic() < deadline:
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while len(held) < 200:
+            assert time.monotonic() < deadline, len(held)
             time.sleep(0.05)
-        try:
-            # Again, for other work on the machine may have come in between.
-            while len(after) < 3 and min(after, default=most) >= most:
-                after.append(usual(client))
-        finally:
-            stop.set()
-            thread.join()
-            for stream in held:
-                stream.close()
-    assert len(held) == 200
-    assert min(after) < most, (before, after)
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        for stream in held:
+            stream.close()
+
+
+def usual_time(client):
+    """The median of some requests, in seconds."""
+    took = []
+    for _ in range(40):
+        started = time.monotonic()
+        assert client.get("/").status_code == 200
+        took.append(time.monotonic() - started)
+    return statistics.median(took)
+
+
+def test_headers_that_never_end_do_not_slow_a_neighbour(gateway, private):
+    # Each request is on a connection of its own, as theirs are.
+    own_ones = httpx.Limits(max_keepalive_connections=0)
+    seen = []
+    with httpx.Client(base_url=gateway.url, headers={**gateway.host(private), **bearer(private)}, limits=own_ones, timeout=20) as client:
+        for _ in range(3):
+            quiet = usual_time(client)
+            with trickling(gateway):
+                beside = usual_time(client)
+            # Twice as long at most; below 20 ms nobody notices. Other work on the machine may come in between.
+            if beside < max(2 * quiet, 0.02):
+                return
+            seen.append((quiet, beside))
+    raise AssertionError(seen)
 
 
 def test_a_killed_private_sandbox_is_as_gone_as_any(gateway):

@@ -13,7 +13,14 @@ assert sandbox.commands.run("echo over tls").stdout == "over tls\n"
 sandbox.files.write("a.bin", b"\x00\x01" * 2_000_000)
 assert bytes(sandbox.files.read("a.bin", format="bytes")) == b"\x00\x01" * 2_000_000
 chunks = []
-sandbox.commands.run("for i in 1 2 3; do echo $i; sleep 0.2; done", on_stdout=chunks.append)
+
+
+def seen(chunk):
+    chunks.append(chunk)
+    sandbox.files.write(f"seen{chunk.strip()}", "")
+
+
+sandbox.commands.run("for i in 1 2 3; do echo $i; until [ -e seen$i ]; do sleep 0.02; done; done", on_stdout=seen)
 assert chunks == ["1\n", "2\n", "3\n"], chunks
 
 trust = ssl.create_default_context()

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{SOON, Stage, read_head};
+use crate::support::{SOON, Stage, gone, read_head};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -184,8 +184,25 @@ async fn all_connections_close_when_the_gateway_stops() {
     for _ in 0..2 {
         assert_eq!(stage.text(49983, "/").await, (200, "ok".into()));
     }
+    // A request in flight lets the gateway live on.
+    let (tell, asked) = tokio::sync::oneshot::channel();
+    let tell = Mutex::new(Some(tell));
+    stage
+        .raw(3000, move |mut stream, _| {
+            let tell = tell.lock().unwrap().take().unwrap();
+            async move {
+                read_head(&mut stream).await;
+                tell.send(()).unwrap();
+                gone(&mut stream).await;
+            }
+        })
+        .await;
+    let mut busy = stage.connect().await;
+    busy.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", stage.host(3000))).await;
+    timeout(SOON, asked).await.unwrap().unwrap();
     stage.stop.take().unwrap().send(()).unwrap();
-    assert_eq!(timeout(SOON, connection).await.expect("kept").unwrap(), 2);
+    assert_eq!(timeout(SOON / 2, connection).await.expect("kept").unwrap(), 2);
+    assert!(!stage.server.is_finished());
 }
 
 #[tokio::test]

@@ -197,7 +197,7 @@ async fn a_client_that_leaves_is_soon_gone_for_the_sandbox() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(told.try_recv().is_err());
         drop(raw);
-        timeout(Duration::from_secs(3), told.recv()).await.expect("still connected").unwrap();
+        timeout(Duration::from_secs(5), told.recv()).await.expect("still connected").unwrap();
     }
 }
 
@@ -246,7 +246,7 @@ async fn a_half_closed_client_that_left_is_noticed_when_it_is_answered() {
     let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", stage.host(3000));
     drop(half_closed(&stage, &request).await);
     timeout(SOON, told.recv()).await.unwrap().unwrap();
-    timeout(Duration::from_secs(3), told.recv()).await.expect("still connected").unwrap();
+    timeout(Duration::from_secs(5), told.recv()).await.expect("still connected").unwrap();
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn a_body_that_ends_early_is_no_half_closed_request() {
     let answer = half_closed(&stage, &request).await.rest().await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
     timeout(SOON, told.recv()).await.unwrap().unwrap();
-    timeout(Duration::from_secs(3), told.recv()).await.expect("still connected").unwrap();
+    timeout(Duration::from_secs(5), told.recv()).await.expect("still connected").unwrap();
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn an_http2_client_that_cancels_is_soon_gone_for_the_sandbox() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(told.try_recv().is_err());
         exchange.abort();
-        timeout(Duration::from_secs(3), told.recv()).await.expect("still connected").unwrap();
+        timeout(Duration::from_secs(5), told.recv()).await.expect("still connected").unwrap();
     }
 }
 

@@ -159,7 +159,7 @@ async fn a_tunnel_ends_with_either_side() {
     raw.send(upgrade_head(&stage, "x")).await;
     raw.until("\r\n\r\n").await;
     drop(raw);
-    timeout(Duration::from_secs(3), told.recv()).await.expect("client left unnoticed").unwrap();
+    timeout(Duration::from_secs(5), told.recv()).await.expect("client left unnoticed").unwrap();
 
     let mut raw = stage.connect().await;
     raw.send(upgrade_head(&stage, "x")).await;
