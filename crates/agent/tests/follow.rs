@@ -84,14 +84,14 @@ async fn the_time_limit_kills() {
     let agent = agent();
     let started = Instant::now();
     let mut events =
-        agent.stream("Start", &[("connect-timeout-ms", "300")], shell("echo on; sleep 60")).await;
+        agent.stream("Start", &[("connect-timeout-ms", "2000")], shell("echo on; sleep 60")).await;
     let pid = events.pid().await;
     let mut other = agent.connect(pid).await;
     let output = events.collect().await;
     assert_eq!((output.stdout(), output.error_code()), ("on\n", "deadline_exceeded"));
     assert_eq!(other.collect().await.status(), "signal: killed");
-    assert!(started.elapsed() >= Duration::from_millis(300));
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    assert!(started.elapsed() < Duration::from_secs(15));
     assert!(!exists(pid));
 }
 

@@ -168,11 +168,15 @@ async fn a_missing_program_ends_as_in_a_shell() {
 #[tokio::test]
 async fn many_processes_at_once_each_get_their_own_exit() {
     let agent = agent();
+    let dir = tempfile::tempdir().unwrap();
+    let go = dir.path().join("go");
+    let wait = format!("until [ -e {} ]; do sleep 1; done", go.display());
     let mut streams = Vec::new();
     for n in 0..150 {
-        streams.push((n, agent.sh(&format!("echo {n}; sleep 2; exit {}", n % 100)).await));
+        streams.push((n, agent.sh(&format!("echo {n}; {wait}; exit {}", n % 100)).await));
     }
     assert_eq!(agent.pids().await.len(), 150);
+    std::fs::write(&go, "").unwrap();
     for (n, stream) in &mut streams {
         let output = stream.collect().await;
         assert_eq!(output.stdout(), format!("{n}\n"));
