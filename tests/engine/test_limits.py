@@ -31,9 +31,12 @@ def available():
 
 
 def api_answers_quickly():
-    started = time.monotonic()
-    assert httpx.get(os.environ["E2B_API_URL"] + "/health").status_code in (200, 204)
-    return time.monotonic() - started < 3
+    taken = []
+    for _ in range(3):
+        started = time.monotonic()
+        assert httpx.get(os.environ["E2B_API_URL"] + "/health", timeout=20).status_code in (200, 204)
+        taken.append(time.monotonic() - started)
+    return sorted(taken)[1] < 3
 
 
 def test_memory_beyond_the_limit_kills_only_inside(sandboxes):
@@ -82,12 +85,12 @@ def test_files_in_memory_are_charged(sandbox):
 
 
 def test_a_fork_bomb_stays_inside(sandboxes):
-    bomb, neighbour = sandboxes(timeout=60), sandboxes()
+    bomb, neighbour = sandboxes(timeout=300), sandboxes()
     # Looking at the processes themselves would wait for their locks, as `ps` does.
     group = host.cgroup_of(host_pid(bomb), "pids")
     bomb.files.write("/tmp/bomb.py", "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass\n")
-    handle = bomb.commands.run("python3 /tmp/bomb.py", background=True, timeout=30)
-    deadline = time.monotonic() + 15
+    handle = bomb.commands.run("python3 /tmp/bomb.py", background=True, timeout=120)
+    deadline = time.monotonic() + 30
     while (inside := int((group / "pids.current").read_text())) <= 100:
         assert time.monotonic() < deadline, inside
         time.sleep(0.1)
@@ -97,13 +100,13 @@ def test_a_fork_bomb_stays_inside(sandboxes):
     assert api_answers_quickly()
     started = time.monotonic()
     assert output(neighbour, "echo fine") == "fine"
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20
     # A thousand processes die in their turn: seconds, where the machine is busy. The server's patience is 50 s.
     started = time.monotonic()
     assert bomb.kill()
     handle.disconnect()
     assert time.monotonic() - started < 25
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 30
     while group.exists():
         assert time.monotonic() < deadline, "processes are left on the host"
         time.sleep(0.2)
@@ -153,8 +156,14 @@ def test_the_disk_ends_at_its_limit(sandboxes):
     output(neighbour, f"head -c {64 * MIB} /dev/zero > /home/user/ok")
     assert output(neighbour, "stat -c %s /home/user/ok") == str(64 * MIB)
     output(full, "rm /home/user/fill /home/user/more")
-    time.sleep(2)
-    full.files.write("/home/user/again", b"x" * (8 * MIB))
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            full.files.write("/home/user/again", b"x" * (8 * MIB))
+            break
+        except e2b.NotEnoughSpaceException:
+            assert time.monotonic() < deadline, "what was removed takes its room still"
+            time.sleep(0.5)
 
 
 def test_many_small_files_end_too(sandbox):

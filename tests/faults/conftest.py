@@ -53,7 +53,7 @@ class Crashing:
     def disarm(self):
         self.order.unlink(missing_ok=True)
 
-    def died(self, within=15):
+    def died(self, within=30):
         """Waits until the server is dead by the fault, and nothing else."""
         code = self.server.process.wait(within)
         assert code == -signal.SIGKILL, f"the server ended with {code}:\n{self.server.tail()}"
@@ -70,18 +70,19 @@ class Crashing:
         self.server.start()
 
     def settle(self, wanted=None, within=20):
-        """What the server holds, once it holds no more than `wanted` or has stopped changing."""
-        deadline = time.monotonic() + within
-        last = self.footprint()
+        """What the server holds, once it holds no more than `wanted` or has not changed for a while."""
+        last, since = self.footprint(), time.monotonic()
+        deadline = since + within
         while time.monotonic() < deadline:
             if last == wanted:
                 return last
             time.sleep(0.25)
             now = self.footprint()
+            if now != last:
+                last, since = now, time.monotonic()
             full = now["layers"] >= self.pool + len(self.survivors)
-            if wanted is None and full and now == last:
+            if wanted is None and full and time.monotonic() - since > 1.5:
                 return now
-            last = now
         return last
 
     def footprint(self):

@@ -107,7 +107,7 @@ def test_a_disk_that_ran_full_below_the_store_is_survived(disk):
     assert host.processes(mark)
     for sandbox in (writer, bystander):
         assert sandbox.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while (answer := create(server)).status_code == 503:
         assert time.monotonic() < deadline, answer.text
         time.sleep(0.2)
@@ -116,7 +116,7 @@ def test_a_disk_that_ran_full_below_the_store_is_survived(disk):
     assert sandbox.commands.run("echo x > written && sync && cat written").stdout == "x\n"
     assert sandbox.kill()
     # The undertaker comes back to what it could not remove from a store that was read-only.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while (now := disk.footprint())["layers"] != before["layers"]:
         assert time.monotonic() < deadline, now
         time.sleep(0.2)

@@ -80,7 +80,7 @@ class Kill:
 
     def check(self, crashing, answered):
         if self.certain or answered:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 30
             while self.victim.sandbox_id in [s.sandbox_id for s in crashing.server.list()] or host.processes(self.mark):
                 assert time.monotonic() < deadline, "an ended sandbox is there again"
                 time.sleep(0.1)
