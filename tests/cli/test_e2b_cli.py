@@ -1,6 +1,7 @@
 """The unmodified `@e2b/cli` against our server."""
 
 import json
+import time
 import uuid
 
 import pytest
@@ -53,7 +54,11 @@ def test_exec_in_the_background(e2b, sandbox):
     done = e2b("sandbox", "exec", "-b", sandbox, "sleep", "300")
     pid = "".join(c for c in done.stderr if c.isdigit())
     assert pid
-    assert e2b("sandbox", "exec", sandbox, "pgrep", "-x", "sleep").stdout.strip() in done.stderr
+    # What was started becomes `sleep` a moment later.
+    deadline = time.monotonic() + 20
+    while not (found := e2b("sandbox", "exec", sandbox, "pgrep", "-x", "sleep", code=None).stdout.strip()):
+        assert time.monotonic() < deadline
+    assert found in done.stderr
 
 
 def test_lists_by_metadata_and_state(e2b, sandbox):

@@ -245,7 +245,11 @@ async def test_a_detached_child_holds_nothing(sandbox):
     result = await sandbox.commands.run("nohup sleep 60 >/dev/null 2>&1 & echo started")
     assert result.stdout == "started\n"
     assert time.monotonic() - started < 20
-    assert (await sandbox.commands.run("pgrep -c sleep")).stdout == "1\n"
+
+    async def sleeps():
+        return (await sandbox.commands.run("pgrep -c sleep || true")).stdout == "1\n"
+
+    await eventually(sleeps)
 
 
 async def test_connect_to_a_running_command(sdk, sandbox):

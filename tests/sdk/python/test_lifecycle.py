@@ -152,7 +152,7 @@ async def test_a_sandbox_ends_on_time(sdk):
     await asyncio.sleep(1.5)
     assert await sandbox.is_running(), "ended too early"
     await eventually(gone, within=20)
-    assert 4.5 <= time.monotonic() - started <= 10
+    assert 4.5 <= time.monotonic() - started <= 15
     listed = await all_pages(sdk.list())
     assert sandbox.sandbox_id not in [entry.sandbox_id for entry in listed]
     assert await sandbox.kill() is False
@@ -168,7 +168,7 @@ async def test_a_create_timeout_counts_from_the_start(sdk):
 
     started = time.monotonic()
     await eventually(gone, within=20)
-    assert time.monotonic() - started <= 6
+    assert time.monotonic() - started <= 12
 
 
 async def test_timeout_zero_ends_a_sandbox_now(sdk):
@@ -178,7 +178,7 @@ async def test_timeout_zero_ends_a_sandbox_now(sdk):
     async def gone():
         return not await sandbox.is_running()
 
-    await eventually(gone, within=5)
+    await eventually(gone, within=15)
 
 
 async def test_a_command_on_an_ended_sandbox_says_so(sdk):
