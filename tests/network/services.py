@@ -153,6 +153,12 @@ class World:
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
                 await reader.read()
                 return
+            if path == "/tunnel":
+                writer.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+                await self.echo(reader, writer, to)
+                # Its own side it never closes.
+                await asyncio.sleep(60)
+                return
             if path == "/late":
                 await asyncio.sleep(2)
             if path.startswith("/redirect?to="):

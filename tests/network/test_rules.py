@@ -179,6 +179,30 @@ def test_who_closes_its_side_behind_a_request_and_left_is_noticed(trusting, worl
     assert time.monotonic() - began > 8
 
 
+TUNNELS = """
+import socket, sys, time
+def ask(path, more=""):
+    stream = socket.create_connection((sys.argv[1], 80)); stream.settimeout(20)
+    stream.sendall(f"GET {path} HTTP/1.1\\r\\nHost: api.example.com\\r\\n{more}\\r\\n".encode())
+    return stream, stream.recv(1000).split()[1].decode()
+def tunnel(): return ask("/tunnel", "Connection: upgrade\\r\\nUpgrade: websocket\\r\\n")
+tunnels = [tunnel() for _ in range(128)]
+print({status for _, status in tunnels}, ask("/")[1])
+kept = tunnels.pop(0)[0]
+del tunnels
+began = time.monotonic()
+while ask("/")[1] != "200" and time.monotonic() < began + 20: pass
+kept.sendall(b"still here")
+print(time.monotonic() - began < 20, kept.recv(100).decode())
+"""
+
+
+def test_tunnels_that_the_client_left_end_and_others_live_on(trusting, sandboxes):
+    sandbox = sandboxes(on=trusting, network={"rules": rules(**{"X-Team": "blue"})})
+    sandbox.files.write("/tmp/tunnels.py", TUNNELS)
+    assert run(sandbox, f"python3 /tmp/tunnels.py {SITE}", timeout=60) == (0, "{'101'} 503\nTrue still here\n")
+
+
 def test_a_request_for_another_host_goes_nowhere(keyed, world):
     mark = world.mark()
     code, said = fetch(keyed, "https://api.example.com/", "-H 'Host: other.org'", "-w '%{http_code}'")
