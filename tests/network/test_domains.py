@@ -197,14 +197,15 @@ def answer(stream):
         for _ in range(int(fields.get(b"content-length", 0))): stream.recv(1)
         return head.split()[1].decode() if b" " in head else "end"
     except ConnectionError: return "end"
-print(json.dumps([list(talk(sys.argv[1], parts)) for parts in json.loads(sys.argv[2])]))
+print(json.dumps([list(talk(sys.argv[1], parts)) for parts in json.load(open("/tmp/talk.json"))]))
 """
 
 
 def talk(sandbox, *conversations):
     """The status of each answer, where a `None` reads one; `end` where there is none. Numbers are seconds to wait."""
     sandbox.files.write("/tmp/talk.py", TALK)
-    code, said = run(sandbox, f"python3 /tmp/talk.py {SITE} '{json.dumps(conversations)}'", timeout=60)
+    sandbox.files.write("/tmp/talk.json", json.dumps(conversations))
+    code, said = run(sandbox, f"python3 /tmp/talk.py {SITE}", timeout=60)
     assert code == 0, said
     return json.loads(said)
 

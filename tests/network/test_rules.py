@@ -137,6 +137,20 @@ def test_more_opened_connections_than_fit_are_told(trusting, sandboxes):
     assert "looked into" in trusting.run("sandbox", "logs", sandbox.sandbox_id).stdout
 
 
+def test_requests_that_are_none_for_a_host_are_told(trusting, world, sandboxes):
+    """Too long ones where they are read, and where reading them ends."""
+    sandbox = sandboxes(on=trusting, network={"rules": rules(**{"X-Team": "blue"})})
+    many = "".join(f"x-{n}: {'a' * 90}\r\n" for n in range(550))
+    lines = ["CONNECT api.example.com:80 HTTP/1.1\r\n", "GET / HTTP/1.1\r\n" + many, "GET / HTTP/1.1\r\n" + many * 2]
+    mark = world.mark()
+    first = ["GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n", None]
+    said = talk(sandbox, *([*first, f"{line}Host: api.example.com\r\n\r\n", None] for line in lines))
+    assert said == [["200", "405"], ["200", "431"], ["200", "431"]]
+    assert [event["rule"] for event in events(trusting, sandbox, decision="denied")] == ["method", "headers", "headers"]
+    assert len(world.seen(mark, what="http")) == 3
+    assert trusting.run("sandbox", "logs", sandbox.sandbox_id).stdout.count("at most 65536 bytes") == 2
+
+
 ABANDON = """
 import socket, ssl, sys, time
 address, port, path, count = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
@@ -448,6 +462,10 @@ class TestRequests:
         self.put(trusting, sandbox, perMinute={"*.example.com": 3})
         found = [self.status(sandbox, "http://api.example.com/") for _ in range(4)]
         assert found == ["200", "200", "200", "429"]
+        [denied] = events(trusting, sandbox, decision="denied")
+        assert (denied["rule"], denied["name"]) == ("perMinute *.example.com", "api.example.com")
+        assert "3 times a minute" in denied["reason"] and denied["reason"] in run(sandbox, "cat /tmp/answer")[1]
+        assert denied["reason"] in trusting.run("sandbox", "logs", sandbox.sandbox_id).stdout
 
     def test_by_our_own_command(self, trusting, sandboxes):
         sandbox = sandboxes(on=trusting)

@@ -10,10 +10,11 @@ mod body;
 mod client;
 mod headers;
 mod placeholders;
+mod refusal;
 mod scrub;
 mod upstream;
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, io, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
@@ -33,9 +34,16 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use self::{body::Body, client::Client, placeholders::To, scrub::Scrub, upstream::Upstream};
+use self::{
+    body::Body,
+    client::Client,
+    placeholders::To,
+    refusal::{Failure, Refusal},
+    scrub::Scrub,
+    upstream::Upstream,
+};
 pub(crate) use self::{placeholders::put_in, upstream::Roots};
-use crate::{Decision, Event, Policy, Reason, Target, answer, dial::Undialled, gate::Shared};
+use crate::{Decision, Event, Policy, Target, answer, gate::Shared};
 
 /// How long a client may take to finish its TLS handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -138,7 +146,7 @@ where
         let served = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::select! {
             biased;
-            served = served => served.map_err(io::Error::other)?,
+            served = served => served.map_err(|error| exchange.broken(error))?,
             () = client.left() => return Err(io::ErrorKind::ConnectionAborted.into()),
         }
         // Here, so that it ends with the flow.
@@ -158,31 +166,6 @@ where
     }
 }
 
-/// Why a request is not answered by the host.
-pub(crate) enum Failure {
-    /// It is for another host than its connection.
-    Misdirected,
-    Method,
-    /// Its headers are.
-    TooLong,
-    Refused(String),
-    /// After so many seconds it may be tried again.
-    TooMany(u64),
-    /// The host had all the bytes that it may have.
-    UsedUp(Reason),
-    Unreachable(String),
-}
-
-impl From<Undialled> for Failure {
-    fn from(undialled: Undialled) -> Self {
-        match undialled {
-            Undialled::Refused(reason @ Reason::UsedUp(_)) => Self::UsedUp(reason),
-            Undialled::Refused(reason) => Self::Refused(reason.to_string()),
-            Undialled::Failed(error) => Self::Unreachable(error.to_string()),
-        }
-    }
-}
-
 struct Exchange {
     shared: Arc<Shared>,
     upstream: Upstream,
@@ -191,58 +174,45 @@ struct Exchange {
 }
 
 impl Exchange {
+    /// Has the owner hear of it.
+    fn tell(&self, refusal: &Refusal) {
+        let (target, rule) = (Target::name(self.upstream.host()), refusal.rule.clone());
+        self.shared.refused("http", target, rule, refusal.why.clone());
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let failure = match self.pass_on(request).await {
             Ok(response) => return response,
             Err(failure) => failure,
         };
-        let wait = if let Failure::TooMany(seconds) = failure { Some(seconds) } else { None };
         let host = self.upstream.host();
-        let (status, text) = match failure {
-            Failure::Misdirected => {
-                let why =
-                    format!("this connection is for {host}; open another one for other hosts");
-                self.shared.refused("http", Target::name(host), "host".to_owned(), why.clone());
-                (StatusCode::MISDIRECTED_REQUEST, why)
-            }
-            Failure::TooLong => (
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                format!("the headers of a request have at most {HEADERS} bytes"),
-            ),
-            Failure::Method => {
-                (StatusCode::METHOD_NOT_ALLOWED, "CONNECT has no place here".to_owned())
-            }
-            Failure::Refused(why) => {
-                self.shared.refused("http", Target::name(host), "requests".to_owned(), why.clone());
-                (
-                    StatusCode::FORBIDDEN,
-                    format!("SoulBox refused a request of this sandbox to {host}: {why}."),
-                )
-            }
-            Failure::TooMany(_) => (
-                StatusCode::TOO_MANY_REQUESTS,
-                format!("SoulBox lets this sandbox ask {host} no more often: its rules limit that"),
-            ),
-            Failure::UsedUp(reason) => {
-                self.shared.denied("http", Target::name(host), &reason);
-                (
-                    StatusCode::TOO_MANY_REQUESTS,
-                    format!("SoulBox refused a request of this sandbox to {host}: {reason}."),
-                )
-            }
-            Failure::Unreachable(why) => {
-                (StatusCode::BAD_GATEWAY, format!("{host} cannot be reached: {why}"))
+        let text = match &failure {
+            Failure::Unreachable(why) => format!("{host} cannot be reached: {why}"),
+            Failure::Refused(refusal) => {
+                self.tell(refusal);
+                format!("SoulBox refused a request of this sandbox to {host}: {}.", refusal.why)
             }
         };
         let mut response = Response::new(Body::whole(format!("{text}\n").into()));
-        *response.status_mut() = status;
+        *response.status_mut() = match &failure {
+            Failure::Unreachable(_) => StatusCode::BAD_GATEWAY,
+            Failure::Refused(refusal) => refusal.status,
+        };
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, plain);
         response.headers_mut().insert(answer::MARK.0, answer::MARK.1);
-        if let Some(seconds) = wait {
+        if let Failure::Refused(Refusal { again: Some(seconds), .. }) = failure {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
+    }
+
+    /// Tells of the request that hyper refuses by itself.
+    fn broken(&self, error: Box<dyn Error + Send + Sync>) -> io::Error {
+        if error.downcast_ref().is_some_and(hyper::Error::is_parse_too_large) {
+            self.tell(&Refusal::too_long());
+        }
+        io::Error::other(error)
     }
 
     async fn pass_on(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Failure> {
@@ -276,14 +246,16 @@ impl Exchange {
     ) -> Result<(Scrub, Option<OnUpgrade>), Failure> {
         let egress = policy.egress();
         if length(request.headers()) > HEADERS {
-            return Err(Failure::TooLong);
+            return Err(Failure::Refused(Refusal::too_long()));
         }
         if request.method() == Method::CONNECT {
-            return Err(Failure::Method);
+            let why = "CONNECT has no place here";
+            return Err(Failure::refused(StatusCode::METHOD_NOT_ALLOWED, "method", why));
         }
         let host = self.upstream.host();
         if named(request).as_ref() != Some(host) {
-            return Err(Failure::Misdirected);
+            let why = format!("this connection is for {host}; open another one for other hosts");
+            return Err(Failure::refused(StatusCode::MISDIRECTED_REQUEST, "host", why));
         }
         self.judge(egress, request)?;
         let wanted = upgrade(request.headers());
@@ -299,7 +271,7 @@ impl Exchange {
         if trailers {
             request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         }
-        let scrub = self.fill_in(egress, request).await.map_err(Failure::Refused)?;
+        let scrub = self.fill_in(egress, request).await.map_err(Failure::not_allowed)?;
         self.note_allowed(policy, request);
         Ok((scrub, wanted.is_some().then(|| hyper::upgrade::on(request))))
     }
@@ -329,14 +301,19 @@ impl Exchange {
         let (host, method, path) = (self.upstream.host(), request.method(), request.uri().path());
         if !egress.permits(method.as_str(), host, path) {
             let shown: String = path.chars().take(128).collect();
-            return Err(Failure::Refused(format!("no request rule allows {method} {shown}")));
+            return Err(Failure::not_allowed(format!("no request rule allows {method} {shown}")));
         }
         if let Some(rate) = egress.rate(host) {
             self.shared.rates.take(rate).map_err(|seconds| {
-                let rule = format!("perMinute {}", rate.host);
-                let target = Target::name(host);
-                self.shared.traffic.note(Event::new(Decision::Denied, "http", target, rule));
-                Failure::TooMany(seconds)
+                Failure::Refused(Refusal {
+                    status: StatusCode::TOO_MANY_REQUESTS,
+                    rule: format!("perMinute {}", rate.host),
+                    why: format!(
+                        "its rules let it ask {} times a minute; wait {seconds} seconds",
+                        rate.per_minute
+                    ),
+                    again: Some(seconds),
+                })
             })?;
         }
         Ok(())

@@ -21,7 +21,7 @@ use tokio_rustls::{
     rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider, pki_types::ServerName},
 };
 
-use super::Failure;
+use super::refusal::Failure;
 use crate::{
     Policy, Reason, Target,
     gate::Shared,
@@ -181,7 +181,7 @@ impl Upstream {
     fn has_bytes_left(&self) -> Result<(), Failure> {
         let place = Place { names: vec![self.host.clone()], address: None };
         let used_up = self.shared.traffic.limits().used_up(&place);
-        used_up.map_or(Ok(()), |used_up| Err(Failure::UsedUp(Reason::UsedUp(used_up))))
+        used_up.map_or(Ok(()), |used_up| Err(Failure::used_up(&Reason::UsedUp(used_up))))
     }
 
     /// A request that waited is not sent if the rules that it was judged by are no more.
@@ -190,8 +190,8 @@ impl Upstream {
         if Arc::ptr_eq(&now, policy) || now.egress().asks_the_same(policy.egress()) {
             return Ok(());
         }
-        Err(Failure::Refused(
-            "the rules of this sandbox changed while the request waited; send it again".to_owned(),
+        Err(Failure::not_allowed(
+            "the rules of this sandbox changed while the request waited; send it again",
         ))
     }
 
@@ -235,7 +235,7 @@ impl Upstream {
     async fn connect(&self) -> Result<Sender, Failure> {
         let place = Arc::clone(&self.shared.upstreams)
             .try_acquire_owned()
-            .map_err(|_| Failure::Refused("too many requests are under way at once".to_owned()))?;
+            .map_err(|_| Failure::not_allowed("too many requests are under way at once"))?;
         let (stream, passed) = self.shared.dialler(true).name(&self.host, self.port).await?;
         let address = stream.peer_addr().map_err(unreachable)?;
         let to = Target::named(&self.host, SocketAddr::new(address.ip().to_canonical(), self.port));
@@ -244,7 +244,7 @@ impl Upstream {
         // A change from here on is seen by who serves the flow; this is for one before.
         let policy = Arc::clone(&self.shared.policy.borrow());
         if self.cut_by(&policy) {
-            return Err(Failure::Refused(Reason::NotAllowed.to_string()));
+            return Err(Failure::not_allowed(Reason::NotAllowed.to_string()));
         }
         let stream = Metered::new(stream, meter);
         let Some(tls) = &self.tls else {
