@@ -87,8 +87,9 @@ class Http2(asyncio.Protocol):
         else:
             told = {"path": path, "host": headers[":authority"], "headers": headers, "length": self.lengths[stream]}
             body, part = json.dumps(told).encode() + b"\n", 16384
-        self.state.send_headers(stream, [(":status", "200"), ("x-echo", said)])
-        self.unsent[stream] = (body, part, [("x-trailer", said or "none")])
+        named = [(f"x-{path.rpartition('=')[2].lower()}", "told")] if "=" in path else []
+        self.state.send_headers(stream, [(":status", "200"), ("x-echo", said), *named])
+        self.unsent[stream] = (body, part, [("x-trailer", said or "none"), *named])
 
     def pour(self, stream):
         body, part, trailers = self.unsent[stream]

@@ -161,6 +161,8 @@ class World:
                 return
             if path == "/late":
                 await asyncio.sleep(2)
+            if path.startswith("/names?"):
+                more = f"x-{path.partition('?')[2]}: told\r\n"
             if path.startswith("/redirect?to="):
                 status, kind, answer = "302 Found", "text/plain", b""
                 more = f"location: {unquote(path.partition('=')[2])}\r\n"

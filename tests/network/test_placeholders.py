@@ -57,6 +57,14 @@ def test_a_query_gets_it_encoded(holder, world):
     assert json.loads(said)["path"] == f"/v1?a={'*' * len(encoded)}&b={'*' * len(VALUE)}"
 
 
+def test_a_header_that_is_named_by_the_value_does_not_come_back(holder, world):
+    mark = world.mark()
+    code, said = fetch(holder, '"https://api.example.com/names?$KEY"', "-i")
+    assert code == 0 and VALUE not in said and "content-type:" in said, said
+    assert last_request(world, mark)["path"] == f"/names?{VALUE}"
+    assert "x-other: told" in fetch(holder, "https://api.example.com/names?other", "-i")[1]
+
+
 @pytest.mark.parametrize("user, sent", [('"me:$KEY"', f"me:{VALUE}"), ('"$KEY:x"', f"{VALUE}:x"), ('"$KEY:"', f"{VALUE}:")])
 def test_basic_authentication_gets_it(holder, world, user, sent):
     mark = world.mark()

@@ -69,7 +69,7 @@ impl Polled for Body {
                 end => {
                     let mut trailers = end.and_then(Result::err);
                     if let Some(fields) = trailers.as_mut().and_then(Frame::trailers_mut) {
-                        fields.values_mut().for_each(|value| scrub.header(value));
+                        scrub.headers(fields);
                     }
                     *last = Last::Seen(trailers);
                     scrub.rest()

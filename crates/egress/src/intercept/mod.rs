@@ -348,9 +348,7 @@ fn returned(response: Response<Incoming>, scrub: Scrub) -> Response<Body> {
             parts.headers.remove(name);
         }
     }
-    for value in parts.headers.values_mut() {
-        scrub.header(value);
-    }
+    scrub.headers(&mut parts.headers);
     Response::from_parts(parts, Body::scrubbed(body, scrub))
 }
 

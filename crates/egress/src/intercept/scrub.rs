@@ -1,9 +1,10 @@
 //! Secrets that a host sends back are masked before the sandbox sees them.
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 use soulbox_model::SecretValue;
+use zeroize::Zeroizing;
 
 /// Shorter values occur by chance.
 const SHORTEST: usize = 6;
@@ -33,6 +34,24 @@ impl Scrub {
     /// Bytes that are held back.
     pub(super) fn held(&self) -> usize {
         self.held.len()
+    }
+
+    /// Of names that tell a value nothing is kept: they have no case, and a mask might be another's name.
+    pub(super) fn headers(&self, headers: &mut HeaderMap) {
+        let told: Vec<_> = headers.keys().filter(|name| self.is_in(name)).cloned().collect();
+        for name in told {
+            headers.remove(name);
+        }
+        for value in headers.values_mut() {
+            self.header(value);
+        }
+    }
+
+    fn is_in(&self, name: &HeaderName) -> bool {
+        self.values.iter().any(|value| {
+            let lower = Zeroizing::new(value.expose().to_ascii_lowercase());
+            name.as_str().contains(lower.as_str())
+        })
     }
 
     pub(super) fn header(&self, value: &mut HeaderValue) {
@@ -106,6 +125,18 @@ mod tests {
         scrub(&["hunter22"]).header(&mut value);
         assert_eq!(value, "Bearer ********, x");
         assert!(scrub(&["abc"]).is_empty(), "too short to look for");
+    }
+
+    #[test]
+    fn headers_whose_name_tells_a_value_are_dropped() {
+        let names = ["x-hunter22-y", "HUNTER22", "hunter2", "x-team"];
+        let mut headers: HeaderMap = names
+            .iter()
+            .map(|name| (name.parse().unwrap(), HeaderValue::from_static("Hunter22")))
+            .collect();
+        scrub(&["Hunter22"]).headers(&mut headers);
+        assert_eq!(headers.len(), 2);
+        assert!(["hunter2", "x-team"].iter().all(|name| headers[*name] == "********"));
     }
 
     proptest! {
