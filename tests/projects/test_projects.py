@@ -1,6 +1,7 @@
 """Projects: what each key of soulbox.toml does in a real sandbox, and what is told when one goes wrong."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -84,6 +85,49 @@ def test_internet_is_allowed_or_not_as_the_key_says(up, soulbox, allowed):
     """What that means for a program is asked by `tests/network`."""
     run = up(f"network.allow_internet={str(allowed).lower()}")
     assert soulbox.json("sandbox", "info", run.told["sandbox_id"])["allowInternetAccess"] is allowed
+
+
+TWO = """
+import sys, threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"port %d" % self.server.server_port)
+servers = [ThreadingHTTPServer(("0.0.0.0", port), Handler) for port in (8081, 8082)]
+threading.Thread(target=servers[0].serve_forever).start()
+servers[1].serve_forever()
+"""
+
+
+def of_port(url, port):
+    return re.sub(r"//\d+-", f"//{port}-", url)
+
+
+@pytest.mark.parametrize("ports", [[8081], [8082, 8081], []])
+def test_listed_ports_are_reached_and_no_others(up, soulbox, tmp_path, ports):
+    (tmp_path / "two.py").write_text(TWO)
+    inside = "import socket; [socket.create_connection(('127.0.0.1', port), 2) for port in (8081, 8082)]"
+    run = up(
+        f"network.ports={json.dumps(ports)}",
+        'commands.start=["python3", "two.py"]',
+        f"commands.ready={json.dumps(['python3', '-c', inside])}",
+    )
+    told = run.told["urls"]
+    assert [int(re.search(r"//(\d+)-", url)[1]) for url in told] == ports
+    any_url = soulbox.json("sandbox", "url", run.told["sandbox_id"], "8081")["url"] if 8081 in ports else None
+    if any_url is None:
+        refused = soulbox("sandbox", "url", run.told["sandbox_id"], "8081", code=3).stderr
+        assert "port 8081 is not exposed" in refused
+        any_url = f"http://8081-{run.told['sandbox_id']}.localhost:{os.environ['E2B_API_URL'].rsplit(':', 1)[1]}/"
+    for port in (8081, 8082):
+        answer = fetch(of_port(any_url, port))
+        if port in ports:
+            assert (answer.status_code, answer.text) == (200, f"port {port}")
+        else:
+            assert answer.status_code == 403 and answer.json()["exposedPorts"] == ports
+    assert run("echo", "in").stdout == "in\n", "the agent is reached as ever"
 
 
 def test_domains_lead_to_the_first_port(up, soulbox, tmp_path):
@@ -178,8 +222,7 @@ def test_run_serves_the_page_of_an_example_until_it_is_interrupted(soulbox):
         told = json.loads(process.stdout.readline())
         assert fetch(told["urls"][0]).text == "hello from a sandbox\n"
         assert told["ready_ms"] < 10_000, "what it depends on is there since the test"
-        other = told["urls"][0].replace("8000-", "8001-")
-        assert fetch(other).status_code == 502, "nothing listens there"
+        assert fetch(of_port(told["urls"][0], 8001)).status_code == 403
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)

@@ -85,6 +85,9 @@ impl Core {
             self.check_name(name)?;
         }
         let live = self.running(team, id)?;
+        if !names.is_empty() {
+            live.ports.check_exposed(port).map_err(|e| Error::invalid("port", e.to_string()))?;
+        }
         let _turn = live.saving_domains.lock().await;
         if !self.store.set_domains(id, &names, port).await? {
             return Err(Error::not_found("sandbox", id));

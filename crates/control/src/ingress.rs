@@ -14,6 +14,8 @@ use crate::core::Core;
 const TRAFFIC_TOKEN: &str = "sandbox traffic token";
 /// Longer ones are none of ours.
 const LONGEST: usize = 128;
+/// Exposed ports that a text lists.
+const TOLD: usize = 16;
 
 /// How the ports of one sandbox are reached.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -22,6 +24,28 @@ pub struct PortAccess {
     token: Option<String>,
     mask: Option<HostMask>,
     https: Vec<Port>,
+    /// `None`: every port.
+    exposed: Option<Vec<Port>>,
+}
+
+/// A port that nobody outside of its sandbox reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unexposed {
+    pub port: Port,
+    pub exposed: Vec<Port>,
+}
+
+impl fmt::Display for Unexposed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not exposed", self.port)?;
+        if self.exposed.is_empty() {
+            return f.write_str("; this sandbox exposes none");
+        }
+        let (told, more) = self.exposed.split_at(self.exposed.len().min(TOLD));
+        let told: Vec<_> = told.iter().map(Port::to_string).collect();
+        write!(f, "; exposed are {}", told.join(", "))?;
+        if more.is_empty() { Ok(()) } else { write!(f, " and {} more", more.len()) }
+    }
 }
 
 /// What a pass is good for: one is never taken for another.
@@ -40,6 +64,7 @@ impl fmt::Debug for PortAccess {
             .field("public", &public)
             .field("mask", &self.mask)
             .field("https", &self.https)
+            .field("exposed", &self.exposed)
             .finish()
     }
 }
@@ -47,7 +72,7 @@ impl fmt::Debug for PortAccess {
 impl PortAccess {
     /// With a token, only who bears it may come.
     pub fn new(token: Option<String>, mask: Option<HostMask>) -> Self {
-        Self { token, mask, https: Vec::new() }
+        Self { token, mask, https: Vec::new(), exposed: None }
     }
 
     /// The programs on these ports speak TLS.
@@ -55,6 +80,23 @@ impl PortAccess {
     pub fn with_https(mut self, ports: Vec<Port>) -> Self {
         self.https = ports;
         self
+    }
+
+    /// Nobody reaches any other port than these.
+    #[must_use]
+    pub fn with_exposed(mut self, ports: Option<Vec<Port>>) -> Self {
+        self.exposed = ports;
+        self
+    }
+
+    /// Whether anybody may reach a port; who that is, the token says.
+    pub fn check_exposed(&self, port: Port) -> Result<(), Unexposed> {
+        match &self.exposed {
+            Some(exposed) if !exposed.contains(&port) => {
+                Err(Unexposed { port, exposed: exposed.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn speaks_tls(&self, port: Port) -> bool {
@@ -123,6 +165,7 @@ impl Core {
             .then(|| self.store.secret().derive(TRAFFIC_TOKEN, row.id.as_str().as_bytes()));
         PortAccess::new(token, ingress.mask_request_host.clone())
             .with_https(ingress.https_ports.clone())
+            .with_exposed(ingress.exposed.clone())
     }
 }
 
@@ -181,6 +224,21 @@ mod tests {
             assert!(!admits(&access, Pass::Url, 3000, &forged, now), "{forged}");
         }
         assert_eq!(PortAccess::default().pass(Pass::Url, port(3000), until), None);
+    }
+
+    #[test]
+    fn a_list_exposes_what_it_names_and_nothing_else() {
+        let of = |numbers: &[u16]| {
+            let list = numbers.iter().copied().map(port).collect();
+            PortAccess::default().with_exposed(Some(list))
+        };
+        assert_eq!(of(&[80, 8080]).check_exposed(port(8080)), Ok(()));
+        assert_eq!(PortAccess::default().check_exposed(port(81)), Ok(()));
+        let told = |access: PortAccess| access.check_exposed(port(81)).unwrap_err().to_string();
+        assert_eq!(told(of(&[80, 8080])), "81 is not exposed; exposed are 80, 8080");
+        assert_eq!(told(of(&[])), "81 is not exposed; this sandbox exposes none");
+        let many: Vec<u16> = (1000..1256).collect();
+        assert!(told(of(&many)).ends_with("1014, 1015 and 240 more"));
     }
 
     proptest! {

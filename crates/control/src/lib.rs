@@ -30,7 +30,7 @@ pub mod types;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, SubsecRound, Utc};
-pub use ingress::{Pass, PortAccess};
+pub use ingress::{Pass, PortAccess, Unexposed};
 pub use life::{KEY_REUSED, TrafficReader};
 pub use live::Tally;
 pub use secrets::{SecretPage, Secrets};
@@ -313,7 +313,8 @@ impl Control {
     /// What opens a private port of a sandbox for `life` from now, and until when that is.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] where ports are public and need none.
+    /// [`Error::NotFound`]; [`Error::Conflict`] where ports are public and need none;
+    /// [`Error::InvalidRequest`] for one that is not exposed.
     pub fn port_pass(
         &self,
         team: TeamId,
@@ -322,6 +323,7 @@ impl Control {
         life: Duration,
     ) -> Result<(String, DateTime<Utc>)> {
         let live = self.core.running(team, id)?;
+        live.ports.check_exposed(port).map_err(|e| Error::invalid("port", e.to_string()))?;
         let until = (core::now() + life).trunc_subsecs(0);
         let pass = live.ports.pass(Pass::Url, port, until);
         let public = || Error::Conflict(format!("the ports of sandbox `{id}` are public"));

@@ -6,6 +6,7 @@
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
+use soulbox_control::Unexposed;
 use soulbox_model::{Error, Port};
 
 use crate::{
@@ -37,6 +38,8 @@ pub(crate) enum Problem {
     TooFast(Option<Destination>),
     /// Its ports are private.
     Private(Destination, Refusal),
+    /// Whatever listens there, it is not for the outside.
+    Unexposed(Destination, Unexposed),
     /// A route of the agent for the server alone.
     Reserved(String),
 }
@@ -64,7 +67,7 @@ impl Problem {
             }
             Self::Link { .. } => StatusCode::UNAUTHORIZED,
             Self::TooMany(..) | Self::TooFast(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Private(..) => StatusCode::FORBIDDEN,
+            Self::Private(..) | Self::Unexposed(..) => StatusCode::FORBIDDEN,
             Self::Reserved(_) => StatusCode::NOT_FOUND,
         }
     }
@@ -103,6 +106,7 @@ impl Problem {
                 "Sandbox is secured with traffic access token. A page of another origin must send \
                  it in header 'e2b-traffic-access-token'"
             }
+            Self::Unexposed(_, why) => return format!("The sandbox is running but port {why}"),
             Self::Reserved(_) => {
                 "This endpoint is reserved for the E2B control plane and is not reachable through \
                  the sandbox URL"
@@ -122,6 +126,11 @@ impl Problem {
             Self::PortClosed(to) | Self::Unreachable(to, _) => {
                 body["sandboxId"] = json!(to.name);
                 body["port"] = json!(to.port);
+            }
+            Self::Unexposed(to, why) => {
+                body["sandboxId"] = json!(to.name);
+                body["port"] = json!(to.port);
+                body["exposedPorts"] = json!(why.exposed);
             }
             Self::TooMany(to, limit) => {
                 body["sandboxId"] = json!(to.name);
@@ -154,7 +163,7 @@ impl Problem {
             }
             Self::TooMany(_, most) => limit("requests at a time", *most),
             Self::TooFast(_) => limit("requests in a second", 0),
-            Self::Private(to, _) => {
+            Self::Private(to, _) | Self::Unexposed(to, _) => {
                 Error::Permission { permission: format!("port {}", to.port), user_id: None }
             }
             Self::Reserved(path) => Error::not_found("route", path),
@@ -283,6 +292,17 @@ impl Problem {
                         .to_owned(),
                 ],
             ),
+            Self::Unexposed(to, why) => (
+                in_sandbox(to),
+                "This port is not exposed",
+                "Whoever made this sandbox exposes none but certain ports, whatever listens on others.",
+                vec![
+                    format!("Port {why}."),
+                    "A project exposes a port that `ports` in [network] of its soulbox.toml lists, and needs \
+                     a new sandbox for that."
+                        .to_owned(),
+                ],
+            ),
             Self::TooFast(_)
             | Self::Misrouted(_)
             | Self::BrokenBody
@@ -337,6 +357,7 @@ mod tests {
     fn every_problem_has_a_documented_code() {
         let to = || Destination { name: "x".into(), id: None, port: Port::AGENT };
         let dial = Problem::Unreachable(to(), Fault::Dial);
+        let unexposed = Unexposed { port: Port::AGENT, exposed: Vec::new() };
         for (problem, code, again) in [
             (Problem::Misrouted(Misrouted::NoHost), "SB-INVALID", false),
             (Problem::Misrouted(Misrouted::Connect), "SB-INVALID", false),
@@ -349,6 +370,7 @@ mod tests {
             (Problem::TooMany(to(), 3), "SB-LIMIT", true),
             (Problem::TooFast(None), "SB-LIMIT", true),
             (Problem::Private(to(), Refusal::Missing), "SB-PERMISSION", false),
+            (Problem::Unexposed(to(), unexposed), "SB-PERMISSION", false),
             (Problem::Reserved("/init".into()), "SB-NOT-FOUND", false),
         ] {
             let body = problem.body();

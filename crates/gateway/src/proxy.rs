@@ -157,10 +157,14 @@ impl Inner {
         } else {
             let access = self.sandboxes.port_access(id);
             let access = access.ok_or_else(|| Problem::not_found(to.clone()))?;
-            match ingress::enter(&access, to.port, tls, request) {
-                Ok(Entry::Passes) => {}
-                Ok(Entry::Answered(response)) => return Ok(Admitted::Answered(response)),
-                Err(refusal) => return Err(Problem::Private(to.clone(), refusal)),
+            let entry = ingress::enter(&access, to.port, tls, request)
+                .map_err(|refusal| Problem::Private(to.clone(), refusal))?;
+            // After the token: to nobody else it is told what a private sandbox exposes.
+            access
+                .check_exposed(to.port)
+                .map_err(|unexposed| Problem::Unexposed(to.clone(), unexposed))?;
+            if let Entry::Answered(response) = entry {
+                return Ok(Admitted::Answered(response));
             }
             mask = access.mask().map(|mask| mask.for_port(to.port));
             inside = access.speaks_tls(to.port);

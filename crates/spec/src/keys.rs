@@ -207,7 +207,13 @@ pub const TABLES: &[Table] = &[
         name: "network",
         about: "What comes in and goes out.",
         keys: &[
-            default("ports", Form::Ports, "[]", "Ports that get a URL.", "[8080]"),
+            default(
+                "ports",
+                Form::Ports,
+                "[]",
+                "The only ports that are reached from outside, each with a URL.",
+                "[8080]",
+            ),
             default("allow_internet", Form::Flag, "true", "Whether anything may go out.", "false"),
             default(
                 "domains",

@@ -84,7 +84,7 @@ impl Default for Limits {
 /// `[network]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// Ports that get a URL, in the order of the file, each once.
+    /// The only ports that are reached from outside, in the order of the file, each once.
     pub ports: Vec<Port>,
     pub allow_internet: bool,
     /// Host names in lower case that lead to the first of `ports`.

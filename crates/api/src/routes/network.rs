@@ -119,14 +119,20 @@ fn ingress(network: &rest::Network, secure: bool) -> Result<Ingress> {
     Ok(Ingress {
         public: network.allow_public_traffic.unwrap_or(true),
         mask_request_host,
-        https_ports: https_ports(network.https_ports.as_deref().unwrap_or_default())?,
+        https_ports: ports(
+            "network.httpsPorts",
+            network.https_ports.as_deref().unwrap_or_default(),
+            MAX_HTTPS_PORTS,
+        )?,
+        exposed: None,
     })
 }
 
-fn https_ports(numbers: &[u32]) -> Result<Vec<Port>> {
-    let bad = |why: String| Problem::invalid("network.httpsPorts", why);
-    if numbers.len() > MAX_HTTPS_PORTS {
-        return Err(bad(format!("at most {MAX_HTTPS_PORTS} ports")));
+/// Ports of programs in a sandbox, at most so many.
+pub fn ports(field: &str, numbers: &[u32], most: usize) -> Result<Vec<Port>> {
+    let bad = |why: String| Problem::invalid(field, why);
+    if numbers.len() > most {
+        return Err(bad(format!("at most {most} ports")));
     }
     let port = |number: &u32| {
         let port = u16::try_from(*number).ok().and_then(Port::new);

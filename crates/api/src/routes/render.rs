@@ -42,6 +42,9 @@ pub fn listed(sandbox: Sandbox) -> rest::ListedSandbox {
 }
 
 pub fn detail(sandbox: Sandbox) -> rest::SandboxDetail {
+    let exposed = sandbox.network.as_ref().and_then(|network| network.ingress.exposed.as_ref());
+    let soulbox = exposed
+        .map(|ports| rest::Exposure { ports: ports.iter().map(|port| port.get()).collect() });
     let on_timeout =
         if sandbox.auto_pause { rest::OnTimeout::Pause } else { rest::OnTimeout::Kill };
     rest::SandboxDetail {
@@ -63,6 +66,7 @@ pub fn detail(sandbox: Sandbox) -> rest::SandboxDetail {
         metadata: sandbox.metadata,
         lifecycle: Some(rest::Lifecycle { on_timeout, auto_resume: false }),
         volume_mounts: Vec::new(),
+        soulbox,
     }
 }
 

@@ -48,7 +48,7 @@ impl Server {
             resources: Resources::default(),
             limits,
             domain: None,
-            custom_domains: Vec::new(),
+            custom_domains: vec!["example".parse().unwrap()],
         })
         .await
         .unwrap();

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use soulbox_control::{Create, State};
 use soulbox_engine::{Engine as _, Target};
-use soulbox_model::{Resources, SandboxId};
+use soulbox_model::{Resources, SandboxId, network::Network};
 use soulbox_store::SandboxRow;
 
 use crate::world::{World, keyed, map, request, status, until};
@@ -47,6 +47,22 @@ async fn names_survive_the_server_and_go_with_their_sandbox() {
     assert_eq!(world.control.by_domain("a.example"), None);
     set(&world, &third.id, "a.example").await.unwrap();
     assert_eq!(status(set(&world, &mine.id, "c.example").await), 404);
+}
+
+#[tokio::test]
+async fn what_is_exposed_stays_so() {
+    let world = World::new().await;
+    let port = |number| soulbox_model::Port::new(number).unwrap();
+    let mut network = Network::default();
+    network.ingress.exposed = Some(vec![port(8000)]);
+    let asked = Create { network: Some(network), ..request(600) };
+    let made = world.control.create(world.team, asked).await.unwrap();
+    let (any, world) = (world.create(600).await, world.crash().await);
+    let exposes = |id: &SandboxId, number| {
+        world.control.port_access(id).unwrap().check_exposed(port(number)).is_ok()
+    };
+    assert!(exposes(&made.id, 8000) && !exposes(&made.id, 8001));
+    assert!(exposes(&any.id, 8001));
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_gateway::{Config, Gateway, PortAccess, Sandboxes};
-use soulbox_model::SandboxId;
+use soulbox_model::{Port, SandboxId};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -39,6 +39,7 @@ pub struct World {
     ports: Mutex<HashMap<(SandboxId, u16), SocketAddr>>,
     agents: Mutex<HashMap<SandboxId, PathBuf>>,
     tokens: Mutex<HashMap<String, SandboxId>>,
+    names: Mutex<HashMap<String, (SandboxId, Port)>>,
     pub dials: AtomicUsize,
     pub access: Mutex<Option<PortAccess>>,
 }
@@ -77,6 +78,10 @@ impl Sandboxes for World {
     fn by_fitting_token(&self, fits: &dyn Fn(&str) -> bool) -> Option<SandboxId> {
         let tokens = self.tokens.lock().unwrap();
         tokens.iter().find(|(token, _)| fits(token)).map(|(_, id)| id.clone())
+    }
+
+    fn by_domain(&self, name: &str) -> Option<(SandboxId, Port)> {
+        self.names.lock().unwrap().get(name).cloned()
     }
 }
 
@@ -127,6 +132,12 @@ impl Stage {
 
     pub fn token(&self, token: &str) {
         self.world.tokens.lock().unwrap().insert(token.to_owned(), self.id.clone());
+    }
+
+    /// A name of the sandbox's own.
+    pub fn name(&self, name: &str, port: u16) {
+        let place = (self.id.clone(), Port::new(port).unwrap());
+        self.world.names.lock().unwrap().insert(name.to_owned(), place);
     }
 
     /// The sandbox is gone: nothing of it answers.

@@ -304,11 +304,14 @@ pub struct Ingress {
     /// Ports whose program speaks TLS.
     #[serde(default)]
     pub https_ports: Vec<Port>,
+    /// The only ports that anybody may reach; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposed: Option<Vec<Port>>,
 }
 
 impl Default for Ingress {
     fn default() -> Self {
-        Self { public: true, mask_request_host: None, https_ports: Vec::new() }
+        Self { public: true, mask_request_host: None, https_ports: Vec::new(), exposed: None }
     }
 }
 

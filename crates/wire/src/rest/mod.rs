@@ -24,8 +24,9 @@ pub use observe::{
     LogEntry, LogLevel, Metric, SandboxLog, SandboxLogs, SandboxLogsV2, SandboxesWithMetrics,
 };
 pub use sandbox::{
-    AutoResume, Connect, ConnectV2, Lifecycle, ListedSandbox, NewSandbox, NewSandboxV2, OnTimeout,
-    Refresh, Resume, Sandbox, SandboxDetail, SandboxShape, SandboxState, Timeout, VolumeMount,
+    AutoResume, Connect, ConnectV2, Exposure, Lifecycle, ListedSandbox, NewSandbox, NewSandboxV2,
+    OnTimeout, Refresh, Resume, Sandbox, SandboxDetail, SandboxShape, SandboxState, Timeout,
+    VolumeMount,
 };
 pub use secret::{BoundSecret, NewSecret, PutSecret, Secret, SecretUpdate};
 pub use soulbox::{

@@ -56,7 +56,7 @@ pub struct NewSandbox {
 }
 
 /// How a sandbox differs from the others of its server.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SandboxShape {
     /// Thousandths of a core.
@@ -73,6 +73,10 @@ pub struct SandboxShape {
     /// Nothing can be written but `/tmp` and `/run`, which lie in memory.
     #[serde(default)]
     pub read_only: bool,
+    /// The only ports that the gateway leads to, beside the agent's, 256 at most; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 256)]
+    pub ports: Option<Vec<u32>>,
 }
 
 /// Body of `POST /v2/sandboxes`: always secured, and 300 seconds when no timeout is given.
@@ -260,6 +264,16 @@ pub struct SandboxDetail {
     pub lifecycle: Option<Lifecycle>,
     #[serde(default)]
     pub volume_mounts: Vec<VolumeMount>,
+    /// SoulBox's own; absent where there is nothing to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soulbox: Option<Exposure>,
+}
+
+/// Which ports of a sandbox the gateway leads to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Exposure {
+    /// These alone, beside the agent's.
+    pub ports: Vec<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 use soulbox_control::{Create, Shape};
-use soulbox_model::{Error, Resources, TeamId};
+use soulbox_model::{Error, Resources, TeamId, network::Network};
 use soulbox_wire::rest::{NewSandbox, NewSandboxV2, Sandbox, SandboxShape};
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 };
 
 const MAX_NAME: usize = 128;
+/// As many as `soulbox.toml` may list.
+const MAX_PORTS: usize = 256;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -144,7 +146,14 @@ pub(crate) fn parse(
     refuse_what_comes_later(&request)?;
     let secure = request.secure.unwrap_or(false);
     let flag = request.allow_internet_access;
-    let network = request.network.map(|asked| network::parse(asked, flag, secure)).transpose()?;
+    let mut network =
+        request.network.map(|asked| network::parse(asked, flag, secure)).transpose()?;
+    let asked = request.soulbox.unwrap_or_default();
+    if let Some(numbers) = &asked.ports {
+        let ports = network::ports("soulbox.ports", numbers, MAX_PORTS)?;
+        let network = network.get_or_insert_with(|| Network::of_internet(flag));
+        network.ingress.exposed = Some(ports);
+    }
     Ok(Create {
         template: template_name(&request.template_id)?,
         timeout,
@@ -155,13 +164,13 @@ pub(crate) fn parse(
         auto_pause: false,
         allow_internet: flag,
         network,
-        shape: request.soulbox.map(shape).unwrap_or_default(),
+        shape: shape(&asked),
         idempotency_key,
     })
 }
 
-fn shape(asked: SandboxShape) -> Shape {
-    let SandboxShape { cpu_millis, memory_bytes, disk_bytes, no_setuid, read_only } = asked;
+fn shape(asked: &SandboxShape) -> Shape {
+    let SandboxShape { cpu_millis, memory_bytes, disk_bytes, no_setuid, read_only, .. } = *asked;
     let usual = Resources::default();
     let differs = cpu_millis.is_some() || memory_bytes.is_some() || disk_bytes.is_some();
     let resources = differs.then(|| Resources {

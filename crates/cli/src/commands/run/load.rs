@@ -79,6 +79,7 @@ impl Loaded {
                 disk_bytes: Some(limits.disk_bytes),
                 no_setuid: !project.security.allow_sudo,
                 read_only: project.security.read_only,
+                ports: Some(project.network.ports.iter().map(|p| u32::from(p.get())).collect()),
             }),
             ..NewSandboxV2::default()
         })

@@ -1,5 +1,8 @@
 //! The address of a port, with a pass where it needs one.
 
+use soulbox_control::Unexposed;
+use soulbox_model::Port;
+
 use crate::{
     args::sandbox::Url,
     client::Server,
@@ -9,6 +12,18 @@ use crate::{
 
 pub(super) async fn run(server: &Server, output: &Output, args: Url) -> Result<()> {
     let detail = server.get(&args.id).await?;
+    if let Some(exposed) = detail.soulbox.map(|own| own.ports)
+        && !exposed.contains(&args.port.get())
+    {
+        let exposed = exposed.into_iter().filter_map(Port::new).collect();
+        let why = Unexposed { port: args.port, exposed };
+        return Err(Failure::NotFound {
+            message: format!("port {why}"),
+            hint: Some(
+                "list it in `network.ports` of soulbox.toml, and start the project anew".into(),
+            ),
+        });
+    }
     let private = detail.network.is_some_and(|network| network.allow_public_traffic == Some(false));
     let mut url = server.port_url(&args.id, args.port, detail.domain.as_deref());
     let mut expires_at = None;
