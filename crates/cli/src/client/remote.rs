@@ -70,7 +70,8 @@ impl Remote {
     /// Starts a process and waits until it runs.
     ///
     /// # Errors
-    /// What the agent says, or the gateway for a sandbox that is gone.
+    /// What the agent says, or the gateway for a sandbox that is gone; [`Failure::CommandTimeout`] if its time was over
+    /// before.
     pub async fn start(&self, launch: &Launch) -> Result<Running<'_>> {
         let start = process::Start {
             process: launch.process.clone(),
@@ -88,7 +89,8 @@ impl Remote {
         }
         let request = request.body(full(connect::envelope(&start)?)).map_err(refused)?;
         let mut messages = Messages::open(&self.http, request).await?;
-        match messages.next::<Response>().await? {
+        let first = messages.next::<Response>().await;
+        match first.map_err(|failure| at_limit(failure, launch.timeout))? {
             Some(Response { event: Event::Start { pid } }) => {
                 Ok(Running { pid, messages, timeout: launch.timeout })
             }
@@ -248,15 +250,19 @@ impl Running<'_> {
     /// # Errors
     /// [`Failure::CommandTimeout`] at the time limit; otherwise what ended the stream.
     pub async fn next(&mut self) -> Result<Option<Event>> {
-        match self.messages.next::<Response>().await {
-            Ok(message) => Ok(message.map(|message| message.event)),
-            Err(failure) => match (&failure, self.timeout) {
-                (Failure::Answer { code, .. }, Some(timeout)) if code == "SB-NET-TIMEOUT" => {
-                    Err(Failure::CommandTimeout(timeout))
-                }
-                _ => Err(failure),
-            },
+        let message = self.messages.next::<Response>().await;
+        let message = message.map_err(|failure| at_limit(failure, self.timeout))?;
+        Ok(message.map(|message| message.event))
+    }
+}
+
+/// What the end of a process at its time limit is called here.
+fn at_limit(failure: Failure, limit: Option<Duration>) -> Failure {
+    match (&failure, limit) {
+        (Failure::Answer { code, .. }, Some(limit)) if code == "SB-NET-TIMEOUT" => {
+            Failure::CommandTimeout(limit)
         }
+        _ => failure,
     }
 }
 

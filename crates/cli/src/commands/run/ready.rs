@@ -32,32 +32,42 @@ pub(super) async fn wait(
     limit: Duration,
 ) -> Result<()> {
     let began = Instant::now();
+    let left = || limit.saturating_sub(began.elapsed());
     let mut pause = FIRST;
+    // One that is cut off says less than the one before it.
+    let mut last = (None, String::new());
     loop {
-        let left = limit.saturating_sub(began.elapsed());
-        let (code, said) = once(remote, command, cwd, left.min(TRY)).await?;
+        let (code, said) = once(remote, command, cwd, left().clamp(FIRST, TRY)).await?;
         if code == Some(0) {
             return Ok(());
         }
-        if began.elapsed() >= limit {
-            let how = match code {
-                Some(code) => format!("ended with {code}"),
-                None => "did not end by itself".into(),
-            };
-            let said = if said.is_empty() { "nothing".into() } else { said };
-            return Err(Failure::Environment {
-                message: format!(
-                    "commands.ready did not succeed within {limit:?}; it last {how} and said: {said}"
-                ),
-                hint: "try it with `soulbox exec` in a project that is up, or give it more with --wait"
-                    .into(),
-            });
+        if code.is_some() || last.0.is_none() {
+            last = (code, said);
         }
-        sleep(pause).await;
+        sleep(pause.min(left())).await;
+        if left().is_zero() {
+            return Err(never(limit, last));
+        }
         pause = (pause * 2).min(LAST);
     }
 }
 
+fn never(limit: Duration, (code, said): (Option<u8>, String)) -> Failure {
+    let how = match code {
+        Some(code) => format!("ended with {code}"),
+        None => "did not end by itself".into(),
+    };
+    let said = if said.is_empty() { "nothing".into() } else { said };
+    Failure::Environment {
+        message: format!(
+            "commands.ready did not succeed within {limit:?}; it last {how} and said: {said}"
+        ),
+        hint: "try it with `soulbox exec` in a project that is up, or give it more with --wait"
+            .into(),
+    }
+}
+
+/// How one try ended, if it did so by itself, and what it said.
 async fn once(
     remote: &Remote,
     command: &[String],
@@ -71,24 +81,27 @@ async fn once(
         cwd: Some(cwd.to_owned()),
         ..Config::default()
     };
-    let timeout = Some(limit.max(FIRST));
-    let mut running = remote.start(&Launch { process, timeout, ..Launch::default() }).await?;
-    let (mut code, mut said) = (Some(1), Vec::new());
-    loop {
-        match running.next().await {
-            Ok(Some(Event::Data(Data::Stdout(bytes) | Data::Stderr(bytes) | Data::Pty(bytes)))) => {
+    let launch = Launch { process, timeout: Some(limit), ..Launch::default() };
+    let mut said = Vec::new();
+    let code = match to_end(remote, &launch, &mut said).await {
+        Err(Failure::CommandTimeout(_)) => None,
+        ended => Some(ended?),
+    };
+    Ok((code, plain(String::from_utf8_lossy(&said).trim())))
+}
+
+async fn to_end(remote: &Remote, launch: &Launch, said: &mut Vec<u8>) -> Result<u8> {
+    let mut running = remote.start(launch).await?;
+    let mut code = 1;
+    while let Some(event) = running.next().await? {
+        match event {
+            Event::Data(Data::Stdout(bytes) | Data::Stderr(bytes) | Data::Pty(bytes)) => {
                 let room = MAX_SAID.saturating_sub(said.len());
                 said.extend_from_slice(&bytes.0[..bytes.0.len().min(room)]);
             }
-            Ok(Some(Event::End(end))) => code = Some(end.code()),
-            Ok(Some(Event::Start { .. } | Event::Keepalive {})) => {}
-            Ok(None) => break,
-            Err(Failure::CommandTimeout(_)) => {
-                code = None;
-                break;
-            }
-            Err(failure) => return Err(failure),
+            Event::End(end) => code = end.code(),
+            Event::Start { .. } | Event::Keepalive {} => {}
         }
     }
-    Ok((code, plain(String::from_utf8_lossy(&said).trim())))
+    Ok(code)
 }
