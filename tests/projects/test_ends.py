@@ -58,6 +58,26 @@ def test_a_command_that_ends_at_once_is_not_ready(up, soulbox, project):
     assert up('commands.start=["true"]').told["project"] == "probe"
 
 
+def test_two_ups_at_once_start_one_sandbox(soulbox, project):
+    listens = ["--set", 'commands.ready=["test", "-e", "/tmp/up"]', "--set", 'commands.start=["sh", "-c", "sleep 1; touch /tmp/up; sleep 300"]']
+    both = [begin(soulbox, "up", "-d", "--project", project, *listens, "--json") for _ in range(2)]
+    told = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    first, second = (json.loads(out) for out, _ in told)
+    assert first["sandbox_id"] == second["sandbox_id"]
+    assert len(soulbox.json("ps", "--project", project)) == 1
+    # It was ready for both.
+    assert sorted(one["ready_ms"] is None for one in (first, second)) == [False, True]
+    soulbox("down", "--project", project)
+    # One that was killed holds up nobody.
+    process = begin(soulbox, "up", "-d", "--project", project, "--set", 'commands.ready=["false"]')
+    time.sleep(0.5)
+    process.kill()
+    process.communicate(timeout=10)
+    soulbox("down", "--project", project)
+    soulbox("up", "-d", "--project", project, timeout=20)
+
+
 def test_what_has_ended_since_is_told(up, soulbox, project):
     run = up('commands.start=["sh", "-c", "echo said; until [ -e /tmp/go ]; do sleep 0.1; done; exit 5"]')
     assert soulbox.json("ps", "--project", project)[0]["exit_code"] is None

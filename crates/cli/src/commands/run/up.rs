@@ -1,6 +1,10 @@
 //! Projects that run without anybody watching.
 
-use std::time::Duration;
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
@@ -67,6 +71,8 @@ exec tail -n +1 -F "$1/.soulbox.log"
 const MAX_SAID: usize = 2048;
 /// How many sandboxes are asked at a time.
 const AT_ONCE: usize = 8;
+/// Between two looks whether another `up` of the same directory has ended.
+const TURN: Duration = Duration::from_millis(50);
 /// There is no log: somebody else shows what it says.
 const NO_LOG: u8 = 66;
 
@@ -78,6 +84,8 @@ pub(in crate::commands) async fn up(settings: &Settings, args: Up) -> Result<()>
     let run = args.run;
     let loaded = Loaded::open(&run.which, &run.overrides.set)?;
     let server = locate(settings)?;
+    let interrupts = Interrupts::new()?;
+    let _turn = interrupts.or(turn(output, &loaded.dir)).await?;
     if let Some(there) = find(&server, &run.which).await?.into_iter().next() {
         if let Some(code) = code_of(&server, &there).await.filter(|code| *code != 0) {
             return Err(Failure::Environment {
@@ -93,7 +101,6 @@ pub(in crate::commands) async fn up(settings: &Settings, args: Up) -> Result<()>
         output.note(format!("it is up already, in {}", plain(&there.sandbox_id)));
         return tell_of(&server, output, &there);
     }
-    let interrupts = Interrupts::new()?;
     let started = Started::make(&server, output, &loaded, &run.overrides, &interrupts).await?;
     let begun = interrupts.or(begin(output, &loaded, &started, &run)).await;
     match ended::told(&server, &started.id, begun).await {
@@ -105,6 +112,21 @@ pub(in crate::commands) async fn up(settings: &Settings, args: Up) -> Result<()>
             Err(failure)
         }
     }
+}
+
+/// Waits until no other `up` of a directory is under way: each looks first whether the project is up, which it is only
+/// when the other one has ended. The lock goes with its process; where the file system has none, nobody waits.
+async fn turn(output: &Output, dir: &Path) -> Result<File> {
+    let directory = File::open(dir).map_err(Failure::io(dir.display().to_string()))?;
+    let mut waits = false;
+    while let Err(TryLockError::WouldBlock) = directory.try_lock() {
+        if !waits {
+            output.note("waiting for another `soulbox up` of this project");
+            waits = true;
+        }
+        tokio::time::sleep(TURN).await;
+    }
+    Ok(directory)
 }
 
 /// Shows what the start command of a project that did not get ready has said; where standard error is for JSON, the
@@ -175,7 +197,7 @@ fn script(text: &str) -> impl Iterator<Item = String> {
 /// With which code the start command of a project that is up has ended, if it has.
 async fn code_of(server: &Server, sandbox: &ListedSandbox) -> Option<u8> {
     let remote = server.remote(&id_of(&sandbox.sandbox_id).ok()?).await.ok()?;
-    let beside = std::path::Path::new(app_in(sandbox)).parent()?.join(CODE);
+    let beside = Path::new(app_in(sandbox)).parent()?.join(CODE);
     let mut code = Vec::new();
     let step = Step::bytes(&Output::new(true), None, "");
     remote.download(beside.to_str()?, None, &mut code, &step).await.ok()?;
