@@ -166,6 +166,23 @@ def test_a_test_has_a_json_form_and_says_what_it_did_not_write(soulbox, project)
     assert "commands.test" in soulbox("test", "--project", project, code=2).stderr
 
 
+def test_what_is_kept_is_said_file_by_file(soulbox, project):
+    test = 'commands.test=["sh", "-c", "mkdir a b; touch ran; echo a > a/junit.xml; echo b > b/junit.xml"]'
+    run = ["test", "--project", project, "--set", test, "--json"]
+
+    def keep(*files, code):
+        return soulbox(*run, *(word for file in files for word in ("--keep", file)), code=code)
+
+    same = json.loads(keep("ran", "a/junit.xml", "b/junit.xml", code=2).stderr)["error"]
+    assert same["code"] == "SB-INVALID" and "a/junit.xml" in same["message"] and "b/junit.xml" in same["message"]
+    assert not (project / "ran").exists(), "nothing was run"
+    for no_file in ("a/..", "a/.", "a/"):
+        assert "not a file's name" in keep(no_file, code=2).stderr
+    some = keep("a/junit.xml", "missing.xml", "ran", "ran", code=3)
+    assert json.loads(some.stdout)["kept"] == ["a/junit.xml", "ran"]
+    assert "missing.xml" in some.stderr and (project / "junit.xml").read_text() == "a\n" and (project / "ran").exists()
+
+
 def test_sockets_are_not_copied_and_no_reason_to_fail(up, soulbox, project):
     (project / "a b\nc").write_text("odd")
     (project / b"not-\xff-utf-8".decode(errors="surrogateescape")).write_text("bytes")

@@ -123,7 +123,7 @@ pub struct Test {
     pub which: Which,
     #[command(flatten)]
     pub overrides: Overrides,
-    /// File that the test writes, to be copied out into the directory; may be repeated.
+    /// File that the test writes, to be copied out right into the directory; may be repeated, with other names.
     #[arg(long, value_name = "FILE")]
     pub keep: Vec<String>,
 }

@@ -11,7 +11,10 @@ mod ready;
 mod start;
 mod up;
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::json;
 use soulbox_model::SandboxId;
@@ -99,6 +102,7 @@ async fn follow(
 
 pub(super) async fn test(settings: &Settings, args: Test) -> Result<()> {
     let output = &settings.output;
+    let keeps = kept_as(&args.keep)?;
     let loaded = Loaded::open(&args.which, &args.overrides.set)?;
     let Some(test) = loaded.project.commands.test.clone() else {
         return Err(Failure::Usage {
@@ -113,12 +117,10 @@ pub(super) async fn test(settings: &Settings, args: Test) -> Result<()> {
     let interrupts = Interrupts::new()?;
     let started = Started::make(&server, output, &loaded, &args.overrides, &interrupts).await?;
     let ended = stream(&started.remote, command(started.app, test), output.json).await;
-    let mut kept = Ok(());
-    for file in args.keep.iter().filter(|_| ended.is_ok()) {
-        if kept.is_ok() {
-            kept = interrupts.or(keep(&started, output, &loaded, file)).await;
-        }
-    }
+    let (kept, lost) = match &ended {
+        Ok(_) => keep_all(&started, output, &loaded, &keeps, &interrupts).await,
+        Err(_) => (Vec::new(), Ok(())),
+    };
     let ended = ended::told(&server, &started.id, ended).await;
     if !matches!(&ended, Ok(end) if end.code() == 0) {
         hunger::tell(&server, output, &started.id, loaded.project.resources.memory_bytes).await;
@@ -126,7 +128,6 @@ pub(super) async fn test(settings: &Settings, args: Test) -> Result<()> {
     lifecycle::end(&server, output, &started.id).await;
     let end = ended?;
     if output.json {
-        let kept = if kept.is_ok() { &args.keep[..] } else { &[] };
         output.value(&json!({
             "project": loaded.project.project.name,
             "sandbox_id": started.id,
@@ -136,13 +137,75 @@ pub(super) async fn test(settings: &Settings, args: Test) -> Result<()> {
     }
     // Files that a test did not write are no wonder if it failed.
     exit(&end)?;
-    kept
+    lost
+}
+
+/// A file of `--keep`.
+#[derive(Debug, Clone, Copy)]
+struct Kept<'a> {
+    /// As it was asked for: inside, below the project.
+    file: &'a str,
+    /// What it is called out here.
+    name: &'a str,
+}
+
+/// What each of the files of `--keep` is called in the project's directory.
+///
+/// # Errors
+/// For one that is no file, and for two that would be one.
+fn kept_as(files: &[String]) -> Result<Vec<Kept<'_>>> {
+    let mut all: Vec<Kept<'_>> = Vec::with_capacity(files.len());
+    for file in files {
+        let name = Path::new(file).file_name().and_then(|name| name.to_str());
+        let name = name
+            .filter(|name| file.ends_with(name))
+            .ok_or_else(|| Failure::usage(format!("--keep {}: not a file's name", plain(file))))?;
+        match all.iter().find(|kept| kept.name == name) {
+            // The same one, asked for twice.
+            Some(kept) if kept.file == file => {}
+            Some(kept) => {
+                return Err(Failure::Usage {
+                    message: format!(
+                        "--keep {} and --keep {} would both become {} in the project's directory",
+                        plain(kept.file),
+                        plain(file),
+                        plain(name)
+                    ),
+                    hint: Some("let the test give them names that differ".into()),
+                });
+            }
+            None => all.push(Kept { file, name }),
+        }
+    }
+    Ok(all)
+}
+
+/// Brings out what there is, until a signal comes; says which that was, and why the first of the others was not.
+async fn keep_all<'a>(
+    started: &Started,
+    output: &Output,
+    loaded: &Loaded,
+    files: &[Kept<'a>],
+    interrupts: &Interrupts,
+) -> (Vec<&'a str>, Result<()>) {
+    let (mut kept, mut lost) = (Vec::new(), Ok(()));
+    for file in files {
+        match interrupts.or(keep(started, output, loaded, *file)).await {
+            Ok(()) => kept.push(file.file),
+            Err(failure @ Failure::Exit(_)) => return (kept, Err(failure)),
+            Err(failure) => lost = lost.and(Err(failure)),
+        }
+    }
+    (kept, lost)
 }
 
 /// Brings one file out, into the project's directory and nowhere else.
-async fn keep(started: &Started, output: &Output, loaded: &Loaded, file: &str) -> Result<()> {
-    let name = std::path::Path::new(file).file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| Failure::usage(format!("--keep {file}: not a file's name")))?;
+async fn keep(
+    started: &Started,
+    output: &Output,
+    loaded: &Loaded,
+    Kept { file, name }: Kept<'_>,
+) -> Result<()> {
     let target = loaded.dir.join(name);
     let context = || Failure::io(target.display().to_string());
     // A new file in the place of whatever was there: a link would lead elsewhere.
@@ -170,7 +233,7 @@ async fn keep(started: &Started, output: &Output, loaded: &Loaded, file: &str) -
     }
 }
 
-fn tempfile_beside(target: &std::path::Path) -> std::path::PathBuf {
+fn tempfile_beside(target: &Path) -> PathBuf {
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", uuid::Uuid::new_v4().simple()));
     target.with_file_name(name)
