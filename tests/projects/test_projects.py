@@ -7,10 +7,13 @@ import shutil
 import signal
 import subprocess
 import time
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
 from conftest import EXAMPLES, TEMPLATE, needs_base
+
+from harness.program import Program
 
 
 def fetch(url):
@@ -199,6 +202,34 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(up, soulbox, key, words):
     before = soulbox("sandbox", "list", "-q").stdout
     assert words in up(key, code=None).told
     assert soulbox("sandbox", "list", "-q").stdout == before
+
+
+def test_cores_are_those_of_the_server(up, soulbox, tmp_path):
+    up()
+    soulbox("down", "--project", tmp_path)
+    address = soulbox.json("env")["E2B_API_URL"]
+    run = ["--project", tmp_path, "--set", "resources.cpu=1000"]
+    here = soulbox("config", "check", *run, code=2)
+    assert "cores of this host" in here.stderr
+    # Of another machine's nothing is known here: the server says it, and in the words of the file.
+    there = ["--api-url", address, "--api-key", os.environ["E2B_API_KEY"]]
+    elsewhere = Program([os.environ["SOULBOX_BIN"], *there], soulbox.environment)
+    elsewhere("config", "check", *run)
+    told = json.loads(elsewhere("up", "-d", *run, "--json", code=2).stderr)["error"]
+    assert told["message"].startswith("resources.cpu: must be 10 to ") and "this machine has" in told["message"]
+    assert soulbox.json("ps", "--project", tmp_path) == []
+
+
+def test_the_limits_of_the_file_are_those_of_the_server(up, soulbox, tmp_path):
+    up("resources.timeout=24h")
+    [row] = soulbox.json("ps", "--project", tmp_path)
+    life = datetime.fromisoformat(row["end_at"]) - datetime.fromisoformat(row["started_at"])
+    assert life == timedelta(hours=24)
+    soulbox("down", "--project", tmp_path)
+    refused = up("resources.timeout=86401s", code=2).told
+    assert "resources.timeout" in refused and "24h" in refused
+    assert "at least 10m" in up("resources.cpu=9m", code=2).told
+    assert "32 at most" in up("network.ports=80", f"network.domains={','.join(f'a{n}.example' for n in range(33))}", code=2).told
 
 
 def test_a_start_that_ends_and_a_ready_that_never_comes_are_told(up, soulbox, tmp_path):

@@ -14,12 +14,6 @@ const ENV_BYTES: usize = 1024 * 1024;
 const ENV_ENTRY_BYTES: usize = 128 * 1024;
 const TEMPLATE_BYTES: usize = 256;
 const IDEMPOTENCY_KEY_BYTES: usize = 255;
-/// Thousandths of a core; the kernel's own least is a hundredth of that of one period.
-const LEAST_CPU: u32 = 10;
-const LEAST_MEMORY: u64 = 128_000_000;
-const LEAST_DISK: u64 = 1_000_000;
-/// Of memory and disk: what no machine has, and what sums of do not overflow.
-const MOST_BYTES: u64 = 1 << 50;
 
 pub(crate) fn check(request: &Create, limits: &Limits) -> Result<()> {
     if request.template.is_empty() || request.template.len() > TEMPLATE_BYTES {
@@ -54,19 +48,22 @@ pub(crate) fn check(request: &Create, limits: &Limits) -> Result<()> {
 fn check_resources(asked: &Resources) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let most = u32::try_from(cores * 1000).unwrap_or(u32::MAX);
-    if !(LEAST_CPU..=most).contains(&asked.cpu_millis) {
-        let message = format!("must be {LEAST_CPU} to {most}: this machine has {cores} cores");
+    if !(Resources::LEAST_CPU_MILLIS..=most).contains(&asked.cpu_millis) {
+        let least = Resources::LEAST_CPU_MILLIS;
+        let message =
+            format!("must be {least} to {most} thousandths of a core: this machine has {cores}");
         return Err(Error::invalid("soulbox.cpuMillis", message));
     }
-    if !(LEAST_MEMORY..=MOST_BYTES).contains(&asked.memory_bytes) {
-        let message = format!("must be at least {LEAST_MEMORY}");
-        return Err(Error::invalid("soulbox.memoryBytes", message));
+    check_bytes("soulbox.memoryBytes", asked.memory_bytes, Resources::LEAST_MEMORY_BYTES)?;
+    check_bytes("soulbox.diskBytes", asked.disk_bytes, Resources::LEAST_DISK_BYTES)
+}
+
+fn check_bytes(field: &str, asked: u64, least: u64) -> Result<()> {
+    let most = Resources::MOST_BYTES;
+    if (least..=most).contains(&asked) {
+        return Ok(());
     }
-    if !(LEAST_DISK..=MOST_BYTES).contains(&asked.disk_bytes) {
-        let message = format!("must be at least {LEAST_DISK}");
-        return Err(Error::invalid("soulbox.diskBytes", message));
-    }
-    Ok(())
+    Err(Error::invalid(field, format!("must be {least} to {most} bytes")))
 }
 
 pub(crate) fn check_timeout(timeout: std::time::Duration, limits: &Limits) -> Result<()> {
@@ -110,6 +107,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::types::Shape;
 
     fn request() -> Create {
         Create {
@@ -148,6 +146,17 @@ mod tests {
             env: [(name.to_owned(), value.to_owned())].into(),
             ..request()
         };
+        let few = Resources {
+            cpu_millis: Resources::LEAST_CPU_MILLIS,
+            memory_bytes: Resources::LEAST_MEMORY_BYTES,
+            disk_bytes: Resources::LEAST_DISK_BYTES,
+            ..Resources::default()
+        };
+        let shape = |resources| Create {
+            shape: Shape { resources: Some(resources), ..Shape::default() },
+            ..request()
+        };
+        assert_eq!(field(&shape(few)), None);
         let key = |key: &str| Create { idempotency_key: Some(key.into()), ..request() };
         for (bad, named) in [
             (Create { template: String::new(), ..request() }, "templateID"),
@@ -162,6 +171,11 @@ mod tests {
             (env("A=B", "v"), "envVars"),
             (env("A", "v\0"), "envVars"),
             (env("A", &"v".repeat(140_000)), "envVars"),
+            (shape(Resources { cpu_millis: 9, ..few }), "soulbox.cpuMillis"),
+            (shape(Resources { cpu_millis: u32::MAX, ..few }), "soulbox.cpuMillis"),
+            (shape(Resources { memory_bytes: few.memory_bytes - 1, ..few }), "soulbox.memoryBytes"),
+            (shape(Resources { memory_bytes: u64::MAX, ..few }), "soulbox.memoryBytes"),
+            (shape(Resources { disk_bytes: few.disk_bytes - 1, ..few }), "soulbox.diskBytes"),
             (key(""), "Idempotency-Key"),
             (key("a b"), "Idempotency-Key"),
             (key(&"k".repeat(256)), "Idempotency-Key"),

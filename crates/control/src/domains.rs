@@ -11,9 +11,6 @@ use soulbox_model::{Error, Port, Result, SandboxId, TeamId, network::Domain};
 
 use crate::core::Core;
 
-/// Names of one sandbox, at most.
-const MOST: usize = 32;
-
 /// Where names lead: those of living sandboxes.
 #[derive(Debug, Default)]
 pub(crate) struct Names(RwLock<HashMap<String, (SandboxId, Port)>>);
@@ -71,11 +68,11 @@ impl Core {
         let (mut names, port) = to.unwrap_or((Vec::new(), Port::AGENT));
         names.sort_unstable();
         names.dedup();
-        if names.len() > MOST {
+        if names.len() > Domain::MOST_OF_A_SANDBOX {
             return Err(Error::ResourceLimit {
                 resource: "domains of a sandbox".into(),
                 current: names.len() as u64,
-                limit: MOST as u64,
+                limit: Domain::MOST_OF_A_SANDBOX as u64,
             });
         }
         if port == Port::AGENT && !names.is_empty() {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use soulbox_engine::Engine;
 use soulbox_image::Templates;
 use soulbox_model::{
-    Resources, SandboxId, TeamId, TemplateId,
+    LONGEST_LIFE, Resources, SandboxId, TeamId, TemplateId,
     network::{Domain, Network},
 };
 use soulbox_store::Store;
@@ -53,7 +53,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_sandboxes: 1000,
-            max_timeout: Duration::from_secs(24 * 3600),
+            max_timeout: LONGEST_LIFE,
             default_timeout: Duration::from_secs(15),
         }
     }

@@ -17,7 +17,7 @@ pub mod secret;
 pub use breaker::{BreakerPolicy, Breakers};
 pub use error::{BoxError, Error, Result};
 pub use id::{Port, SandboxId, SecretId, TeamId, TemplateId};
-pub use resources::{DiskRate, Resources};
+pub use resources::{DiskRate, LONGEST_LIFE, Resources};
 pub use retry::{RetryPolicy, Retryable};
 pub use secret::SecretValue;
 

@@ -1,10 +1,15 @@
 //! What a sandbox may use.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 pub const KIB: u64 = 1024;
 pub const MIB: u64 = 1024 * KIB;
 pub const GIB: u64 = 1024 * MIB;
+
+/// The longest life of a sandbox, as E2B has it.
+pub const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Hard limits of one sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +25,13 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// The least that a sandbox may ask for: of processor time, what the kernel can still measure out.
+    pub const LEAST_CPU_MILLIS: u32 = 10;
+    pub const LEAST_MEMORY_BYTES: u64 = 128_000_000;
+    pub const LEAST_DISK_BYTES: u64 = 1_000_000;
+    /// Of memory and disk: what no machine has, and what sums of do not overflow.
+    pub const MOST_BYTES: u64 = 1 << 50;
+
     /// `cpuCount` as E2B clients see it: whole cores, at least one.
     pub fn cpu_count(&self) -> u32 {
         self.cpu_millis.div_ceil(1000).max(1)

@@ -60,13 +60,13 @@ pub struct Commands {
 /// `[resources]`: hard limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Thousandths of a core, 1 to 1 024 000.
+    /// Thousandths of a core, 10 to 1 024 000.
     pub cpu_millis: u32,
     /// Bytes, at least 128 MB.
     pub memory_bytes: u64,
     /// Bytes that the sandbox may write, at least 1 MB.
     pub disk_bytes: u64,
-    /// How long the sandbox lives, 1 s to 30 days.
+    /// How long the sandbox lives, 1 s to 24 hours.
     pub timeout: Duration,
 }
 

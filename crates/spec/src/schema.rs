@@ -1,6 +1,7 @@
 //! The JSON Schema of project files, for editors.
 
 use serde_json::{Map, Value, json};
+use soulbox_model::network::Domain;
 
 use crate::keys::{Form, Key, Presence, TABLES, Table};
 
@@ -71,9 +72,17 @@ fn of_form(form: Form) -> Value {
         Form::Version => pattern(r"^[0-9]{1,6}(\.[0-9]{1,6}){0,2}$"),
         Form::Strings => strings(),
         Form::Arguments => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
-        Form::Cores => pattern(r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$"),
+        Form::Cores => pattern(concat!(
+            r"^(0*[1-9][0-9]+m|0*[1-9][0-9]*(\.[0-9]+)?",
+            r"|0+\.(0[1-9]|[1-9])[0-9]*)$"
+        )),
         Form::Bytes => pattern(r"^[0-9]+(\.[0-9]+)?(B|[KMGT]B|[KMGT]iB)$"),
-        Form::Time => pattern(r"^[0-9]+[smhd]$"),
+        // As many of each as are 24 hours.
+        Form::Time => pattern(concat!(
+            r"^0*(([1-9][0-9]{0,3}|[1-7][0-9]{4}|8[0-5][0-9]{3}|86[0-3][0-9]{2}|86400)s",
+            r"|([1-9][0-9]{0,2}|1[0-3][0-9]{2}|14[0-3][0-9]|1440)m",
+            r"|([1-9]|1[0-9]|2[0-4])h|1d)$"
+        )),
         Form::Flag => json!({ "type": "boolean" }),
         Form::Ports => json!({
             "type": "array",
@@ -83,6 +92,7 @@ fn of_form(form: Form) -> Value {
         Form::Hosts => json!({
             "type": "array",
             "items": { "type": "string", "minLength": 1, "maxLength": 253 },
+            "maxItems": Domain::MOST_OF_A_SANDBOX,
             "uniqueItems": true,
         }),
     }

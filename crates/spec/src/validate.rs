@@ -6,7 +6,7 @@ use std::{
 };
 
 use semver::Version;
-use soulbox_model::Port;
+use soulbox_model::{Port, Resources, network::Domain};
 
 use crate::{
     Against, Commands, Diagnostics, Identity, Limits, Network, Project, ProjectDir, Security,
@@ -21,8 +21,6 @@ use crate::{
 
 /// Most entries of one table or array.
 const MAX_ENTRIES: usize = 256;
-/// Least disk, in bytes.
-const MIN_DISK: u64 = 1_000_000;
 
 /// What a file is read with.
 #[derive(Debug, Clone, Copy)]
@@ -196,7 +194,8 @@ fn strings<T>(
     entries: &[Entry],
     parse: impl Fn(&str) -> Parsed<T>,
 ) -> BTreeMap<String, T> {
-    bounded(reader, table, entries.len(), entries.get(MAX_ENTRIES).map(|entry| &entry.place));
+    let beyond = entries.get(MAX_ENTRIES).map(|entry| &entry.place);
+    bounded(reader, table, entries.len(), MAX_ENTRIES, beyond);
     let mut all = BTreeMap::new();
     for entry in entries.iter().take(MAX_ENTRIES) {
         let shown: String = entry.key.chars().take(64).collect();
@@ -218,13 +217,19 @@ fn strings<T>(
     all
 }
 
-fn bounded(reader: &mut Reader<'_>, field: &str, count: usize, place: Option<&Place>) {
-    if let Some(place) = place {
+fn bounded(
+    reader: &mut Reader<'_>,
+    field: &str,
+    count: usize,
+    most: usize,
+    beyond: Option<&Place>,
+) {
+    if let Some(place) = beyond {
         let message = format!("`{field}` has {count} entries");
         reader.note(
             Diagnostic::new(Kind::WrongValue, place.clone(), message)
                 .field(field)
-                .expected(format!("{MAX_ENTRIES} at most")),
+                .expected(format!("{most} at most")),
         );
     }
 }
@@ -289,16 +294,21 @@ fn limits(reader: &mut Reader<'_>, host: Option<u32>) -> Limits {
     let least = |least: u64, expected: &'static str| {
         move |text: &str| match value::bytes(text)? {
             few if few < least => Err(Wrong::new("is too little", expected)),
+            many if many > Resources::MOST_BYTES => {
+                Err(Wrong::new("is more than any machine has", "at most 1024TiB"))
+            }
             enough => Ok(enough),
         }
     };
     let fallback = Limits::default();
-    let memory = reader.string("resources", "memory", least(value::MIN_MEMORY, "at least 128MB"));
+    let least_memory = least(Resources::LEAST_MEMORY_BYTES, "at least 128MB");
     Limits {
         cpu_millis: reader.string("resources", "cpu", cores).unwrap_or(fallback.cpu_millis),
-        memory_bytes: memory.unwrap_or(fallback.memory_bytes),
+        memory_bytes: reader
+            .string("resources", "memory", least_memory)
+            .unwrap_or(fallback.memory_bytes),
         disk_bytes: reader
-            .string("resources", "disk", least(MIN_DISK, "at least 1MB"))
+            .string("resources", "disk", least(Resources::LEAST_DISK_BYTES, "at least 1MB"))
             .unwrap_or(fallback.disk_bytes),
         timeout: reader.string("resources", "timeout", value::duration).unwrap_or(fallback.timeout),
     }
@@ -310,8 +320,8 @@ fn environment(reader: &mut Reader<'_>) -> BTreeMap<String, Text> {
 }
 
 fn network(reader: &mut Reader<'_>) -> Network {
-    let ports = list(reader, "ports", port);
-    let domains = list(reader, "domains", |reader, node| {
+    let ports = list(reader, "ports", MAX_ENTRIES, port);
+    let domains = list(reader, "domains", Domain::MOST_OF_A_SANDBOX, |reader, node| {
         reader.text(node, "network.domains", "a host name", value::host_name)
     });
     if ports.is_empty()
@@ -339,14 +349,15 @@ fn network(reader: &mut Reader<'_>) -> Network {
 fn list<'a, T: Clone + Eq + std::hash::Hash>(
     reader: &mut Reader<'a>,
     key: &str,
+    most: usize,
     parse: impl Fn(&mut Reader<'a>, &Node) -> Option<T>,
 ) -> Vec<T> {
     let field = format!("network.{key}");
     let items = reader.items("network", key).unwrap_or_default();
-    bounded(reader, &field, items.len(), items.get(MAX_ENTRIES).map(|node| &node.place));
+    bounded(reader, &field, items.len(), most, items.get(most).map(|node| &node.place));
     let mut seen = HashSet::new();
     let mut all = Vec::new();
-    for node in items.iter().take(MAX_ENTRIES) {
+    for node in items.iter().take(most) {
         let Some(item) = parse(reader, node) else { continue };
         if seen.insert(item.clone()) {
             all.push(item);

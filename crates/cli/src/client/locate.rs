@@ -63,6 +63,13 @@ fn find(settings: &Settings) -> Result<Found> {
     announced(&settings.data_dir)
 }
 
+/// Whether the server is this machine's own, so far as the settings say. One that is named by its address may be
+/// anywhere.
+pub fn is_here(settings: &Settings) -> bool {
+    let own = settings.names_data_dir || settings.names_listen;
+    settings.api_url.is_none() && (own || variable("E2B_API_URL").is_none())
+}
+
 fn announced(data_dir: &DataDir) -> Result<Found> {
     let Some(said) = data_dir.announcement()? else {
         return Err(Failure::NoServer { data_dir: data_dir.path().display().to_string() });

@@ -13,6 +13,6 @@ pub mod server;
 mod templates;
 
 pub use endpoint::Endpoint;
-pub use locate::locate;
+pub use locate::{is_here, locate};
 pub use remote::{Remote, Running};
 pub use server::Server;

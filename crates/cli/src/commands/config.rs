@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use soulbox_spec::{Against, ProjectDir, edit, schema, show};
 
-use super::project::{load, overrides};
+use super::project::{cores, load, overrides};
 use crate::{
     args::project::{Config, ProjectArgs},
     failure::{Failure, Result},
@@ -16,7 +16,7 @@ pub(super) fn run(settings: &Settings, command: Config) -> Result<()> {
     match command {
         Config::Check(args) => check(settings, &args),
         Config::Show(args) => {
-            let (_, project) = load(&args)?;
+            let (_, project) = load(&args, cores(settings))?;
             if settings.output.json {
                 return settings.output.value(&show::json(&project));
             }
@@ -29,7 +29,7 @@ pub(super) fn run(settings: &Settings, command: Config) -> Result<()> {
 
 fn check(settings: &Settings, args: &ProjectArgs) -> Result<()> {
     let output = &settings.output;
-    match load(args) {
+    match load(args, cores(settings)) {
         Ok((dir, project)) => {
             let file = dir.file().display().to_string();
             let secrets = project.secrets();

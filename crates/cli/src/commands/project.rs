@@ -4,7 +4,9 @@ use soulbox_spec::{Against, Override, Project, ProjectDir};
 
 use crate::{
     args::project::ProjectArgs,
+    client::is_here,
     failure::{Failure, Result},
+    settings::Settings,
 };
 
 /// What overrides keys: the environment, then `--set`.
@@ -22,18 +24,19 @@ pub(crate) fn overrides(set: &[String]) -> Result<Vec<Override>> {
     Ok(all)
 }
 
-/// The project of a directory, held against the machine's cores.
+/// The project of a directory, held against `cores` where they are known.
 ///
 /// # Errors
 /// When there is none, or with everything that is wrong with it.
-pub(crate) fn load(args: &ProjectArgs) -> Result<(ProjectDir, Project)> {
+pub(crate) fn load(args: &ProjectArgs, cores: Option<u32>) -> Result<(ProjectDir, Project)> {
     let dir = ProjectDir::open(&args.directory)?;
-    let against = Against { overrides: overrides(&args.set)?, cores: cores() };
+    let against = Against { overrides: overrides(&args.set)?, cores };
     let project = dir.load(&against)?;
     Ok((dir, project))
 }
 
-fn cores() -> Option<u32> {
-    let cores = std::thread::available_parallelism().ok()?;
+/// Those of the machine that projects run on, where that is this one. Another server says itself what it has.
+pub(crate) fn cores(settings: &Settings) -> Option<u32> {
+    let cores = std::thread::available_parallelism().ok().filter(|_| is_here(settings))?;
     u32::try_from(cores.get()).ok()
 }

@@ -16,6 +16,11 @@ impl Domain {
     }
 }
 
+impl Domain {
+    /// As many may be one sandbox's own.
+    pub const MOST_OF_A_SANDBOX: usize = 32;
+}
+
 impl FromStr for Domain {
     type Err = String;
 

@@ -1,5 +1,7 @@
 //! Host names that lead to a sandbox.
 
+use soulbox_model::network::Domain;
+
 use super::{Parsed, Wrong};
 
 const FORM: &str = "a host name as `app.example.com`";
@@ -34,7 +36,7 @@ pub fn host_name(text: &str) -> Parsed<String> {
     if !name.split('.').all(good) {
         return Err(wrong("is not a host name"));
     }
-    if name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+    if name.parse::<Domain>().is_err() {
         return Err(wrong("ends like an address, not like a name"));
     }
     Ok(name)
@@ -70,6 +72,7 @@ mod tests {
             "127.0.0.1",
             "::1",
             "1.2.3",
+            "a.0x7f",
             "*.a.b",
             "a b",
             "ä.de",

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
+use soulbox_model::{LONGEST_LIFE, Resources};
+
 use super::{Parsed, Wrong};
 
-/// Least memory of a sandbox, in bytes: 128 MB.
-pub const MIN_MEMORY: u64 = 128_000_000;
-/// Longest life of a sandbox: 30 days.
-pub const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 86_400);
 /// More cores than any machine has that this runs on.
 const MAX_CORES: u32 = 1024;
 
-const CORES: &str = "cores as \"1.0\" or \"0.5\", or thousandths as \"500m\", above 0";
+const CORES: &str = "cores as \"1.0\" or \"0.5\", or thousandths as \"500m\", at least 10m";
 const BYTES: &str = "a size as \"512MB\" (decimal) or \"512MiB\" (binary)";
 const TIME: &str = "a time as \"300s\", \"5m\" or \"1h\"";
 
@@ -35,7 +33,7 @@ const TIMES: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)
 /// Thousandths of a core.
 ///
 /// # Errors
-/// For what is no number, is 0, has more than three decimals, or is above 1024 cores.
+/// For what is no number, is below a hundredth, has more than three decimals, or is above 1024 cores.
 pub fn cores(text: &str) -> Parsed<u32> {
     let millis = if let Some(number) = text.strip_suffix('m') {
         digits(number).and_then(|n| u32::try_from(n).ok())
@@ -52,6 +50,9 @@ pub fn cores(text: &str) -> Parsed<u32> {
             })
         }
         Some(0) => Err(Wrong::new("gives no processor time at all", CORES)),
+        Some(n) if n < Resources::LEAST_CPU_MILLIS => {
+            Err(Wrong::new("is less than can be measured out", CORES).instead("10m"))
+        }
         Some(n) if n > MAX_CORES * 1000 => Err(Wrong::new("is more than 1024 cores", CORES)),
         Some(n) => Ok(n),
     }
@@ -83,7 +84,7 @@ pub fn bytes(text: &str) -> Parsed<u64> {
         .ok_or_else(|| Wrong::new("is not a whole number of bytes below 8 EiB", BYTES))
 }
 
-/// A time of 1 s to 30 days.
+/// A time of 1 s to 24 hours.
 ///
 /// # Errors
 /// For what has no number, no unit, or is out of that range.
@@ -110,7 +111,7 @@ pub fn duration(text: &str) -> Parsed<Duration> {
     let seconds = number.saturating_mul(*factor);
     match Duration::from_secs(seconds) {
         Duration::ZERO => Err(Wrong::new("is no time at all", "at least 1s")),
-        long if long > MAX_TIMEOUT => Err(Wrong::new("is too long", "at most 30d")),
+        long if long > LONGEST_LIFE => Err(Wrong::new("is too long", "at most 24h")),
         fits => Ok(fits),
     }
 }
@@ -182,12 +183,13 @@ mod tests {
     #[test]
     fn cores_are_whole_or_thousandths() {
         for (text, millis) in
-            [("1.0", 1000), ("0.5", 500), ("500m", 500), ("2", 2000), ("0.125", 125), ("1m", 1)]
+            [("1.0", 1000), ("0.5", 500), ("500m", 500), ("2", 2000), ("0.125", 125), ("10m", 10)]
         {
             assert_eq!(cores(text), Ok(millis), "{text}");
         }
         for bad in [
-            "", "0", "0.0", "0m", "-1", "1.", ".5", "1e3", "0.0001", "1.5m", "1 ", "1025", "½", "m",
+            "", "0", "0.0", "0m", "1m", "9m", "0.009", "-1", "1.", ".5", "1e3", "0.0001", "1.5m",
+            "1 ", "1025", "½", "m",
         ] {
             assert!(cores(bad).is_err(), "{bad}");
         }
@@ -225,10 +227,25 @@ mod tests {
 
     #[test]
     fn times_have_a_unit() {
-        for (text, seconds) in [("300s", 300), ("5m", 300), ("1h", 3600), ("30d", 2_592_000)] {
+        for (text, seconds) in
+            [("300s", 300), ("5m", 300), ("1h", 3600), ("24h", 86_400), ("1d", 86_400)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for bad in ["", "5", "0s", "5 m", "-1s", "1.5h", "500ms", "31d", "999999999999999d", "s"] {
+        for bad in [
+            "",
+            "5",
+            "0s",
+            "5 m",
+            "-1s",
+            "1.5h",
+            "500ms",
+            "25h",
+            "86401s",
+            "2d",
+            "999999999999999d",
+            "s",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert_eq!(duration("5min").unwrap_err().instead.as_deref(), Some("5m"));
@@ -237,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_again(millis in 1u32..1_024_000, count in 1u64..1 << 60, s in 1u64..2_592_000) {
+        fn what_is_shown_is_read_again(millis in 10u32..=1_024_000, count in 1u64..1 << 60, s in 1u64..=86_400) {
             prop_assert_eq!(cores(&show_cores(millis)), Ok(millis));
             // 15 digits are as many as are read.
             if count < 1_000_000_000_000_000 {

@@ -22,6 +22,27 @@ pub(super) const DOMAINS: &str = "soulbox-domains";
 /// There where nothing but memory can be written.
 pub(super) const READ_ONLY: &str = "soulbox-read-only";
 
+/// Fields of what is asked of the server, and the keys that they come from.
+const KEYS: [(&str, &str); 6] = [
+    ("timeout", "resources.timeout"),
+    ("soulbox.cpuMillis", "resources.cpu"),
+    ("soulbox.memoryBytes", "resources.memory"),
+    ("soulbox.diskBytes", "resources.disk"),
+    ("envVars", "environment"),
+    ("domains", "network.domains"),
+];
+
+/// A refusal of the server in the words of the file.
+pub(super) fn by_key(mut failure: Failure) -> Failure {
+    if let Failure::Answer { message, .. } = &mut failure
+        && let Some((field, why)) = message.split_once(": ")
+        && let Some((_, key)) = KEYS.iter().find(|(name, _)| *name == field)
+    {
+        *message = format!("{key}: {why}");
+    }
+    failure
+}
+
 /// A project in its directory.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -31,14 +52,14 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Reads the project of a directory, with what stands in for its file.
+    /// Reads the project of a directory, with what stands in for its file; held against `cores` where they are known.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(super) fn open(which: &Which, overrides: &[String]) -> Result<Self> {
+    pub(super) fn open(which: &Which, overrides: &[String], cores: Option<u32>) -> Result<Self> {
         let dir = absolute(&which.project)?;
         let args = ProjectArgs { directory: dir.clone(), set: overrides.to_vec() };
-        let (_, project) = project::load(&args)?;
+        let (_, project) = project::load(&args, cores)?;
         Ok(Self { project, dir })
     }
 
@@ -118,4 +139,26 @@ impl Loaded {
 
 pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf> {
     dir.canonicalize().map_err(Failure::io(dir.display().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_the_key() {
+        let told = |message: &str| {
+            let body = format!(r#"{{"code": 400, "message": "{message}"}}"#);
+            by_key(Failure::answer(400, body.as_bytes())).to_string()
+        };
+        let cases = [
+            ("soulbox.cpuMillis: must be less", "resources.cpu: must be less"),
+            ("timeout: cannot be greater", "resources.timeout: cannot be greater"),
+            ("templateID: unknown: timeout", "templateID: unknown: timeout"),
+            ("timeout", "timeout"),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(told(said), expected);
+        }
+    }
 }

@@ -44,7 +44,7 @@ pub(in crate::commands) async fn once(
     dir: &Path,
 ) -> Result<Times> {
     let began = Instant::now();
-    let loaded = Loaded::open(&Which { project: dir.to_owned() }, &[])?;
+    let loaded = Loaded::open(&Which { project: dir.to_owned() }, &[], None)?;
     let nothing =
         Overrides { set: Vec::new(), wait: LIMIT, install_within: LIMIT, no_install: true };
     let started = Started::make(server, output, &loaded, &nothing, &Interrupts::new()?).await?;

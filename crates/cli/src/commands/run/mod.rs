@@ -22,9 +22,12 @@ use tokio::io::AsyncWriteExt as _;
 
 pub(super) use self::up::{down, exec, logs, ps, up};
 use self::{load::Loaded, start::Started};
-use super::sandbox::{
-    ended, lifecycle,
-    session::{self, Input, Interrupts},
+use super::{
+    project::cores,
+    sandbox::{
+        ended, lifecycle,
+        session::{self, Input, Interrupts},
+    },
 };
 use crate::{
     args::run::{Run, Test},
@@ -44,7 +47,7 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 
 pub(super) async fn run(settings: &Settings, args: Run) -> Result<()> {
     let output = &settings.output;
-    let loaded = Loaded::open(&args.which, &args.overrides.set)?;
+    let loaded = Loaded::open(&args.which, &args.overrides.set, cores(settings))?;
     let server = locate(settings)?;
     let interrupts = Interrupts::new()?;
     let started = Started::make(&server, output, &loaded, &args.overrides, &interrupts).await?;
@@ -103,7 +106,7 @@ async fn follow(
 pub(super) async fn test(settings: &Settings, args: Test) -> Result<()> {
     let output = &settings.output;
     let keeps = kept_as(&args.keep)?;
-    let loaded = Loaded::open(&args.which, &args.overrides.set)?;
+    let loaded = Loaded::open(&args.which, &args.overrides.set, cores(settings))?;
     let Some(test) = loaded.project.commands.test.clone() else {
         return Err(Failure::Usage {
             message: "the project has no commands.test".into(),

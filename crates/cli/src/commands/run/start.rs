@@ -14,7 +14,7 @@ use soulbox_wire::rest::ListedSandbox;
 use super::{
     id_of,
     install::{self, Installed},
-    load::{DOMAINS, Loaded, NAME, PORTS, READ_ONLY},
+    load::{DOMAINS, Loaded, NAME, PORTS, READ_ONLY, by_key},
     ready,
 };
 use crate::{
@@ -110,7 +110,7 @@ impl Started {
         let began = Instant::now();
         let installed = interrupts.or(install::all(server, output, loaded, overrides)).await?;
         let new = loaded.sandbox(installed.template.clone())?;
-        let made = lifecycle::make(server, output, &new, true, interrupts).await?;
+        let made = lifecycle::make(server, output, &new, true, interrupts).await.map_err(by_key)?;
         let id = id_of(&made.sandbox_id)?;
         let remote = server.remote_with(&id, made.envd_access_token);
         let app = app_of(&loaded.project);
@@ -134,7 +134,7 @@ impl Started {
         let network = &loaded.project.network;
         // First: where a name is somebody else's, nothing needs to be copied.
         if let Some(port) = network.ports.first().filter(|_| !network.domains.is_empty()) {
-            server.set_domains(&self.id, &network.domains, *port).await?;
+            server.set_domains(&self.id, &network.domains, *port).await.map_err(by_key)?;
         }
         self.fill(output, loaded, installed).await
     }

@@ -28,9 +28,12 @@ use crate::{
         process::{Data, Event},
         remote::{Launch, Running},
     },
-    commands::sandbox::{
-        self, ended, lifecycle,
-        session::{self, Input, Interrupts},
+    commands::{
+        project::cores,
+        sandbox::{
+            self, ended, lifecycle,
+            session::{self, Input, Interrupts},
+        },
     },
     failure::{Failure, Result},
     output::{Output, plain},
@@ -82,7 +85,7 @@ pub(in crate::commands) async fn up(settings: &Settings, args: Up) -> Result<()>
     }
     let output = &settings.output;
     let run = args.run;
-    let loaded = Loaded::open(&run.which, &run.overrides.set)?;
+    let loaded = Loaded::open(&run.which, &run.overrides.set, cores(settings))?;
     let server = locate(settings)?;
     let interrupts = Interrupts::new()?;
     let _turn = interrupts.or(turn(output, &loaded.dir)).await?;
