@@ -1,6 +1,7 @@
 """`soulbox init`, `config` and `runtime`: what is said about a project before it runs. No server takes part."""
 
 import json
+import os
 import re
 
 import pytest
@@ -173,6 +174,27 @@ def test_set_leaves_comments_alone_and_writes_nothing_wrong(soulbox, project):
     assert text == expected
     config(soulbox, "set", project, "resources.memory=1", code=2)
     assert (project / "soulbox.toml").read_text() == text
+
+
+def test_set_leaves_to_a_file_whose_it_is(soulbox, project):
+    file = project / "soulbox.toml"
+    for mode in (0o600, 0o664):
+        file.chmod(mode)
+        os.chown(file, 65534, 65534)
+        config(soulbox, "set", project, "resources.memory=1GB")
+        after = file.stat()
+        assert (after.st_mode & 0o7777, after.st_uid, after.st_gid) == (mode, 65534, 65534)
+
+
+def test_set_changes_what_check_takes(soulbox, project):
+    file = project / "soulbox.toml"
+    table = '[template]\nname = "small"\nbase_image = "base"\n'
+    assert table in SMALL
+    file.write_text('template = { name = "small", base_image = "base", build_args = { X = "0" } }\n' + SMALL.replace(table, ""))
+    config(soulbox, "check", project)
+    config(soulbox, "set", project, "template.build_args.X=1", "template.build_args.Y=2")
+    assert json.loads(config(soulbox, "show", project, "--json").stdout)["template"]["build_args"] == {"X": "1", "Y": "2"}
+    assert file.read_text().startswith("template = {")
 
 
 def fits(schema, value):

@@ -1,6 +1,6 @@
 //! Changes a project file and leaves the rest of it, comments included, as it is.
 
-use toml_edit::{DocumentMut, Item, Table};
+use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike};
 
 use crate::Override;
 
@@ -28,30 +28,36 @@ pub fn apply(text: &str, overrides: &[Override]) -> Result<String, EditError> {
             .text
             .parse()
             .map_err(|error: toml_edit::TomlError| EditError::Value(error.message().to_owned()))?;
-        merge(document.as_table_mut(), change.as_table(), "")?;
+        merge(document.as_table_mut(), false, change.as_table(), "")?;
     }
     Ok(document.to_string())
 }
 
-fn merge(into: &mut Table, change: &Table, path: &str) -> Result<(), EditError> {
+/// What is new in a table that is `inline`, in one line, is so as well.
+fn merge(
+    into: &mut dyn TableLike,
+    inline: bool,
+    change: &Table,
+    path: &str,
+) -> Result<(), EditError> {
     for (key, item) in change {
         let here = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         match item {
             Item::Table(inner) => {
-                let place = into.entry(key).or_insert_with(|| Item::Table(Table::new()));
+                let fresh = || match inline {
+                    true => Item::Value(InlineTable::new().into()),
+                    false => Item::Table(Table::new()),
+                };
+                let place = into.entry(key).or_insert_with(fresh);
                 if let Some(table) = place.as_table_mut() {
                     // `a.b = 1` in the change is `[a]` in a file.
                     table.set_implicit(false);
-                    merge(table, inner, &here)?;
-                } else if let Some(table) = place.as_inline_table_mut() {
-                    for (key, item) in inner {
-                        let value =
-                            item.as_value().ok_or_else(|| EditError::NotATable(here.clone()))?;
-                        put(table.entry(key).or_insert(value.clone()), value);
-                    }
-                } else {
-                    return Err(EditError::NotATable(here));
                 }
+                let inline = place.is_inline_table();
+                let Some(table) = place.as_table_like_mut() else {
+                    return Err(EditError::NotATable(here));
+                };
+                merge(table, inline, inner, &here)?;
             }
             Item::Value(value) => match into.get_mut(key).and_then(Item::as_value_mut) {
                 Some(old) => put(old, value),
@@ -123,5 +129,31 @@ mod tests {
         assert_eq!(project.template.build_args["MODE"], "debug");
         assert_eq!(project.template.build_args["NEW"], "1");
         assert!(changed.contains("build_args = {"), "{changed}");
+    }
+
+    #[test]
+    fn tables_of_tables_in_a_line_stay_in_that_line() {
+        let line =
+            r#"template = { name = "a", base_image = "base", build_args = { A = "1" } } # why"#;
+        let rest = "\n[project]\nname = \"a\"\nversion = \"1.0.0\"\n[commands]\nstart = [\"a\"]\n";
+        let changed = edited(&format!("{line}{rest}"), &["template.build_args.A=2"]);
+        assert_eq!(changed, format!("{}{rest}", line.replace("\"1\"", "\"2\"")));
+        let without = line.replace(r#", build_args = { A = "1" }"#, "");
+        let sets = ["template.build_args.B=3", "template.base_image=x"];
+        for line in [line, without.as_str()] {
+            let changed = edited(&format!("{line}{rest}"), &sets);
+            assert!(changed.starts_with("template = {") && changed.ends_with(rest), "{changed}");
+            let template = Project::parse(&changed, "x").unwrap().template;
+            assert_eq!(template.build_args["B"], "3");
+            assert_eq!(template.build_args.contains_key("A"), line.contains('A'));
+        }
+    }
+
+    #[test]
+    fn what_is_no_table_is_not_made_one() {
+        let set = [Override::set("template.build_args.A=2").unwrap()];
+        for text in ["template = 1", "template = { build_args = \"x\" }", "[[template]]"] {
+            assert!(matches!(apply(text, &set), Err(EditError::NotATable(_))), "{text}");
+        }
     }
 }

@@ -9,8 +9,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, openat, openat2,
-        renameat_with, statat, unlinkat,
+        AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid, fchmod,
+        fchown, openat, openat2, renameat_with, statat, unlinkat,
     },
     io::Errno,
 };
@@ -157,17 +157,19 @@ impl ProjectDir {
     pub fn write(&self, text: &str, replace: bool) -> Result<(), LoadError> {
         let path = self.file();
         let failed = |source: Errno| unreadable(&path)(source);
-        let linked = statat(&self.dir, FILE_NAME, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
-        if linked {
+        let before = statat(&self.dir, FILE_NAME, AtFlags::SYMLINK_NOFOLLOW).ok();
+        if before.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink) {
             let why = "is a link: change what it leads to, or remove it".to_owned();
             return Err(LoadError::NotAProjectFile { path: path.clone(), why });
         }
         let draft = format!(".{FILE_NAME}.{}", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
+        let mode = Mode::from_raw_mode(if before.is_some() { 0o600 } else { 0o644 });
         let mut file = openat(&self.dir, &draft, flags, mode).map(File::from).map_err(failed)?;
         let renaming = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        if let Some(before) = before {
+            belongs_as(&file, &before);
+        }
         let written = file
             .write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
@@ -198,6 +200,18 @@ impl ProjectDir {
         let context = validate::Context { against, dir: Some(self) };
         validate::project(text, &name, context)
     }
+}
+
+/// Gives `file` the owner and the permissions of the one whose place it takes, as far as there are any here. Where the
+/// owner cannot be had, the group is another one, and gets nothing.
+fn belongs_as(file: &File, before: &Stat) {
+    let (owner, group) = (Uid::from_raw(before.st_uid), Gid::from_raw(before.st_gid));
+    let permissions = match fchown(file, Some(owner), Some(group)) {
+        Ok(()) => 0o777,
+        Err(_) => 0o707,
+    };
+    // Until then it is its owner's alone.
+    let _ = fchmod(file, Mode::from_raw_mode(before.st_mode & permissions));
 }
 
 fn unreadable<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> LoadError {
