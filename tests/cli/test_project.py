@@ -197,6 +197,15 @@ def test_set_changes_what_check_takes(soulbox, project):
     assert file.read_text().startswith("template = {")
 
 
+def test_ports_are_numbers_however_they_are_written(soulbox, project):
+    (project / "soulbox.toml").write_text(SMALL + "\n[network]\nports = [0x50, 0o121, 0b1010010, 8_0_80, +84]\n")
+    shown = json.loads(config(soulbox, "show", project, "--json").stdout)
+    assert shown["network"]["ports"] == [80, 81, 82, 8080, 84]
+    (project / "soulbox.toml").write_text(SMALL + "\n[network]\nports = [80, 0x50, 0x10000]\n")
+    refused = config(soulbox, "check", project, code=2).stderr
+    assert "has this twice" in refused and "no port" in refused
+
+
 def fits(schema, value):
     """As much of JSON Schema as ours uses."""
     kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}

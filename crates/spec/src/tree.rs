@@ -29,7 +29,7 @@ pub(crate) enum Value {
         text: String,
         plain: bool,
     },
-    /// As it was written; it may not fit any type.
+    /// Integers in decimal, the rest as it was written; it may not fit any type.
     Number(String),
     Flag(bool),
     Datetime,
@@ -135,7 +135,10 @@ fn node(value: Spanned<DeValue<'_>>, text: &str, source: usize) -> Node {
             };
             Value::String { plain: quoted('"') || quoted('\''), text: string.into_owned() }
         }
-        DeValue::Integer(number) => Value::Number(number.to_string()),
+        DeValue::Integer(number) => {
+            let decimal = i64::from_str_radix(number.as_str(), number.radix());
+            Value::Number(decimal.map_or_else(|_| number.to_string(), |number| number.to_string()))
+        }
         DeValue::Float(number) => Value::Number(number.as_str().to_owned()),
         DeValue::Boolean(flag) => Value::Flag(flag),
         DeValue::Datetime(_) => Value::Datetime,
