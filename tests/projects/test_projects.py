@@ -6,12 +6,14 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
-from conftest import EXAMPLES, TEMPLATE, needs_base
+from conftest import EXAMPLES, PROJECT, TEMPLATE, needs_base
 
 from harness.program import Program
 
@@ -247,6 +249,81 @@ def test_a_start_that_ends_and_a_ready_that_never_comes_are_told(up, soulbox, tm
     assert done.stdout == "bye\n"
     soulbox("run", "--project", tmp_path / "nowhere", code=None)
     assert soulbox.json("ps", "--project", tmp_path) == []
+
+
+def test_a_port_that_is_in_use_inside_is_told(up, soulbox, tmp_path):
+    (tmp_path / "twice.sh").write_text(
+        "python3 -m http.server 8081 & \n"
+        "until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8081), 2)'; do sleep 0.05; done 2>/dev/null\n"
+        "exec python3 -m http.server 8081\n"
+    )
+    twice = ["network.ports=[8081]", 'commands.start=["sh", "twice.sh"]', 'commands.ready=["false"]']
+    error = json.loads(up(*twice, code=1).told)["error"]
+    assert "ended with 1 before the project was ready" in error["message"]
+    assert "Address already in use" in error["message"]
+    assert soulbox.json("ps", "--project", tmp_path) == []
+
+
+@pytest.mark.parametrize("mode, code, words", [(0o644, 126, "ermission denied"), (0o755, 0, "")])
+def test_a_start_file_is_one_that_may_be_executed(up, soulbox, tmp_path, mode, code, words):
+    up()
+    soulbox("down", "--project", tmp_path)
+    start = tmp_path / "start.sh"
+    start.write_text("#!/bin/sh\necho started\n")
+    start.chmod(mode)
+    done = soulbox("run", "--project", tmp_path, "--set", 'commands.start=["./start.sh"]', code=code)
+    assert done.stdout == ("started\n" if mode & 0o111 else "")
+    assert words in done.stderr and ("./start.sh" in done.stderr or not words)
+    assert soulbox.json("ps", "--project", tmp_path) == []
+
+
+@pytest.fixture
+def nobodys(soulbox):
+    """What the client says to somebody who may read nothing of ours, in a directory that all can reach."""
+    binary = os.open(os.environ["SOULBOX_BIN"], os.O_RDONLY)
+    address = soulbox.json("env")["E2B_API_URL"]
+    there = ["--api-url", address, "--api-key", os.environ["E2B_API_KEY"]]
+
+    def run(*arguments, code):
+        done = subprocess.run(
+            [f"/proc/self/fd/{binary}", *there, *map(str, arguments), "--json"],
+            env=soulbox.environment, cwd="/", user=65534, group=65534, extra_groups=[], pass_fds=[binary],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done
+
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        run.directory = Path(directory)
+        yield run
+    os.close(binary)
+
+
+@pytest.mark.parametrize("what", ["up", "run", "test"])
+def test_a_project_that_cannot_be_read_is_told_and_leaves_nothing(soulbox, nobodys, what):
+    before = soulbox("sandbox", "list", "-q").stdout
+    project = nobodys.directory / "project"
+    project.mkdir()
+    (project / "soulbox.toml").write_text(PROJECT.format(template=TEMPLATE) + 'test = ["true"]\n')
+    detach = ["-d"] if what == "up" else []
+
+    def refused(path, mode):
+        was = path.stat().st_mode
+        path.chmod(mode)
+        error = json.loads(nobodys(what, *detach, "--project", project, code=1).stderr)["error"]
+        path.chmod(was)
+        assert str(path) in error["message"] and "ermission denied" in error["message"], error
+        return error
+
+    refused(project / "soulbox.toml", 0o600)
+    refused(project, 0o700)
+    (project / "inner").mkdir()
+    refused(project / "inner", 0o700)
+    (project / "inner/secret").write_text("s")
+    refused(project / "inner/secret", 0o600)
+    assert soulbox("sandbox", "list", "-q").stdout == before
+    nobodys("test", "--project", project, code=0)
 
 
 @needs_base
