@@ -45,6 +45,9 @@ impl Folder {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match self.within(path, flags) {
             Ok(file) => File::from(file),
+            Err(Errno::NOENT) if self.is_listed(path) => {
+                return Err(read(io::Error::other("it is a link that leads nowhere")));
+            }
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(Errno::XDEV) => return Err(outside(path)),
             Err(error) => return Err(read(error.into())),
@@ -60,23 +63,19 @@ impl Folder {
         Ok(Some(bytes))
     }
 
-    pub(super) fn has(&self, path: &str) -> bool {
-        self.within(path, OFlags::PATH | OFlags::CLOEXEC).is_ok()
-    }
-
     /// Whether there is something of that name, if only a link that leads out or nowhere.
     pub(super) fn is_listed(&self, name: &str) -> bool {
         self.within(name, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW).is_ok()
     }
 
     /// Names in the directory `path`, sorted; nothing where it is none.
-    pub(super) fn names(&self, path: &str, kind: FileType) -> Vec<String> {
+    pub(super) fn names(&self, path: &str, kinds: &[FileType]) -> Vec<String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(dir) = self.within(path, flags).and_then(Dir::new) else { return Vec::new() };
         let mut names: Vec<String> = dir
             .take(MAX_ENTRIES)
             .flatten()
-            .filter(|entry| entry.file_type() == kind)
+            .filter(|entry| kinds.contains(&entry.file_type()))
             .filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned))
             .filter(|name| name != "." && name != "..")
             .collect();

@@ -127,13 +127,14 @@ fn choose(folder: &Folder, package: &Map<String, Value>) -> Choice {
         ("npm-shrinkwrap.json", "npm"),
         ("package-lock.json", "npm"),
     ];
-    if let Some((lock, installer)) = LOCKS.into_iter().find(|(lock, _)| folder.has(lock)) {
+    // Links count: where one leads is found out when it is read.
+    if let Some((lock, installer)) = LOCKS.into_iter().find(|(lock, _)| folder.is_listed(lock)) {
         return Choice { installer, lock: Some(lock) };
     }
     let named = package.get("packageManager").and_then(Value::as_str).unwrap_or_default();
     let named = named.split('@').next().unwrap_or_default();
     let installer = ["bun", "pnpm", "yarn"].into_iter().find(|known| *known == named);
-    let by_settings = folder.has("bunfig.toml").then_some("bun");
+    let by_settings = folder.is_listed("bunfig.toml").then_some("bun");
     Choice { installer: installer.or(by_settings).unwrap_or("npm"), lock: None }
 }
 
@@ -191,8 +192,8 @@ fn workspaces(
         let above = if path == "*" { Some("") } else { path.strip_suffix("/*") };
         let folders = match above {
             Some(above) => {
-                let names =
-                    folder.names(if above.is_empty() { "." } else { above }, FileType::Directory);
+                let place = if above.is_empty() { "." } else { above };
+                let names = folder.names(place, &[FileType::Directory]);
                 names.into_iter().map(|name| within(above, &name)).collect()
             }
             None => vec![path.clone()],
@@ -289,7 +290,7 @@ fn yarn(
     let lock = folder.text("yarn.lock")?.unwrap_or_default();
     let classic = match &named {
         Some(version) => version.starts_with("1."),
-        None => !lock.contains("__metadata:") && !folder.has(".yarnrc.yml"),
+        None => !lock.contains("__metadata:") && !folder.is_listed(".yarnrc.yml"),
     };
     let cache = ("YARN_CACHE_FOLDER", "/tmp/.soulbox-yarn");
     if classic {

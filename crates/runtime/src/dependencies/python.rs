@@ -70,7 +70,7 @@ pub(super) fn layers(folder: &Folder) -> Result<Vec<Layer>> {
             .into_iter()
             .collect());
     }
-    if folder.has("Pipfile") {
+    if folder.is_listed("Pipfile") {
         let message = "there is no Pipfile.lock, and nothing says which versions are meant";
         return Err(Problem::in_file("Pipfile", message, "make one with `pipenv lock`"));
     }
@@ -174,7 +174,7 @@ fn requirement_files(folder: &Folder) -> Result<Vec<String>> {
     if !files.is_empty() {
         return Ok(files);
     }
-    let names = folder.names(".", FileType::RegularFile);
+    let names = folder.names(".", &[FileType::RegularFile, FileType::Symlink]);
     let lists = |name: &&String| name.starts_with("requirements") && name.ends_with(".txt");
     let others: Vec<String> = names.iter().filter(lists).cloned().collect();
     if others.len() > 1 {

@@ -172,12 +172,34 @@ fn links_lead_nowhere_out_of_the_project() {
     let dir = tempfile::tempdir().unwrap();
     let outside = dir.path().join("outside");
     fs::write(&outside, "six").unwrap();
-    for name in ["requirements.txt", "package.json", "pyproject.toml", "uv.lock"] {
+    let of_node = [("package.json", PACKAGE)];
+    for (name, beside) in [
+        ("requirements.txt", &[][..]),
+        ("requirements-gpu.txt", &[]),
+        ("package.json", &[]),
+        ("pyproject.toml", &[]),
+        ("uv.lock", &[]),
+        ("Pipfile.lock", &[]),
+        ("bun.lock", &of_node),
+        ("bun.lockb", &of_node),
+        ("pnpm-lock.yaml", &of_node),
+        ("yarn.lock", &of_node),
+        ("npm-shrinkwrap.json", &of_node),
+        ("package-lock.json", &of_node),
+    ] {
         let project = dir.path().join(name.replace('.', "-"));
         fs::create_dir(&project).unwrap();
-        symlink(&outside, project.join(name)).unwrap();
+        for (path, text) in beside {
+            fs::write(project.join(path), text).unwrap();
+        }
+        symlink("../outside", project.join(name)).unwrap();
         let error = of_project(&project).unwrap_err();
-        assert!(error.to_string().contains("outside"), "{name}: {error}");
+        assert!(error.to_string().contains(&format!("{name}: it lies outside")), "{error}");
+        // Nor is one that leads to nothing as good as no file.
+        fs::remove_file(project.join(name)).unwrap();
+        symlink("nothing", project.join(name)).unwrap();
+        let error = of_project(&project).unwrap_err();
+        assert!(error.to_string().contains(&format!("{name}: it is a link")), "{error}");
     }
     // Within the project they are as good as files.
     let project = dir.path().join("linked");
@@ -185,8 +207,6 @@ fn links_lead_nowhere_out_of_the_project() {
     fs::write(project.join("list"), "six").unwrap();
     symlink("list", project.join("requirements.txt")).unwrap();
     assert_eq!(of_project(&project).unwrap().len(), 1);
-    fs::remove_file(project.join("list")).unwrap();
-    assert!(of_project(&project).is_err(), "it leads nowhere");
 }
 
 #[test]
