@@ -116,6 +116,31 @@ fn mixed_projects_say_which_rule_won() {
 }
 
 #[test]
+fn programs_are_found_among_many_sources() {
+    let flask = "from flask import Flask\napp = Flask(__name__)\n";
+    let temp = project(&[("app.py", flask)]);
+    let path = temp.path();
+    let look = || {
+        let found = detect(path).unwrap();
+        let start = starter::commands(path, &found).start.join(" ");
+        assert!(start.contains("flask --app app run"), "{start}");
+        found
+    };
+    let source = |number: usize| path.join(format!("a{number:04}.py"));
+    for number in (0..302).rev() {
+        fs::write(source(number), "").unwrap();
+    }
+    let found = look();
+    assert_eq!((found.truncated, found.evidence[0].file.as_str()), (false, "a0000.py"));
+    assert!(found.evidence[0].reason.ends_with("one of 303"), "{:?}", found.evidence);
+    for number in (302..1500).rev() {
+        fs::write(source(number), "").unwrap();
+    }
+    let found = look();
+    assert_eq!((found.truncated, found.evidence[0].file.as_str()), (true, "a0000.py"));
+}
+
+#[test]
 fn parts_of_a_monorepo_are_told() {
     let same = found(&[("a/package.json", "{}"), ("b/package.json", "{}")]);
     assert_eq!(same.runtime, Some(Runtime::Node));

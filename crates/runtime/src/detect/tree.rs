@@ -22,8 +22,8 @@ pub const MAX_ENTRIES: usize = 100_000;
 /// Levels below the directory.
 pub const MAX_DEPTH: usize = 6;
 const MAX_DIRECTORIES: usize = 4_000;
-/// Sources that are kept of one directory.
-const MAX_SOURCES: usize = 64;
+/// Sources that are kept of one directory, besides those that programs begin with.
+const MAX_SOURCES: usize = 1_000;
 /// Bytes that are read of all files together.
 const MAX_READ: usize = 8 * 1024 * 1024;
 
@@ -96,6 +96,25 @@ fn is_source(name: &str) -> bool {
     )
 }
 
+/// Whether rules ask for a source by this name.
+fn is_entry(name: &str) -> bool {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    matches!(
+        stem,
+        "app"
+            | "main"
+            | "server"
+            | "index"
+            | "mod"
+            | "wsgi"
+            | "asgi"
+            | "middleware"
+            | "route"
+            | "page"
+            | "layout"
+    )
+}
+
 /// Whether a directory of this name is looked into.
 pub(super) fn enters(name: &str) -> bool {
     !name.starts_with('.') && !SKIPPED.contains(&name)
@@ -125,16 +144,23 @@ impl Tree {
         directory: &Path,
         enter: &mut dyn FnMut(BorrowedFd<'_>),
     ) -> io::Result<Self> {
+        Self::read_some(directory, enter, MAX_ENTRIES)
+    }
+
+    fn read_some(
+        directory: &Path,
+        enter: &mut dyn FnMut(BorrowedFd<'_>),
+        entries: usize,
+    ) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, directory, flags, Mode::empty())?;
         let mut tree =
             Self { root, folders: HashMap::new(), read: RefCell::default(), truncated: false };
-        tree.walk(enter)?;
+        tree.walk(enter, entries)?;
         Ok(tree)
     }
 
-    fn walk(&mut self, enter: &mut dyn FnMut(BorrowedFd<'_>)) -> io::Result<()> {
-        let mut left = MAX_ENTRIES;
+    fn walk(&mut self, enter: &mut dyn FnMut(BorrowedFd<'_>), mut left: usize) -> io::Result<()> {
         let mut waiting = VecDeque::from([(String::new(), 0)]);
         let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
         while let Some((path, depth)) = waiting.pop_front() {
@@ -160,6 +186,7 @@ impl Tree {
             }
             self.folders.insert(path, listed.files);
             if left == 0 {
+                self.truncated |= !waiting.is_empty();
                 break;
             }
         }
@@ -269,16 +296,23 @@ fn list(folder: &OwnedFd, buffer: &mut [MaybeUninit<u8>], left: &mut usize) -> i
             FileType::RegularFile | FileType::Symlink if is_manifest(name) => {
                 listed.files.push(name.to_owned());
             }
-            FileType::RegularFile | FileType::Symlink
-                if is_source(name) && sources < MAX_SOURCES =>
-            {
+            FileType::RegularFile | FileType::Symlink if is_source(name) => {
                 sources += 1;
                 listed.files.push(name.to_owned());
             }
             _ => {}
         }
     }
+    // In order before they are cut: the kernel lists them in any.
     listed.files.sort_unstable();
+    if sources > MAX_SOURCES {
+        let mut room = MAX_SOURCES;
+        listed.files.retain(|name| {
+            let kept = is_manifest(name) || is_entry(name);
+            kept || room.checked_sub(1).inspect(|left| room = *left).is_some()
+        });
+        listed.cut = true;
+    }
     listed.folders.sort_unstable();
     Ok(listed)
 }
@@ -315,12 +349,12 @@ impl Tree {
         all
     }
 
-    /// The same in `places` and everything below them but below "" itself; `does` sees whole paths.
+    /// The same in `places` and everything below them but below "" itself; `does` sees the directory, too.
     pub(super) fn sources_below(
         &self,
         folder: &str,
         places: &[&str],
-        does: impl Fn(&str) -> bool,
+        does: impl Fn(&str, &str) -> bool,
     ) -> Vec<String> {
         let mut all = Vec::new();
         for below in places {
@@ -335,10 +369,32 @@ impl Tree {
                 .collect();
             folders.sort_unstable();
             for (path, names) in folders {
-                all.extend(names.iter().map(|name| join(path, name)).filter(|path| does(path)));
+                let names = names.iter().filter(|name| does(path, name));
+                all.extend(names.map(|name| join(path, name)));
             }
         }
         all.dedup();
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn folders_that_still_wait_are_told() {
+        let temp = tempfile::tempdir().unwrap();
+        for folder in ["a", "b"] {
+            fs::create_dir(temp.path().join(folder)).unwrap();
+            fs::write(temp.path().join(folder).join("x.py"), "").unwrap();
+        }
+        // Two, three and three, with "." and "..".
+        for (entries, truncated) in [(7, true), (9, true), (10, false)] {
+            let tree = Tree::read_some(temp.path(), &mut |_| {}, entries).unwrap();
+            assert_eq!(tree.truncated, truncated, "{entries}: {:?}", tree.folders);
+        }
     }
 }

@@ -11,12 +11,11 @@ pub(super) fn is_script(name: &str) -> bool {
 }
 
 /// Whether a file may be a route or middleware: by its own name, or as anything below `api`.
-pub(super) fn is_route(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
+pub(super) fn is_route(folder: &str, name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name);
     let named = matches!(stem, "middleware" | "route" | "page" | "layout");
-    let below_api = path.split('/').rev().skip(1).any(|folder| folder == "api");
-    is_script(name) && (named || below_api)
+    let below_api = || folder.split('/').any(|folder| folder == "api");
+    (named || below_api()) && is_script(name)
 }
 
 /// The first of `schemes` that something is imported from.
@@ -122,13 +121,19 @@ mod tests {
 
     #[test]
     fn routes_have_their_names_and_places() {
-        for path in
-            ["middleware.ts", "app/x/route.ts", "pages/api/a.js", "api/hello.ts", "app/page.tsx"]
-        {
-            assert!(is_route(path), "{path}");
+        for (folder, name) in [
+            ("", "middleware.ts"),
+            ("app/x", "route.ts"),
+            ("pages/api", "a.js"),
+            ("api", "hello.ts"),
+            ("app", "page.tsx"),
+        ] {
+            assert!(is_route(folder, name), "{folder}/{name}");
         }
-        for path in ["src/a.ts", "api.ts", "route.py", "app/route.css"] {
-            assert!(!is_route(path), "{path}");
+        for (folder, name) in
+            [("src", "a.ts"), ("", "api.ts"), ("", "route.py"), ("app", "route.css")]
+        {
+            assert!(!is_route(folder, name), "{folder}/{name}");
         }
     }
 }
