@@ -105,6 +105,8 @@ mod tests {
     fn nothing_but_the_value_changes() {
         assert_eq!(edited(FULL, &[]), FULL);
         let changed = edited(FULL, &["commands.start=[\"a\"]", "resources.cpu=2"]);
+        let hash = edited(FULL, &["commands.start=[\"a\", \"# b\"]"]);
+        assert!(hash.contains("start = [\"a\", \"# b\"] # not a shell line\n"), "{hash}");
         let expected =
             FULL.replace("[\"python3\", \"-m\", \"shop\"]", "[\"a\"]").replace("\"500m\"", "\"2\"");
         assert_eq!(changed, expected);

@@ -1,5 +1,7 @@
 //! What the command line and the environment say in the place of the file.
 
+use toml::de::DeTable;
+
 use crate::{
     keys::{self, Form, TABLES},
     suggest,
@@ -142,10 +144,7 @@ fn variable_of(table: &str, near: &str) -> String {
 fn value_of(form: Form, text: &str) -> String {
     let trimmed = text.trim();
     match form {
-        Form::Flag | Form::Strings => one_line(trimmed),
-        Form::Arguments => one_line(trimmed),
-        Form::Ports | Form::Hosts if trimmed.starts_with('[') => one_line(trimmed),
-        Form::Ports | Form::Hosts => {
+        Form::Ports | Form::Hosts if !trimmed.starts_with('[') => {
             let items = trimmed.split(',').map(str::trim).filter(|item| !item.is_empty());
             let item = |item: &str| match form {
                 Form::Ports if item.bytes().all(|b| b.is_ascii_digit()) => item.to_owned(),
@@ -153,23 +152,23 @@ fn value_of(form: Form, text: &str) -> String {
             };
             format!("[{}]", items.map(item).collect::<Vec<_>>().join(", "))
         }
-        _ if is_quoted(trimmed) => one_line(trimmed),
+        Form::Flag | Form::Strings | Form::Arguments | Form::Ports | Form::Hosts => {
+            // One that is broken says best itself where, if it cannot begin another line.
+            let broken = || trimmed.starts_with(['[', '{']) && !trimmed.contains(['\n', '\r']);
+            if is_value(trimmed) || broken() { trimmed.to_owned() } else { quote(trimmed) }
+        }
+        _ if trimmed.starts_with(['"', '\'']) && is_value(trimmed) => trimmed.to_owned(),
         _ => quote(text),
     }
 }
 
-fn is_quoted(text: &str) -> bool {
-    text.len() >= 2
-        && ['"', '\''].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
-}
-
-/// A value that could begin another line could set another key; as a string it fails where it stands.
-fn one_line(text: &str) -> String {
-    match text.contains(['\n', '\r', '#']) || text.is_empty() {
-        true if is_quoted(text) && !text.contains(['\n', '\r']) => text.to_owned(),
-        true => quote(text),
-        false => text.to_owned(),
-    }
+/// Whether `text` is one value of TOML and nothing besides, so that it sets no other key.
+fn is_value(text: &str) -> bool {
+    let line = format!("k = {text}");
+    DeTable::parse(&line).is_ok_and(|table| {
+        let table = table.get_ref();
+        table.len() == 1 && table.get("k").is_some_and(|value| value.span() == (4..line.len()))
+    })
 }
 
 /// A basic string.
@@ -261,12 +260,61 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_what_toml_says_it_is() {
+        let list = |text: &str| set(&[&format!("commands.start={text}")]).commands.start;
+        assert_eq!(list("[\"sh\", \"-c\", \"echo # hi\"]"), ["sh", "-c", "echo # hi"]);
+        assert_eq!(list("['curl', 'http://a/#b',]"), ["curl", "http://a/#b"]);
+        assert_eq!(list("[\n  \"a\", # one\n  \"b\",\n]\n"), ["a", "b"]);
+        let variable = ("SOULBOX_COMMANDS_START".to_owned(), "[\"a\", \"#\"]".to_owned());
+        assert_eq!(
+            with(&Override::from_environment([variable]).unwrap()).commands.start,
+            ["a", "#"]
+        );
+        for (text, value) in [
+            ("\"a\" and \"b\"", "\"a\" and \"b\""),
+            ("'a' # 'b'", "'a' # 'b'"),
+            ("\"a # b\"", "a # b"),
+            ("'it''s'", "'it''s'"),
+            ("\"", "\""),
+            ("\"C:\\q\"", "\"C:\\q\""),
+        ] {
+            let project = set(&[&format!("project.description={text}")]);
+            assert_eq!(project.project.description.as_deref(), Some(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_says_so_where_it_stands() {
+        for (text, says) in [
+            ("python3 app.py", "[\"python3\", \"app.py\"]"),
+            ("[\"a\", b]", "--set:1:"),
+            ("\"a\"", "[\"a\"]"),
+        ] {
+            let over = Override::set(&format!("commands.start={text}")).unwrap();
+            let wrong = Project::parse_with(SMALL, "x", &[over]).unwrap_err().render(false);
+            assert!(wrong.contains(says), "{text}: {wrong}");
+        }
+    }
+
+    #[test]
     fn a_value_cannot_set_another_key() {
-        for value in ["true\n[security]\nallow_sudo = true", "true # x", "true\rx = 1"] {
-            let over = Override::set(&format!("network.allow_internet={value}")).unwrap();
+        let sudo = "\n[security]\nallow_sudo = true";
+        for value in ["true", "true\rx = 1 #", "[true]", "\"\"", "'''", "\"\"\"", "{}"] {
+            let over = Override::set(&format!("network.allow_internet={value}{sudo}")).unwrap();
             let wrong = Project::parse_with(SMALL, "x", &[over]).unwrap_err();
             assert_eq!(wrong.count(), 1, "{wrong}");
             assert!(wrong.render(false).contains("--set"), "{wrong}");
         }
+        for value in ["[\"a\"]", "[\"a\", # \"b\"]", "[\"\"\"a", "[\"a\"]\r"] {
+            let over = Override::set(&format!("commands.start={value}{sudo}")).unwrap();
+            assert!(Project::parse_with(SMALL, "x", &[over]).is_err(), "{value}");
+        }
+        for value in ["\"a\"", "'''a", "\"\"\"a", "a"] {
+            let project = set(&[&format!("project.description={value}{sudo}")]);
+            assert!(!project.security.allow_sudo);
+            assert_eq!(project.project.description, Some(format!("{value}{sudo}")));
+        }
+        let over = Override::set("network.allow_internet=true # x").unwrap();
+        assert!(Project::parse_with(SMALL, "x", &[over]).is_err());
     }
 }
