@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use super::{Detection, Runtime, rules::Folder, serves, tree::Tree};
+use super::{
+    Detection, Runtime,
+    rules::{Folder, PAGES},
+    serves,
+    tree::Tree,
+};
 
 /// Which Node.js a tool needs that does not run on Debian's.
 const NODE: &str = "22";
@@ -51,30 +56,54 @@ fn of_runtime(directory: &Path, detection: &Detection) -> Commands {
     let folder = tree.as_ref().map(|tree| Folder::new(tree, ""));
     let has = |name: &str| folder.as_ref().is_some_and(|folder| folder.has(name));
     let first = |names: &[&str]| names.iter().find(|name| has(name)).map(|name| (*name).to_owned());
-    let script = |name: &str| {
+    let line = |name: &str| {
         let package = folder.as_ref().and_then(Folder::package);
-        package.and_then(|package| package.script(name)).is_some()
+        package.and_then(|package| package.script(name)).map(str::to_owned)
     };
-    // The file that a command names, and where it says that it serves.
-    let served = |start: &[String], otherwise: u16| {
-        let line =
-            folder.as_ref().and_then(Folder::package).and_then(|package| package.script("start"));
-        let words = start
-            .iter()
-            .map(String::as_str)
-            .chain(line.into_iter().flat_map(str::split_whitespace));
+    let script = |name: &str| line(name).is_some();
+    let task = |name: &str| folder.as_ref()?.task(name);
+    // The file that a command names, or the script that it calls, and where it says that it serves.
+    let served = |start: &[String], script: &dyn Fn(&str) -> Option<String>, otherwise: u16| {
+        let line = start.last().and_then(|name| script(name)).unwrap_or_default();
+        let words = start.iter().map(String::as_str).chain(line.split_whitespace());
         let file = words.map(|word| word.trim_start_matches("./")).find(|word| has(word));
         let text = file.and_then(|file| folder.as_ref()?.text(file));
         let said = text.and_then(|text| serves::port(&text));
         (Some(said.unwrap_or(otherwise)), said.map(answers))
     };
+    // What the manifest calls its file goes before what is called like one.
+    let entry = |keys: &[&str], names: &[&str]| {
+        let named = keys.iter().find_map(|key| {
+            let folder = folder.as_ref()?;
+            let file = folder.resolve(folder.package()?.text(key)?)?;
+            let because = format!("package.json has {file} as `{key}`");
+            Some(Entry { file, because })
+        });
+        named.or_else(|| first(names).map(Entry::called))
+    };
     match detection.runtime {
         Some(Runtime::Python) => python(&first, &has, folder.as_ref(), detection),
         Some(Runtime::Node | Runtime::VercelEdge) => {
             let test = script("test").then(|| words("npm test"));
-            let entry = first(&["server.js", "app.js", "index.js", "index.mjs", "main.js"]);
-            let (start, guessed, because) = scripts(&script, "npm", entry, "index.js", &["node"]);
-            let (port, ready) = served(&start, 3000);
+            let names = [
+                "server.js",
+                "app.js",
+                "index.js",
+                "index.mjs",
+                "main.js",
+                "src/server.js",
+                "src/index.js",
+            ];
+            let calls = Scripts {
+                has: &script,
+                named: "package.json has the script",
+                call: &|name| {
+                    if name == "start" { "npm start".into() } else { format!("npm run {name}") }
+                },
+            };
+            let (start, guessed, because) =
+                calls.or(entry(&["main"], &names), "index.js", &["node"]);
+            let (port, ready) = served(&start, &line, 3000);
             let mut remarks = Vec::new();
             if has("package.json")
                 && folder.as_ref().is_some_and(|folder| folder.package().is_none())
@@ -84,18 +113,30 @@ fn of_runtime(directory: &Path, detection: &Detection) -> Commands {
             Commands { start, guessed, ready, test, port, because, remarks, ..Commands::default() }
         }
         Some(Runtime::Bun) => {
-            let entry = first(&["server.ts", "index.ts", "index.tsx", "index.js", "app.ts"]);
+            let names =
+                ["server.ts", "index.ts", "index.tsx", "index.js", "app.ts", "src/index.ts"];
+            let calls = Scripts {
+                has: &script,
+                named: "package.json has the script",
+                call: &|name| format!("bun run {name}"),
+            };
             let (start, guessed, because) =
-                scripts(&script, "bun", entry, "index.ts", &["bun", "run"]);
-            let (port, ready) = served(&start, 3000);
+                calls.or(entry(&["module", "main"], &names), "index.ts", &["bun", "run"]);
+            let (port, ready) = served(&start, &line, 3000);
             let test = Some(words("bun test"));
             Commands { start, guessed, ready, test, port, because, ..Commands::default() }
         }
         Some(Runtime::Deno | Runtime::DenoDeploy) => {
-            let entry = first(&["main.ts", "server.ts", "mod.ts", "main.js", "index.ts"]);
-            let guessed = entry.is_none();
-            let (start, because) = said(entry, "main.ts", &["deno", "run", "--allow-net"]);
-            let (port, ready) = served(&start, 8000);
+            let names = ["main.ts", "server.ts", "mod.ts", "main.js", "index.ts", "src/main.ts"];
+            let calls = Scripts {
+                has: &|name| task(name).is_some(),
+                named: "the configuration of deno has the task",
+                call: &|name| format!("deno task {name}"),
+            };
+            let program = ["deno", "run", "--allow-net"];
+            let (start, guessed, because) =
+                calls.or(first(&names).map(Entry::called), "main.ts", &program);
+            let (port, ready) = served(&start, &task, 8000);
             let test = Some(words("deno test"));
             Commands { start, guessed, ready, test, port, because, ..Commands::default() }
         }
@@ -118,14 +159,19 @@ fn of_runtime(directory: &Path, detection: &Detection) -> Commands {
             because: "package.json has the script `dev`".to_owned(),
             ..Commands::default()
         },
-        Some(Runtime::Browser) => Commands {
-            start: words("python3 -m http.server 8000"),
-            ready: Some(answers(8000)),
-            test: has("index.html").then(|| words("soulbox-page index.html")),
-            port: Some(8000),
-            because: "a page needs no more than a server of files".to_owned(),
-            ..Commands::default()
-        },
+        Some(Runtime::Browser) => {
+            let page = PAGES.into_iter().find(|page| has(page));
+            let below = page.and_then(|page| page.rsplit_once('/')).map(|(below, _)| below);
+            let below = below.map(|below| format!(" --directory {below}")).unwrap_or_default();
+            Commands {
+                start: words(&format!("python3 -m http.server 8000{below}")),
+                ready: Some(answers(8000)),
+                test: page.map(|page| words(&format!("soulbox-page {page}"))),
+                port: Some(8000),
+                because: "a page needs no more than a server of files".to_owned(),
+                ..Commands::default()
+            }
+        }
         None => Commands {
             guessed: true,
             start: words("sleep infinity"),
@@ -170,7 +216,7 @@ fn python(
     let only = detection.evidence.iter().map(|e| e.file.as_str()).find(|file| safe(file));
     let entry = entry.or_else(|| only.map(str::to_owned));
     let guessed = entry.is_none();
-    let (start, because) = said(entry, "main.py", &["python3"]);
+    let (start, because) = said(entry.map(Entry::called), "main.py", &["python3"]);
     Commands { start, guessed, port: served.then_some(8000), because, ..bare }
 }
 
@@ -233,27 +279,44 @@ fn python_test(folder: Option<&Folder<'_>>) -> (Option<Vec<String>>, Vec<String>
     (Some(words("python3 -m pytest -q")), remarks)
 }
 
-fn scripts(
-    script: &dyn Fn(&str) -> bool,
-    manager: &str,
-    entry: Option<String>,
-    otherwise: &str,
-    program: &[&str],
-) -> (Vec<String>, bool, String) {
-    for name in ["start", "dev"] {
-        // What one starts while one writes it is better than a guess alone.
-        if script(name) && (name == "start" || entry.is_none()) {
-            let because = format!("package.json has the script `{name}`");
-            let line = match (manager, name) {
-                ("npm", "start") => "npm start".to_owned(),
-                _ => format!("{manager} run {name}"),
-            };
-            return (words(&line), false, because);
-        }
+/// The file that a program begins with.
+struct Entry {
+    file: String,
+    because: String,
+}
+
+impl Entry {
+    fn called(file: String) -> Self {
+        Self { because: format!("{file} is there"), file }
     }
-    let guessed = entry.is_none();
-    let (start, because) = said(entry, otherwise, program);
-    (start, guessed, because)
+}
+
+/// Scripts of a manifest.
+struct Scripts<'a> {
+    has: &'a dyn Fn(&str) -> bool,
+    /// As the reason says it, before the name.
+    named: &'a str,
+    call: &'a dyn Fn(&str) -> String,
+}
+
+impl Scripts<'_> {
+    /// The script that starts it, or else the file; whether that is a guess, and why.
+    fn or(
+        &self,
+        entry: Option<Entry>,
+        otherwise: &str,
+        program: &[&str],
+    ) -> (Vec<String>, bool, String) {
+        for name in ["start", "dev"] {
+            // What one starts while one writes it is better than a guess alone.
+            if (self.has)(name) && (name == "start" || entry.is_none()) {
+                return (words(&(self.call)(name)), false, format!("{} `{name}`", self.named));
+            }
+        }
+        let guessed = entry.is_none();
+        let (start, because) = said(entry, otherwise, program);
+        (start, guessed, because)
+    }
 }
 
 /// Whether anything answers there, whatever it says.
@@ -265,14 +328,13 @@ fn words(line: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
 }
 
-fn said(entry: Option<String>, otherwise: &str, program: &[&str]) -> (Vec<String>, String) {
-    let because = match &entry {
-        Some(file) => format!("{file} is there"),
-        None => format!("nothing says what is started: {otherwise} is a guess"),
-    };
-    let mut start: Vec<String> = program.iter().map(|word| (*word).to_owned()).collect();
-    start.push(entry.unwrap_or_else(|| otherwise.to_owned()));
-    (start, because)
+fn said(entry: Option<Entry>, otherwise: &str, program: &[&str]) -> (Vec<String>, String) {
+    let entry = entry.unwrap_or_else(|| Entry {
+        file: otherwise.to_owned(),
+        because: format!("nothing says what is started: {otherwise} is a guess"),
+    });
+    let start = program.iter().map(|word| (*word).to_owned()).chain([entry.file]).collect();
+    (start, entry.because)
 }
 
 #[cfg(test)]
@@ -285,7 +347,9 @@ mod tests {
     fn of(files: &[(&str, &str)]) -> Commands {
         let temp = tempfile::tempdir().unwrap();
         for (name, text) in files {
-            fs::write(temp.path().join(name), text).unwrap();
+            let path = temp.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
         }
         commands(temp.path(), &Detector::new().detect(temp.path()).unwrap())
     }
@@ -323,6 +387,65 @@ mod tests {
         assert_eq!((node.port, node.ready), (Some(4000), Some(answers(4000))));
         let dev = of(&[("package.json", r#"{"scripts": {"dev": "next dev"}}"#)]);
         assert_eq!((dev.start.join(" ").as_str(), dev.ready), ("npm run dev", None));
+    }
+
+    #[test]
+    fn what_a_manifest_names_is_started() {
+        let main = |main: &str, file: &str| {
+            let package = format!("{{\"main\": \"{main}\"}}");
+            of(&[("package.json", &package), (file, "app.listen(4001)")])
+        };
+        for (named, file) in [
+            ("src/index.js", "src/index.js"),
+            ("./lib/run", "lib/run.js"),
+            ("dist/", "dist/index.js"),
+            ("zz.cjs", "zz.cjs"),
+        ] {
+            let found = main(named, file);
+            assert_eq!((found.start, found.guessed), (vec!["node".into(), file.into()], false));
+            assert!(found.because.contains("`main`"), "{}", found.because);
+        }
+        assert_eq!(main("src/index.js", "src/index.js").port, Some(4001));
+        for named in ["gone.js", "../x.js", "/etc/passwd", "-e", ""] {
+            assert_eq!(main(named, "app.js").start, ["node", "app.js"], "{named}");
+        }
+        let bun = of(&[
+            ("package.json", r#"{"module": "lib/go.ts"}"#),
+            ("lib/go.ts", ""),
+            ("bun.lock", ""),
+        ]);
+        assert_eq!(bun.start, ["bun", "run", "lib/go.ts"]);
+    }
+
+    #[test]
+    fn tasks_of_deno_are_scripts() {
+        let tasks = |tasks: &str, more: &[(&str, &str)]| {
+            let config = format!("{{\"tasks\": {tasks}}}");
+            of(&[&[("deno.json", config.as_str())], more].concat())
+        };
+        let start = r#"{"start": "deno run -A src/serve.ts"}"#;
+        let found = tasks(start, &[("src/serve.ts", "Deno.serve({ port: 4002 })")]);
+        assert_eq!((found.start, found.port), (words("deno task start"), Some(4002)));
+        assert!(found.ready.is_some() && !found.guessed);
+        let object = tasks(r#"{"start": {"command": "deno run x.ts"}}"#, &[("main.ts", "")]);
+        assert_eq!(object.start, words("deno task start"));
+        let dev = r#"{"dev": "deno run --watch main.ts"}"#;
+        assert_eq!(tasks(dev, &[]).start, words("deno task dev"));
+        assert_eq!(tasks(dev, &[("main.ts", "")]).start.last().unwrap(), "main.ts");
+    }
+
+    #[test]
+    fn a_page_is_served_from_where_it_lies() {
+        let page = "<script type=module src=a.js></script>";
+        for (file, start) in [
+            ("index.html", "python3 -m http.server 8000"),
+            ("public/index.html", "python3 -m http.server 8000 --directory public"),
+            ("src/index.html", "python3 -m http.server 8000 --directory src"),
+        ] {
+            let found = of(&[(file, page)]);
+            assert_eq!(found.start, words(start));
+            assert_eq!(found.test.unwrap(), ["soulbox-page", file]);
+        }
     }
 
     #[test]

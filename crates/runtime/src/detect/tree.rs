@@ -13,7 +13,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, openat, openat2, statat},
+    fs::{
+        AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, fstat, openat, openat2, statat,
+    },
     io::Errno,
 };
 
@@ -250,6 +252,14 @@ impl Tree {
     pub(super) fn has(&self, folder: &str, name: &str) -> bool {
         self.files(folder).binary_search_by(|file| file.as_str().cmp(name)).is_ok()
             && !self.leads_out(&join(folder, name))
+    }
+
+    /// Whether `path` is a file in the directory, of any name and wherever it lies.
+    pub(super) fn is_file(&self, path: &str) -> bool {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let found = openat2(&self.root, path, flags, Mode::empty(), resolve).and_then(fstat);
+        found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     }
 
     fn leads_out(&self, path: &str) -> bool {

@@ -3,19 +3,17 @@
 use super::{Folder, found, serves};
 use crate::detect::{Evidence, Runtime};
 
+/// Where the page lies.
+pub(in crate::detect) const PAGES: [&str; 3] =
+    ["index.html", "public/index.html", "src/index.html"];
+
 /// Tools that make pages.
 const BUNDLERS: [&str; 8] =
     ["vite", "webpack", "parcel", "rollup", "esbuild", "snowpack", "@rspack/core", "react-scripts"];
 
 pub(super) fn evidence(folder: &Folder<'_>, all: &mut Vec<Evidence>) {
-    let places = ["", "public", "src"];
-    let Some(page) = places.iter().find_map(|below| {
-        let place =
-            if below.is_empty() { folder.path.to_owned() } else { super::join(folder.path, below) };
-        folder.tree.has(&place, "index.html").then(|| super::join(&place, "index.html"))
-    }) else {
-        return;
-    };
+    let Some(page) = folder.first(&PAGES) else { return };
+    let page = super::join(folder.path, page);
     let bundler =
         folder.package().and_then(|package| BUNDLERS.iter().find(|name| package.depends(name)));
     let modules = folder.tree.text(&page, 64 * 1024).is_some_and(|text| has_module(&text));

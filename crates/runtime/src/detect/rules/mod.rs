@@ -8,6 +8,8 @@ mod node;
 mod python;
 mod source;
 
+pub(super) use self::browser::PAGES;
+
 use std::{cell::OnceCell, rc::Rc};
 
 use serde_json::Value;
@@ -31,8 +33,22 @@ impl<'a> Folder<'a> {
         Self { tree, path, package: OnceCell::new() }
     }
 
+    /// Whether there is such a file: a name, or a path below.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.tree.has(self.path, name)
+        match name.rsplit_once('/') {
+            Some((below, name)) => self.tree.has(&join(self.path, below), name),
+            None => self.tree.has(self.path, name),
+        }
+    }
+
+    /// The file that a manifest names as Node resolves it, from here.
+    pub(super) fn resolve(&self, named: &str) -> Option<String> {
+        let named = named.trim_start_matches("./").trim_end_matches('/');
+        let plain =
+            !named.is_empty() && !named.starts_with('-') && !named.contains(char::is_control);
+        let mut candidates =
+            [named.to_owned(), format!("{named}.js"), format!("{named}/index.js")].into_iter();
+        candidates.find(|path| plain && self.tree.is_file(&join(self.path, path)))
     }
 
     /// The first of `names` that is there.
@@ -65,6 +81,14 @@ impl<'a> Folder<'a> {
         self.package
             .get_or_init(|| self.text("package.json").and_then(|text| Package::parse(&text)))
             .as_ref()
+    }
+
+    /// The command of a task of Deno.
+    pub(super) fn task(&self, name: &str) -> Option<String> {
+        let (_, config) = self.deno()?;
+        let config = config?;
+        let task = config.get("tasks")?.get(name)?;
+        task.as_str().or_else(|| task.get("command")?.as_str()).map(str::to_owned)
     }
 
     /// `deno.json` or `deno.jsonc`, by name.

@@ -39,10 +39,7 @@ pub(super) fn version(folder: &Folder<'_>) -> Option<String> {
 
 /// Whether a server is started.
 pub(super) fn serves(folder: &Folder<'_>) -> bool {
-    let entry = ENTRIES.iter().any(|path| match path.rsplit_once('/') {
-        Some((below, name)) => folder.tree.has(&super::join(folder.path, below), name),
-        None => folder.has(path),
-    });
+    let entry = folder.first(&ENTRIES).is_some();
     let package = folder.package();
     entry
         || package.is_some_and(|package| {
