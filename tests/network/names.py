@@ -1,4 +1,4 @@
-"""The world's name server, over UDP and TCP."""
+"""The world's name server, over UDP and TCP, with EDNS."""
 
 import asyncio
 import json
@@ -7,6 +7,9 @@ import struct
 
 KINDS = {1: "A", 2: "NS", 5: "CNAME", 10: "NULL", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 65: "HTTPS", 255: "ANY"}
 CUT = 0x0200
+EDNS = b"\0" + struct.pack("!HHIH", 41, 1232, 0, 0)
+# The value of a name of which nobody says anything.
+SILENCE = "silence"
 
 
 class Names:
@@ -24,9 +27,9 @@ class Names:
         try:
             while True:
                 (length,) = struct.unpack("!H", await reader.readexactly(2))
-                answer = self.answer(await reader.readexactly(length), "tcp", 65535)
-                writer.write(struct.pack("!H", len(answer)) + answer)
-                await writer.drain()
+                if answer := self.answer(await reader.readexactly(length), "tcp", 65535):
+                    writer.write(struct.pack("!H", len(answer)) + answer)
+                    await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -36,12 +39,16 @@ class Names:
         shown = KINDS.get(kind, str(kind))
         self.note("dns", name=name, kind=shown, over=over)
         known = json.loads(self.zone.read_text()).get(name)
+        if known == SILENCE:
+            return None
         records = list(record_data(known, shown)) if known is not None else []
         answers = [b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 5, len(data)) + data for data in records]
         flags = 0x8180 if known is not None else 0x8183
         if 12 + end + 4 + sum(map(len, answers)) > most:
             flags, answers = flags | CUT, []
-        return query[:2] + struct.pack("!HHHHH", flags, 1, len(answers), 0, 0) + query[12 : end + 4] + b"".join(answers)
+        edns = EDNS if query[10:12] != b"\0\0" else b""
+        head = query[:2] + struct.pack("!HHHHH", flags, 1, len(answers), 0, bool(edns))
+        return head + query[12 : end + 4] + b"".join(answers) + edns
 
 
 class Datagrams(asyncio.DatagramProtocol):
@@ -52,7 +59,8 @@ class Datagrams(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, query, client):
-        self.transport.sendto(self.names.answer(query, "udp", 1200), client)
+        if answer := self.names.answer(query, "udp", 1200):
+            self.transport.sendto(answer, client)
 
 
 def record_data(known, kind):

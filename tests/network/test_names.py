@@ -3,10 +3,12 @@
 import base64
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from conftest import attempt, attempts, refused, run
+from names import SILENCE
 from world import SITE, SITE6, WORLD
 
 ALL = {"deny_out": ["0.0.0.0/0"]}
@@ -99,6 +101,29 @@ def test_kinds_that_serve_tunnels_do_not_leave(opened, world):
     assert attempt(opened, "ask", "8.8.8.8", "t.example.com", "NULL")["code"] == 5
     assert attempt(opened, "ask", "8.8.8.8", "www.example.com", "HTTPS") | {"seconds": 0} == {"code": 0, "cut": False, "found": [], "seconds": 0}
     assert world.seen(mark) == []
+
+
+def test_names_that_nobody_answers_hold_up_no_other(sandboxes, world):
+    ask = """
+import os, socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(("8.8.8.8", 53))
+for _ in range(5):
+    for _ in range(40):
+        s.send(os.urandom(2) + b"\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\6silent\\7example\\3com\\0\\0\\1\\0\\1")
+    time.sleep(1)
+"""
+    world.set_names(silent_example_com=SILENCE)
+    other, *hostile = [sandboxes() for _ in range(25)]
+    for sandbox in hostile:
+        sandbox.files.write("/tmp/ask.py", ask)
+    mark = world.mark()
+    with ThreadPoolExecutor(len(hostile)) as all_at_once:
+        running = [all_at_once.submit(run, sandbox, "python3 /tmp/ask.py") for sandbox in hostile]
+        while len(world.seen(mark, what="dns", name="silent.example.com")) < 256:
+            assert not running[0].done()
+        slowest = max(attempt(other, "ask", "1.1.1.1", "www.example.com")["seconds"] for _ in range(10))
+        assert all(asked.result()[0] == 0 for asked in running)
+    assert slowest < 0.5
 
 
 def test_questions_of_one_sandbox_are_bounded_and_others_are_still_answered(sandboxes, world):

@@ -20,6 +20,7 @@ pub(crate) mod fuzzing {
 mod message;
 mod pins;
 mod serve;
+mod turns;
 mod upstream;
 
 /// An answer to a question that gives an address, for tests that stand in for a name server.
@@ -33,5 +34,6 @@ pub(crate) fn answered(question: &[u8], address: std::net::IpAddr) -> Vec<u8> {
 
 pub(crate) use message::addresses;
 pub(crate) use pins::Pins;
-pub(crate) use serve::{Turns, answer, asked};
+pub(crate) use serve::{answer, asked};
+pub(crate) use turns::Turns;
 pub(crate) use upstream::Resolver;

@@ -1,16 +1,9 @@
 //! Answering the questions of one sandbox.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Instant,
-};
-
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Pins, Resolver,
+    Pins, Resolver, Turns,
     message::{self, A, AAAA, Code, Malformed, Question},
 };
 use crate::policy::{Policy, Reason};
@@ -22,45 +15,6 @@ const HTTPS: u16 = 65;
 /// A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, NAPTR, CERT, DS, SSHFP, RRSIG, NSEC, DNSKEY, TLSA, CAA.
 const KINDS: &[u16] =
     &[1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 37, 43, 44, 46, 47, 48, 52, SVCB, HTTPS, 257];
-/// Questions of one sandbox: so many a second, and so many at once.
-const RATE: f64 = 100.0;
-const BURST: f64 = 400.0;
-
-/// Questions of one sandbox that wait for an answer from outside.
-const AT_ONCE: usize = 32;
-
-/// What keeps the questions of one sandbox from taking the name service of the others: those of
-/// programs inside, and those that connecting by name asks.
-#[derive(Debug)]
-pub(crate) struct Turns {
-    bucket: Mutex<(f64, Instant)>,
-    at_once: Semaphore,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self { bucket: Mutex::new((BURST, Instant::now())), at_once: Semaphore::new(AT_ONCE) }
-    }
-}
-
-impl Turns {
-    /// Counts one question.
-    pub(super) fn take(&self) -> bool {
-        let mut state = self.bucket.lock();
-        let now = Instant::now();
-        let (left, since) = *state;
-        let left = (left + (now - since).as_secs_f64() * RATE).min(BURST);
-        let granted = left >= 1.0;
-        *state = (if granted { left - 1.0 } else { left }, now);
-        granted
-    }
-
-    /// Waits until few enough others wait.
-    pub(super) async fn wait(&self) -> io::Result<SemaphorePermit<'_>> {
-        self.at_once.acquire().await.map_err(io::Error::other)
-    }
-}
-
 /// The name that a message asks for.
 pub(crate) fn asked(query: &[u8]) -> Option<Domain> {
     Question::parse(query).ok().map(|question| question.name)
@@ -176,12 +130,5 @@ mod tests {
 
         assert_eq!(asked.recv().await.unwrap(), "a.example.com");
         assert!(asked.try_recv().is_err(), "something else left the host");
-    }
-
-    #[test]
-    fn questions_are_counted() {
-        let turns = Turns::default();
-        let granted = (0..1000).filter(|_| turns.take()).count();
-        assert!((400..450).contains(&granted), "{granted}");
     }
 }

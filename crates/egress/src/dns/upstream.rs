@@ -3,20 +3,22 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     time::Duration,
 };
 
+use rustix::process::{Resource, getrlimit};
 use soulbox_model::network::Domain;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
-    sync::Semaphore,
     time::timeout,
 };
 
 use super::{
     Turns,
     message::{self, A, AAAA, Question},
+    turns::Places,
 };
 use crate::{Policy, dial::is_own};
 
@@ -24,21 +26,27 @@ use crate::{Policy, dial::is_own};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long all servers together may take, the wait for a turn included.
 const ALL_WITHIN: Duration = Duration::from_secs(6);
-/// Questions under way for all sandboxes together.
-const AT_ONCE: usize = 256;
+/// Questions under way for all sandboxes together, each with a descriptor: so many, or fewer of as many
+/// as this process may have.
+const AT_ONCE: RangeInclusive<usize> = 256..=4096;
+/// Which part of the descriptors.
+const PART: u64 = 8;
 const LONGEST: usize = 4096;
 const PORT: u16 = 53;
 
 #[derive(Debug)]
 pub(crate) struct Resolver {
     configured: Vec<SocketAddr>,
-    turns: Semaphore,
+    places: Places,
 }
 
 impl Resolver {
     /// Asks `configured`, or what `/etc/resolv.conf` names at that moment.
     pub(crate) fn new(configured: Vec<SocketAddr>) -> Self {
-        Self { configured, turns: Semaphore::new(AT_ONCE) }
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let at_once = usize::try_from(descriptors / PART).unwrap_or(usize::MAX);
+        let places = Places::new(at_once.clamp(*AT_ONCE.start(), *AT_ONCE.end()));
+        Self { configured, places }
     }
 
     /// Those of the sandbox's owner, if any, which must be reachable like anything else.
@@ -68,8 +76,7 @@ impl Resolver {
     ) -> io::Result<Vec<u8>> {
         let asked = async {
             let _own = turns.wait().await?;
-            let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
-            self.ask_all(policy, question).await
+            self.places.within(turns, self.ask_all(policy, question)).await
         };
         timeout(ALL_WITHIN, asked).await.map_err(|_| io::ErrorKind::TimedOut)?
     }
@@ -161,7 +168,47 @@ fn name_servers(text: &str) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, time::Instant};
+
+    use soulbox_model::network::Egress;
+
     use super::*;
+    use crate::dns::answered;
+
+    #[tokio::test]
+    async fn names_that_nobody_answers_hold_up_no_other_sandbox() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let configured = vec![socket.local_addr().unwrap()];
+        let resolver = Arc::new(Resolver { configured, places: Places::new(256) });
+        let policy = Arc::new(Policy::new(Egress::of_internet(true), &[]));
+        let (heard, mut asked) = tokio::sync::watch::channel(0);
+        let _server = tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                heard.send_modify(|count| *count += 1);
+                let query = &buffer[..length];
+                if Question::parse(query).unwrap().name.as_str() != "dead.example.com" {
+                    socket.send_to(&answered(query, [1, 2, 3, 4].into()), from).await.unwrap();
+                }
+            }
+        });
+        let question = |name: &str| Question::new(&name.parse().unwrap(), A);
+        let mut hostile = tokio::task::JoinSet::new();
+        for turns in (0..24).map(|_| Arc::new(Turns::default())) {
+            for _ in 0..32 {
+                let (resolver, policy) = (Arc::clone(&resolver), Arc::clone(&policy));
+                let (turns, dead) = (Arc::clone(&turns), question("dead.example.com"));
+                hostile.spawn(async move { resolver.ask(&policy, &turns, &dead).await });
+            }
+        }
+        asked.wait_for(|count| *count >= 256).await.unwrap();
+        let own = Turns::default();
+        for _ in 0..20 {
+            let began = Instant::now();
+            resolver.ask(&policy, &own, &question("www.example.com")).await.unwrap();
+            assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        }
+    }
 
     #[test]
     fn name_servers_are_read_as_the_c_library_does() {
