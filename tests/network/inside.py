@@ -69,11 +69,15 @@ def udp(address, port, patience=3):
     return {"said": stream.recv(100).decode("latin-1")}
 
 
-def ask(server, name, kind="A", over="udp"):
-    """A question to a name server: its code, and the data of its answers."""
+def ask(server, name, kind="A", over="udp", room=0):
+    """A question to a name server: its code, the name that it repeats, and the data of its answers. With `room` it
+    says by EDNS how long an answer may be."""
     number = {"A": 1, "NULL": 10, "PTR": 12, "TXT": 16, "AAAA": 28, "HTTPS": 65}[kind]
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.rstrip(".").split("."))
-    query = b"\x12\x34\x01\x00\x00\x01\0\0\0\0\0\0" + labels + b"\0" + struct.pack("!HH", number, 1)
+    edns = b"\0" + struct.pack("!HHIH", 41, int(room), 0, 0) if int(room) else b""
+    head = b"\x12\x34\x01\x00\x00\x01\0\0\0\0" + struct.pack("!H", bool(edns))
+    question = labels + b"\0" + struct.pack("!HH", number, 1)
+    query = head + question + edns
     if over == "tcp":
         stream = dial(server, 53)
         stream.sendall(struct.pack("!H", len(query)) + query)
@@ -84,10 +88,10 @@ def ask(server, name, kind="A", over="udp"):
         stream.settimeout(PATIENCE)
         stream.connect((server, 53))
         stream.send(query)
-        answer = stream.recv(4096)
+        answer = stream.recv(65536)
     assert answer[:2] == b"\x12\x34"
     code, cut = answer[3] & 15, bool(answer[2] & 2)
-    at, found = len(query), []
+    at, found = len(head + question), []
     for _ in range(struct.unpack("!H", answer[6:8])[0]):
         at += 2
         kind, _, _, length = struct.unpack("!HHIH", answer[at : at + 10])
@@ -95,7 +99,8 @@ def ask(server, name, kind="A", over="udp"):
         at += 10 + length
         plain = {1: socket.AF_INET, 28: socket.AF_INET6}.get(kind)
         found.append(socket.inet_ntop(plain, data) if plain else data.decode("latin-1"))
-    return {"code": code, "cut": cut, "found": found}
+    repeated = answer[12 : 12 + len(labels)] == labels
+    return {"code": code, "cut": cut, "found": found, "repeated": repeated, "edns": answer[10:12] != b"\0\0", "length": len(answer)}
 
 
 def resolve(name):

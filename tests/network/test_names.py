@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import attempt, attempts, refused, run
+from conftest import attempt, attempts, events, refused, run
 from names import SILENCE
 from world import SITE, SITE6, WORLD
 
@@ -41,11 +41,21 @@ def test_the_files_of_a_sandbox_lead_to_name_service(opened):
     assert code == 0 and WORLD not in said
 
 
-def test_long_answers_come_whole(opened, world):
+def test_answers_are_as_long_as_who_asks_can_take(opened, world):
     world.set_names(long_example_com={"TXT": ["x" * 2000]})
-    found = attempt(opened, "ask", "8.8.8.8", "long.example.com", "TXT", "tcp")
-    assert found["found"] and found["found"][0].count("x") == 2000
+    ways = [("udp", 0), ("udp", 1232), ("udp", 4096), ("tcp", 0), ("tcp", 1232)]
+    found = attempts(opened, *(("ask", "8.8.8.8", "loNg.eXample.com", "TXT", over, room) for over, room in ways))
+    alone = 12 + len("long.example.com") + 2 + 4
+    for said in found[:2]:
+        assert (said["code"], said["cut"], said["found"], said["edns"]) == (0, True, [], False)
+        assert said["repeated"] and said["length"] <= alone, "the question alone"
+    for said, (_, room) in zip(found[2:], ways[2:], strict=True):
+        assert not said["cut"] and said["found"][0].count("x") == 2000
+        assert said["repeated"] and said["edns"] == bool(room)
     assert [event["over"] for event in world.seen(what="dns", name="long.example.com")][-2:] == ["udp", "tcp"]
+    # As programs come again.
+    code, said = run(opened, "getent ahosts www.example.com")
+    assert code == 0 and SITE in said
 
 
 def test_only_allowed_names_leave(sandboxes, world):
@@ -99,8 +109,28 @@ def test_nor_do_they_as_the_host_of_a_request(sandboxes, world):
 def test_kinds_that_serve_tunnels_do_not_leave(opened, world):
     mark = world.mark()
     assert attempt(opened, "ask", "8.8.8.8", "t.example.com", "NULL")["code"] == 5
-    assert attempt(opened, "ask", "8.8.8.8", "www.example.com", "HTTPS") | {"seconds": 0} == {"code": 0, "cut": False, "found": [], "seconds": 0}
+    found = attempt(opened, "ask", "8.8.8.8", "www.example.com", "HTTPS")
+    assert (found["code"], found["cut"], found["found"]) == (0, False, [])
     assert world.seen(mark) == []
+
+
+def test_what_became_of_questions_is_told(sandboxes, server, world):
+    world.set_names(silent_example_com=SILENCE)
+    sandbox = sandboxes()
+    asked = [("www.example.com", "A"), ("nowhere.example.com", "A"), ("www.example.com", "NULL"), ("www.example.com", "HTTPS"), ("localhost", "A"), ("silent.example.com", "A")]
+    codes = [found["code"] for found in attempts(sandbox, *(("ask", "8.8.8.8", name, kind) for name, kind in asked))]
+    assert codes == [0, 3, 5, 0, 0, 2]
+    told = events(server, sandbox, protocol="dns")
+    assert [(event["name"], event["decision"], event["rule"]) for event in told] == [
+        ("www.example.com", "allowed", "default"),
+        ("nowhere.example.com", "allowed", "default"),
+        ("www.example.com", "denied", "record types"),
+        ("www.example.com", "denied", "record types"),
+        ("silent.example.com", "failed", "unreachable"),
+    ]
+    assert "no name server answered" in told[-1]["reason"]
+    log = server.run("sandbox", "logs", sandbox.sandbox_id).stdout
+    assert "records of type 10" in log and "records of type 65" not in log
 
 
 def test_names_that_nobody_answers_hold_up_no_other(sandboxes, world):

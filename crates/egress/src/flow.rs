@@ -12,6 +12,7 @@ use tokio::{
 use crate::{
     answer, carry,
     dial::{Dialled, Undialled},
+    dns::Over,
     gate::{LONGEST_QUESTION, Shared},
     intercept::{self, Opening},
     outside::Outside,
@@ -368,7 +369,7 @@ async fn questions(shared: &Shared, mut stream: TcpStream, target: SocketAddr) -
         }
         let mut query = vec![0; usize::from(length)];
         timeout(ASK_WITHIN, stream.read_exact(&mut query)).await??;
-        let Some(answer) = shared.answer(&query).await else {
+        let Some(answer) = shared.answer(&query, Over::Tcp).await else {
             return no_question(shared, &stream, target);
         };
         let length = u16::try_from(answer.len()).map_err(|_| io::ErrorKind::InvalidData)?;

@@ -17,7 +17,7 @@ use crate::{
     Authority, Decision, Denial, Event, Owner, Policy, Reason, Service, Target, Traffic, Wire,
     carry::Pipes,
     dial::{Dialler, Undialled},
-    dns::{self, Pins, Turns},
+    dns::{self, Outcome, Over, Pins, Turns},
     doors::Doors,
     flow,
     rates::Rates,
@@ -157,31 +157,42 @@ impl Shared {
     }
 
     /// Of the policy at the time when the question leaves: it may wait for its turn.
-    pub(crate) async fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) async fn answer(&self, query: &[u8], over: Over) -> Option<Vec<u8>> {
         let mut changed = self.policy.clone();
-        let (answer, refused) = loop {
+        let (answer, outcome) = loop {
             let policy = Arc::clone(&changed.borrow_and_update());
-            let asked =
-                dns::answer(&self.service.resolver, &policy, &self.pins, &self.turns, query);
+            let resolver = &self.service.resolver;
+            let asked = dns::answer(resolver, &policy, &self.pins, &self.turns, query, over);
             tokio::select! {
                 biased;
                 more = changed.changed() => more.ok()?,
                 done = asked => break done,
             }
         };
-        if let Some((name, reason)) = refused {
-            self.denied("dns", Target::name(&name), &reason);
-        } else if let (Some(name), Some(answer)) = (dns::asked(query), &answer) {
-            let now = || Arc::clone(&self.policy.borrow());
-            let policy = now();
-            if policy.egress().udp.iter().any(|rule| rule.destination.names(&name)) {
-                self.doors.add(now, &self.pins, &name, &dns::addresses(answer));
-            }
-            let rule = policy.allowing(None, Some(&name));
-            let target = Target::name(&name);
-            self.traffic.note(Event::new(Decision::Allowed, "dns", target, rule));
+        if let Some((name, outcome)) = outcome {
+            self.asked(&name, outcome);
         }
         answer
+    }
+
+    fn asked(&self, name: &Domain, outcome: Outcome) {
+        let (decision, rule, reason) = match outcome {
+            Outcome::Denied(reason) => return self.denied("dns", Target::name(name), &reason),
+            Outcome::Withheld(reason) => {
+                (Decision::Denied, reason.rule(), Some(reason.to_string()))
+            }
+            Outcome::Failed(why) => (Decision::Failed, "unreachable".to_owned(), Some(why)),
+            Outcome::Answered(addresses) => {
+                let now = || Arc::clone(&self.policy.borrow());
+                let policy = now();
+                if policy.egress().udp.iter().any(|rule| rule.destination.names(name)) {
+                    self.doors.add(now, &self.pins, name, &addresses);
+                }
+                (Decision::Allowed, policy.allowing(None, Some(name)), None)
+            }
+        };
+        let event = Event::new(decision, "dns", Target::name(name), rule);
+        self.traffic.note(Event { reason, ..event });
     }
 }
 
@@ -282,7 +293,7 @@ async fn resolve(socket: UdpSocket, shared: Arc<Shared>) {
         let query = buffer.get(..datagram.length).unwrap_or_default().to_vec();
         let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
         questions.spawn(async move {
-            let Some(answer) = shared.answer(&query).await else { return };
+            let Some(answer) = shared.answer(&query, Over::Udp).await else { return };
             let from: IpAddr = datagram.to.ip();
             // A full buffer inside loses the answer, as any network may.
             let _ = soulbox_sys::outward::send(socket.as_fd(), &answer, from, datagram.from);

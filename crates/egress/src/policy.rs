@@ -78,6 +78,8 @@ pub enum Reason {
     LocalName,
     /// The rules turn name service off.
     NoNames,
+    /// A question for records of a type that nobody needs.
+    Records(u16),
     /// It had all the bytes that it may have.
     UsedUp(UsedUp),
     /// Datagrams that no rule lets out.
@@ -108,6 +110,7 @@ impl Reason {
             Self::OnlyHttp(_) => "requests",
             Self::LocalName => "local names",
             Self::NoNames => "dnsServers",
+            Self::Records(_) => "record types",
             Self::UsedUp(limit) => return format!("bytes {}", limit.destination),
             Self::NoUdp => "udp",
             Self::ProxiedUdp | Self::Proxy(..) => "egressProxy",
@@ -173,6 +176,7 @@ impl fmt::Display for Reason {
             ),
             Self::LocalName => f.write_str("it is a name of a local network, not of the internet"),
             Self::NoNames => f.write_str("name service is off for this sandbox (dnsServers)"),
+            Self::Records(kind) => write!(f, "records of type {kind} are asked for nowhere"),
             Self::UsedUp(limit) => limit.fmt(f),
             Self::NoUdp => {
                 f.write_str("no rule of this sandbox lets datagrams go there (requests: udp)")

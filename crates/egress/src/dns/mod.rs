@@ -4,7 +4,7 @@
 pub(crate) mod fuzzing {
     use soulbox_model::network::Domain;
 
-    use super::message::{self, Question};
+    use super::{message::Question, records};
 
     pub(crate) fn question(message: &[u8]) -> Option<(Domain, Vec<u8>)> {
         let question = Question::parse(message).ok()?;
@@ -13,12 +13,13 @@ pub(crate) mod fuzzing {
     }
 
     pub(crate) fn addresses(message: &[u8]) -> usize {
-        message::addresses(message).len()
+        records::addresses(message).len()
     }
 }
 
 mod message;
 mod pins;
+mod records;
 mod serve;
 mod turns;
 mod upstream;
@@ -32,8 +33,8 @@ pub(crate) fn answered(question: &[u8], address: std::net::IpAddr) -> Vec<u8> {
     question.reply(id, message::Code::Fine, address)
 }
 
-pub(crate) use message::addresses;
+pub(crate) use message::Over;
 pub(crate) use pins::Pins;
-pub(crate) use serve::{answer, asked};
+pub(crate) use serve::{Outcome, answer};
 pub(crate) use turns::Turns;
 pub(crate) use upstream::Resolver;

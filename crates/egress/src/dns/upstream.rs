@@ -17,7 +17,8 @@ use tokio::{
 
 use super::{
     Turns,
-    message::{self, A, AAAA, Question},
+    message::{self, A, AAAA, LONGEST_DATAGRAM, Question},
+    records,
     turns::Places,
 };
 use crate::{Policy, dial::is_own};
@@ -31,7 +32,6 @@ const ALL_WITHIN: Duration = Duration::from_secs(6);
 const AT_ONCE: RangeInclusive<usize> = 256..=4096;
 /// Which part of the descriptors.
 const PART: u64 = 8;
-const LONGEST: usize = 4096;
 const PORT: u16 = 53;
 
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Resolver {
         name_servers(&text)
     }
 
-    /// The whole answer to a question, with an id of our choice.
+    /// The whole answer to a question, with an id of our choice, and with all its records.
     pub(super) async fn ask(
         &self,
         policy: &Policy,
@@ -109,7 +109,7 @@ impl Resolver {
             return Err(io::Error::new(error.kind(), format!("{name}: {error}")));
         }
         let found = |answer: io::Result<Vec<u8>>| {
-            answer.map(|answer| message::addresses(&answer)).unwrap_or_default()
+            answer.map(|answer| records::addresses(&answer)).unwrap_or_default()
         };
         let mut addresses = found(v4);
         addresses.extend(found(v6));
@@ -124,14 +124,14 @@ async fn ask_one(server: SocketAddr, question: &Question) -> io::Result<Vec<u8>>
     socket.connect(server).await?;
     let id: u16 = rand::random();
     socket.send(&question.ask(id)).await?;
-    let mut buffer = vec![0; LONGEST];
+    let mut buffer = vec![0; LONGEST_DATAGRAM];
     loop {
         let length = socket.recv(&mut buffer).await?;
         let answer = buffer.get(..length).unwrap_or_default();
         if !question.is_answered_by(answer, id) {
             continue;
         }
-        if message::is_cut(answer) {
+        if message::is_cut(answer) || records::edns(answer).is_err() {
             return ask_over_tcp(server, question).await;
         }
         buffer.truncate(length);
@@ -148,7 +148,7 @@ async fn ask_over_tcp(server: SocketAddr, question: &Question) -> io::Result<Vec
     let length = usize::from(stream.read_u16().await?);
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await?;
-    if question.is_answered_by(&answer, id) {
+    if question.is_answered_by(&answer, id) && records::edns(&answer).is_ok() {
         Ok(answer)
     } else {
         Err(io::ErrorKind::InvalidData.into())
