@@ -66,6 +66,10 @@ impl Problem {
     fn body(&self) -> ErrorBody {
         let retryable = self.may_retry && self.error.retryable();
         let delay = self.error.retry_delay().filter(|_| retryable);
+        let attempts = match *self.error {
+            Error::ConnectionLost { attempts, .. } => Some(attempts),
+            _ => None,
+        };
         ErrorBody {
             code: self.status.as_u16(),
             message: self.error.to_string(),
@@ -75,6 +79,7 @@ impl Problem {
                 retryable,
                 retry_after_ms: delay
                     .map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+                attempts,
             }),
         }
     }
@@ -117,6 +122,7 @@ impl IntoResponse for Problem {
             code: String::new(),
             retryable: false,
             retry_after_ms: None,
+            attempts: None,
         });
         let headers = response.headers_mut();
         if let Some(ms) = detail.retry_after_ms {
@@ -129,5 +135,23 @@ impl IntoResponse for Problem {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(word));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_says_how_often_it_was_tried_and_when_to_ask_again() {
+        let lost = Error::ConnectionLost { reason: "reset".into(), attempts: 2, source: None };
+        let body = serde_json::to_value(Problem::from(lost).body()).unwrap();
+        assert_eq!(body["message"], "connection lost after 2 reconnect attempts: reset");
+        let ours = serde_json::json!({
+            "code": "SB-CONN-LOST", "retryable": true, "retry_after_ms": 4000, "attempts": 2,
+        });
+        assert_eq!(body["soulbox"], ours);
+        let other = serde_json::to_value(Problem::invalid("timeout", "x").body()).unwrap();
+        assert!(other["soulbox"].get("attempts").is_none());
     }
 }

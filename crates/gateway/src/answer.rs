@@ -32,7 +32,8 @@ pub(crate) enum Problem {
     },
     PortClosed(Destination),
     /// It runs, but no connection could be made, or none that speaks HTTP.
-    Unreachable(Destination, Fault),
+    /// After so many attempts to reconnect.
+    Unreachable(Destination, Fault, u32),
     TooMany(Destination, usize),
     /// Faster than one sandbox, or one client, may ask.
     TooFast(Option<Destination>),
@@ -51,6 +52,17 @@ pub(crate) enum Fault {
     Closed,
     NotHttp,
     NotTls,
+}
+
+impl Fault {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Dial => "The sandbox is running but could not be reached",
+            Self::Closed => "The sandbox closed the connection before it answered",
+            Self::NotHttp => "The sandbox did not answer in HTTP",
+            Self::NotTls => "The sandbox did not answer in TLS",
+        }
+    }
 }
 
 impl Problem {
@@ -85,12 +97,10 @@ impl Problem {
                  headers 'e2b-sandbox-id' and 'e2b-sandbox-port'"
             }
             Self::PortClosed(_) => "The sandbox is running but port is not open",
-            Self::Unreachable(_, Fault::Dial) => "The sandbox is running but could not be reached",
-            Self::Unreachable(_, Fault::Closed) => {
-                "The sandbox closed the connection before it answered"
+            Self::Unreachable(_, fault, 0) => fault.words(),
+            Self::Unreachable(_, fault, again) => {
+                return format!("{}; reconnect attempts: {again}", fault.words());
             }
-            Self::Unreachable(_, Fault::NotHttp) => "The sandbox did not answer in HTTP",
-            Self::Unreachable(_, Fault::NotTls) => "The sandbox did not answer in TLS",
             Self::TooMany(..) => "Too many connections to the sandbox",
             Self::TooFast(Some(_)) => "Too many requests to the sandbox",
             Self::TooFast(None) => "Too many requests from your address",
@@ -123,9 +133,14 @@ impl Problem {
             Self::Misrouted(_) | Self::BrokenBody | Self::Link { .. } | Self::TooFast(None) => {}
             Self::Private(to, _) | Self::TooFast(Some(to)) => body["sandboxId"] = json!(to.name),
             Self::NotFound { name, .. } => body["sandboxId"] = json!(name),
-            Self::PortClosed(to) | Self::Unreachable(to, _) => {
+            Self::PortClosed(to) => {
                 body["sandboxId"] = json!(to.name);
                 body["port"] = json!(to.port);
+            }
+            Self::Unreachable(to, _, attempts) => {
+                body["sandboxId"] = json!(to.name);
+                body["port"] = json!(to.port);
+                body["soulbox"]["attempts"] = json!(attempts);
             }
             Self::Unexposed(to, why) => {
                 body["sandboxId"] = json!(to.name);
@@ -158,9 +173,11 @@ impl Problem {
                 retry_after: None,
             },
             Self::PortClosed(to) => Error::not_found("port", to.port),
-            Self::Unreachable(..) => {
-                Error::ConnectionLost { reason: self.message(), attempts: 0, source: None }
-            }
+            Self::Unreachable(_, fault, attempts) => Error::ConnectionLost {
+                reason: fault.words().to_owned(),
+                attempts: *attempts,
+                source: None,
+            },
             Self::TooMany(_, most) => limit("requests at a time", *most),
             Self::TooFast(_) => limit("requests in a second", 0),
             Self::Private(to, _) | Self::Unexposed(to, _) => {
@@ -177,7 +194,7 @@ impl Problem {
 
     /// Whether the same request may be sent again at once; where it may have arrived, it may not.
     fn retryable(&self) -> bool {
-        matches!(self, Self::TooMany(..) | Self::TooFast(_) | Self::Unreachable(_, Fault::Dial))
+        matches!(self, Self::TooMany(..) | Self::TooFast(_) | Self::Unreachable(_, Fault::Dial, _))
     }
 
     pub fn into_response(self, page: bool) -> Response<Body> {
@@ -200,7 +217,7 @@ impl Problem {
         if matches!(
             self,
             Self::NotFound { .. }
-                | Self::Unreachable(_, Fault::Closed | Fault::NotHttp | Fault::NotTls)
+                | Self::Unreachable(_, Fault::Closed | Fault::NotHttp | Fault::NotTls, _)
         ) {
             set(HeaderName::from_static("should-retry"), "false");
         }
@@ -246,7 +263,7 @@ impl Problem {
                         .to_owned(),
                 ],
             ),
-            Self::Unreachable(to, fault) => (
+            Self::Unreachable(to, fault, _) => (
                 in_sandbox(to),
                 "The sandbox did not answer",
                 match fault {
@@ -356,7 +373,7 @@ mod tests {
     #[test]
     fn every_problem_has_a_documented_code() {
         let to = || Destination { name: "x".into(), id: None, port: Port::AGENT };
-        let dial = Problem::Unreachable(to(), Fault::Dial);
+        let dial = Problem::Unreachable(to(), Fault::Dial, 0);
         let unexposed = Unexposed { port: Port::AGENT, exposed: Vec::new() };
         for (problem, code, again) in [
             (Problem::Misrouted(Misrouted::NoHost), "SB-INVALID", false),
@@ -365,8 +382,8 @@ mod tests {
             (Problem::not_found(to()), "SB-NOT-FOUND", false),
             (Problem::PortClosed(to()), "SB-NOT-FOUND", false),
             (dial, "SB-CONN-LOST", true),
-            (Problem::Unreachable(to(), Fault::Closed), "SB-CONN-LOST", false),
-            (Problem::Unreachable(to(), Fault::NotHttp), "SB-CONN-LOST", false),
+            (Problem::Unreachable(to(), Fault::Closed, 0), "SB-CONN-LOST", false),
+            (Problem::Unreachable(to(), Fault::NotHttp, 0), "SB-CONN-LOST", false),
             (Problem::TooMany(to(), 3), "SB-LIMIT", true),
             (Problem::TooFast(None), "SB-LIMIT", true),
             (Problem::Private(to(), Refusal::Missing), "SB-PERMISSION", false),

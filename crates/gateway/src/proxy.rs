@@ -1,6 +1,12 @@
 //! One request on its way into a sandbox, and the answer on its way out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::body::Body;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -17,7 +23,7 @@ use hyper::{
 use rand::RngExt;
 use soulbox_engine::{Conduit, ConnectError, Target};
 use soulbox_linger::discard;
-use soulbox_model::{Port, RetryPolicy, SandboxId};
+use soulbox_model::{Port, RetryPolicy};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
@@ -86,6 +92,8 @@ struct Passage<'a> {
     permit: Permit,
     upload: UploadHandle,
     upgrade: Option<Upgrade>,
+    /// Connections that were tried in vain before the one of now.
+    again: AtomicU32,
 }
 
 impl Inner {
@@ -124,7 +132,8 @@ impl Inner {
         let target = if to.port == Port::AGENT { Target::Agent } else { Target::Port(to.port) };
         let grpc = grpc::is_call(request.version(), request.headers());
         let (request, upload, upgrade) = outgoing(request, mask);
-        let passage = Passage { peer, to, target, tls, permit, upload, upgrade };
+        let again = AtomicU32::new(0);
+        let passage = Passage { peer, to, target, tls, permit, upload, upgrade, again };
         if grpc {
             let (response, call) = self.call(&passage, request).await?;
             let held = (call, passage.permit);
@@ -189,23 +198,26 @@ impl Inner {
             match connection.sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(mut failed) => match (failed.take_message(), copy) {
-                    (Some(unsent), _) => request = unsent,
+                    (Some(unsent), _) => {
+                        request = unsent;
+                        passage.try_again();
+                    }
                     (None, Some(copy)) if is_unanswered(failed.error()) => {
                         request = copy;
+                        passage.try_again();
                         break;
                     }
                     (None, _) => return Err(self.explain(passage, &failed.into_error()).await),
                 },
             }
         }
-        let conduit = self.dial(&passage.to, &passage.permit.id, passage.target).await?;
+        let conduit = self.dial(passage).await?;
         let opened = if passage.tls {
             Connection::open(self.greet(passage, conduit, false).await?).await
         } else {
             Connection::open(conduit).await
         };
-        let mut connection =
-            opened.map_err(|_| Problem::Unreachable(passage.to.clone(), Fault::Dial))?;
+        let mut connection = opened.map_err(|_| passage.unreachable(Fault::Dial))?;
         match connection.sender.try_send_request(request).await {
             Ok(response) => Ok((response, connection)),
             Err(failed) => Err(self.explain(passage, &failed.into_error()).await),
@@ -217,7 +229,7 @@ impl Inner {
         passage: &Passage<'_>,
         request: Request<Upload>,
     ) -> Result<(Response<Incoming>, grpc::Call), Problem> {
-        let conduit = self.dial(&passage.to, &passage.permit.id, passage.target).await?;
+        let conduit = self.dial(passage).await?;
         let called = if passage.tls {
             grpc::call(self.greet(passage, conduit, true).await?, request).await
         } else {
@@ -239,22 +251,19 @@ impl Inner {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, sandbox = %passage.permit.id, "TLS into a sandbox");
-                Err(Problem::Unreachable(passage.to.clone(), Fault::NotTls))
+                Err(passage.unreachable(Fault::NotTls))
             }
-            Err(_) => Err(Problem::Unreachable(passage.to.clone(), Fault::NotTls)),
+            Err(_) => Err(passage.unreachable(Fault::NotTls)),
         }
     }
 
     /// A stream to a port, as soon as somebody listens there.
-    async fn dial(
-        &self,
-        to: &Destination,
-        id: &SandboxId,
-        target: Target,
-    ) -> Result<Conduit, Problem> {
+    async fn dial(&self, passage: &Passage<'_>) -> Result<Conduit, Problem> {
+        let (to, id) = (&passage.to, &passage.permit.id);
         let mut waits = DIAL.delays();
         loop {
-            let problem = match timeout(DIAL_TIMEOUT, self.sandboxes.dial(id, target)).await {
+            let dialled = self.sandboxes.dial(id, passage.target);
+            let problem = match timeout(DIAL_TIMEOUT, dialled).await {
                 Ok(Ok(conduit)) => {
                     hurry(&conduit);
                     return Ok(conduit);
@@ -263,14 +272,15 @@ impl Inner {
                 Ok(Err(ConnectError::PortClosed(_))) => Problem::PortClosed(to.clone()),
                 Ok(Err(ConnectError::Io(error))) => {
                     tracing::debug!(%error, sandbox = %id, "dial");
-                    Problem::Unreachable(to.clone(), Fault::Dial)
+                    passage.unreachable(Fault::Dial)
                 }
-                Err(_) => return Err(Problem::Unreachable(to.clone(), Fault::Dial)),
+                Err(_) => return Err(passage.unreachable(Fault::Dial)),
             };
             match waits.next() {
                 Some(wait) => sleep(wait).await,
                 None => return Err(problem),
             }
+            passage.try_again();
         }
     }
 
@@ -285,7 +295,7 @@ impl Inner {
         match timeout(DIAL_TIMEOUT, probe).await {
             Ok(Ok(_)) => {
                 let fault = if error.is_parse() { Fault::NotHttp } else { Fault::Closed };
-                Problem::Unreachable(passage.to.clone(), fault)
+                passage.unreachable(fault)
             }
             _ => Problem::not_found(passage.to.clone()),
         }
@@ -293,6 +303,14 @@ impl Inner {
 }
 
 impl Passage<'_> {
+    fn try_again(&self) {
+        self.again.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn unreachable(&self, fault: Fault) -> Problem {
+        Problem::Unreachable(self.to.clone(), fault, self.again.load(Ordering::Relaxed))
+    }
+
     /// Whether it may go out twice: it is idempotent and has no body. Agents do not close idle connections.
     fn is_repeatable(&self, request: &Request<Upload>) -> bool {
         matches!(self.target, Target::Port(_))
@@ -401,17 +419,18 @@ fn answer(
     mut response: Response<Incoming>,
     connection: Connection,
 ) -> Result<Response<Body>, Problem> {
-    let Passage { peer, to, target, permit, upload, upgrade, .. } = passage;
+    let not_http = passage.unreachable(Fault::NotHttp);
+    let Passage { peer, target, permit, upload, upgrade, .. } = passage;
     *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(upgrade) = upgrade else {
-            return Err(Problem::Unreachable(to, Fault::NotHttp));
+            return Err(not_http);
         };
         return Ok(switch(peer, upgrade, response, permit, connection));
     }
     // To a client of extended CONNECT, a success would mean that the tunnel is there.
     if upgrade.is_some_and(|upgrade| upgrade.extended) && response.status().is_success() {
-        return Err(Problem::Unreachable(to, Fault::NotHttp));
+        return Err(not_http);
     }
     headers::prepare_response(response.headers_mut());
     let lease = Lease { connection, permit, target, upload, run: Arc::clone(&peer.run) };

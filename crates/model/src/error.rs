@@ -32,7 +32,7 @@ pub enum Error {
         #[source]
         source: Option<BoxError>,
     },
-    #[error("connection lost after {attempts} reconnect attempts: {reason}")]
+    #[error("connection lost after {attempts} reconnect attempt{}: {reason}", plural(*attempts))]
     ConnectionLost {
         reason: String,
         attempts: u32,
@@ -70,6 +70,10 @@ pub enum Error {
     },
 }
 
+fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 impl Error {
     /// Every code, each documented in a paragraph of its own in `docs/errors.md`.
     pub const CODES: [&str; 14] = [
@@ -105,7 +109,8 @@ impl Error {
         Self::Unavailable { reason: reason.into(), retry_after: Some(retry_after), source: None }
     }
 
-    /// Something broke before anything came back; not reconnected yet.
+    /// Something broke before anything came back; not reconnected yet, or a
+    /// [`RetryPolicy`](crate::RetryPolicy) says how often.
     pub fn lost(reason: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self::ConnectionLost { reason: reason.into(), attempts: 0, source: Some(source.into()) }
     }

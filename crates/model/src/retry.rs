@@ -8,12 +8,18 @@ use rand::RngExt;
 use crate::Error;
 
 /// What an error says about another attempt.
-pub trait Retryable {
+pub trait Retryable: Sized {
     /// Whether the same may succeed later.
     fn retryable(&self) -> bool;
 
     /// The delay that the error itself asks for; `None` leaves it to the policy.
     fn retry_delay(&self) -> Option<Duration>;
+
+    /// The same, which came although it was tried `again` so often.
+    #[must_use]
+    fn after(self, _again: u32) -> Self {
+        self
+    }
 }
 
 impl Retryable for Error {
@@ -23,6 +29,13 @@ impl Retryable for Error {
 
     fn retry_delay(&self) -> Option<Duration> {
         self.retry_delay()
+    }
+
+    fn after(mut self, again: u32) -> Self {
+        if let Self::ConnectionLost { attempts, .. } = &mut self {
+            *attempts = again;
+        }
+        self
     }
 }
 
@@ -78,7 +91,7 @@ impl RetryPolicy {
     /// `sleep` waits on the caller's runtime.
     ///
     /// # Errors
-    /// The last error of `operation`.
+    /// The last error of `operation`, which knows [how often](Retryable::after) it was tried again.
     pub async fn run<T, E, Op, Fut, Sleep, Nap>(
         &self,
         sleep: Sleep,
@@ -94,10 +107,11 @@ impl RetryPolicy {
         let started = std::time::Instant::now();
         let mut waited = Duration::ZERO;
         let mut delays = self.delays();
+        let mut again = 0u32;
         loop {
             let error = match operation().await {
                 Ok(value) => return Ok(value),
-                Err(error) => error,
+                Err(error) => error.after(again),
             };
             let Some(bound) = delays.next().filter(|_| error.retryable()) else {
                 return Err(error);
@@ -109,6 +123,7 @@ impl RetryPolicy {
             }
             sleep(delay).await;
             waited += delay;
+            again = again.saturating_add(1);
         }
     }
 }
@@ -199,6 +214,26 @@ mod tests {
         assert_eq!(naps, [Duration::from_secs(7); 2]);
         let timeout = |_| Some(Error::timed_out("read", "x", Duration::from_millis(1)));
         assert_eq!(calls(RetryPolicy::default(), timeout).await.1, [Duration::from_secs(2); 2]);
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_knows_its_attempts_and_waits_twice_as_long_after_each() {
+        let lost = |_| Some(Error::lost("reset", "by the peer"));
+        let patient = RetryPolicy { attempts: 9, ..RetryPolicy::default() };
+        let (count, naps, _) = calls(patient, lost).await;
+        let waited: Vec<_> = naps.iter().map(Duration::as_secs).collect();
+        assert_eq!((count, &waited[..]), (9, &[1, 2, 4, 8, 16, 32, 60, 60][..]));
+        for (attempts, words) in [
+            (1, "after 0 reconnect attempts"),
+            (2, "after 1 reconnect attempt:"),
+            (3, "after 2 reconnect attempts"),
+        ] {
+            let policy = RetryPolicy { attempts, ..RetryPolicy::default() };
+            let nap = |_| std::future::ready(());
+            let failed = policy.run(nap, || std::future::ready(Err::<(), _>(lost(0).unwrap())));
+            let told = failed.await.unwrap_err().to_string();
+            assert!(told.contains(words), "{told}");
+        }
     }
 
     #[tokio::test]

@@ -165,8 +165,12 @@ async fn a_flaky_upstream_succeeds() {
 #[tokio::test]
 async fn an_upstream_that_stays_broken_is_asked_three_times() {
     let proxy = Proxy::start(&[], Fault::Drop).await;
-    let (result, _) = asked(&proxy, RetryPolicy::default()).await;
-    assert_eq!(result.unwrap_err().code(), "SB-CONN-LOST");
+    let (result, waits) = asked(&proxy, RetryPolicy::default()).await;
+    let error = result.unwrap_err();
+    assert_eq!(error.code(), "SB-CONN-LOST");
+    assert!(error.to_string().contains("after 2 reconnect attempts"), "{error}");
+    assert_eq!(waits, [1, 2].map(Duration::from_secs));
+    assert_eq!(error.retry_delay(), Some(Duration::from_secs(4)));
     assert_eq!(proxy.connections(), 3);
 }
 

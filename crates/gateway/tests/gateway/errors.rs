@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use axum::{Router, body::Body};
 use http::Request;
@@ -62,6 +62,48 @@ async fn a_server_that_starts_a_moment_later_is_reached() {
     };
     let (answer, ()) = tokio::join!(stage.text(8080, "/"), later);
     assert_eq!(answer, (200, "late".into()));
+}
+
+#[tokio::test]
+async fn a_lost_connection_says_how_often_it_was_tried() {
+    let stage = Stage::new().await;
+    stage.world.broken.lock().unwrap().push(8080);
+    let request = stage.get(8080, "/").body(Body::empty()).unwrap();
+    let (status, body) = json(stage.request(request).await).await;
+    let dials = stage.world.dials.load(Ordering::SeqCst);
+    assert_eq!((status, dials), (502, 5));
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "sandboxId": stage.id, "port": 8080, "code": 502,
+            "soulbox": {"code": "SB-CONN-LOST", "retryable": true, "attempts": 4},
+            "message": "The sandbox is running but could not be reached; reconnect attempts: 4",
+        })
+    );
+
+    // What was sent once was not tried again.
+    let silent = stage.raw(3000, async |mut stream, _| drop(read_head(&mut stream).await)).await;
+    let post = Request::post("/").header("host", stage.host(3000)).body(Body::from("once"));
+    let (_, body) = json(stage.request(post.unwrap()).await).await;
+    assert_eq!(silent.load(Ordering::SeqCst), 1);
+    assert_eq!(body["soulbox"]["attempts"], 0);
+    assert_eq!(body["message"], "The sandbox closed the connection before it answered");
+
+    // One that was kept had ended, and so does the next.
+    let fickle = stage
+        .raw(3001, async |mut stream, n| {
+            read_head(&mut stream).await;
+            if n == 0 {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                read_head(&mut stream).await;
+            }
+        })
+        .await;
+    assert_eq!(stage.text(3001, "/").await, (200, "ok".into()));
+    let request = stage.get(3001, "/").body(Body::empty()).unwrap();
+    let (_, body) = json(stage.request(request).await).await;
+    assert_eq!(fickle.load(Ordering::SeqCst), 2);
+    assert_eq!(body["soulbox"]["attempts"], 1, "{body}");
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ pub struct World {
     names: Mutex<HashMap<String, (SandboxId, Port)>>,
     pub dials: AtomicUsize,
     pub access: Mutex<Option<PortAccess>>,
+    /// Ports to which no connection can be made.
+    pub broken: Mutex<Vec<u16>>,
 }
 
 #[async_trait]
@@ -53,6 +55,9 @@ impl Sandboxes for World {
             Target::Agent | Target::Control => Ok(Conduit::Unix(UnixStream::connect(agent).await?)),
             Target::Port(port) => {
                 self.dials.fetch_add(1, Ordering::SeqCst);
+                if self.broken.lock().unwrap().contains(&port.get()) {
+                    return Err(io::Error::from(io::ErrorKind::HostUnreachable).into());
+                }
                 let address = self.ports.lock().unwrap().get(&(id.clone(), port.get())).copied();
                 let address = address.ok_or(ConnectError::PortClosed(port))?;
                 match TcpStream::connect(address).await {

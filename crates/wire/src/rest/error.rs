@@ -29,4 +29,7 @@ pub struct ErrorDetail {
     /// How long to wait before that, in milliseconds, when the server knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// Of a lost connection: how often the server tried to reconnect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
 }
