@@ -3,8 +3,8 @@
 //!
 //! It streams both ways without holding bodies, speaks HTTP/1.1 (HTTP/2 for gRPC) to the sandbox over
 //! [`Conduit`]s that [`Sandboxes::dial`] opens, and answers what it cannot deliver as E2B's edge does.
-//! It lets nobody in to private ports without their token (the agent checks its own) and knows nothing
-//! of a sandbox's life.
+//! It lets nobody in to private ports without their token (the agent checks its own), nor to ports that a
+//! sandbox does not expose, and knows nothing of a sandbox's life.
 //!
 //! Start with [`serve`] and `route.rs` (whose request is it), then `ingress.rs` (may it go there) and
 //! `proxy.rs` (how it is relayed).
