@@ -3,8 +3,13 @@
 import json
 import os
 import re
+import signal
+import subprocess
+import threading
 
 import pytest
+
+from harness import program
 
 SMALL = """\
 # A comment that stays.
@@ -284,6 +289,58 @@ def test_detect_tells_parts_and_drives_no_terminal(soulbox, tmp_path):
     shown = soulbox("runtime", "detect", str(tmp_path), code=3).stdout
     assert "parts differ" in shown and "web: Node" in shown and "\x1b" not in shown
     soulbox("runtime", "detect", str(tmp_path / "none"), code=3)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_detect_says_anew_what_changes(tmp_path, ending):
+    words = [os.environ["SOULBOX_BIN"], "runtime", "detect", "--watch", "--json", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        # A test that fails ends it, too.
+        killer = threading.Timer(30, watching.kill)
+        killer.start()
+        try:
+            said = lambda: json.loads(watching.stdout.readline())["runtime"]
+            assert said() is None
+            (tmp_path / "app.py").write_text("")
+            assert said() == "python"
+            (tmp_path / "README.md").write_text("it changes nothing")
+            (tmp_path / "src").mkdir()
+            (tmp_path / "bun.lock").write_text("")
+            assert said() == "bun"
+            (tmp_path / "bun.lock").unlink()
+            assert said() == "python"
+            watching.send_signal(ending)
+            rest, errors = watching.communicate(timeout=10)
+            assert (watching.returncode, rest, errors) == (128 + ending, "", "")
+        finally:
+            killer.cancel()
+            watching.kill()
+
+
+def test_detect_ends_with_the_directory(tmp_path):
+    watched = tmp_path / "app"
+    watched.mkdir()
+    words = [os.environ["SOULBOX_BIN"], "runtime", "detect", "--watch", str(watched)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        try:
+            assert watching.stdout.readline() == "none\n"
+            watched.rmdir()
+            _, errors = watching.communicate(timeout=10)
+            assert watching.returncode == 3 and str(watched) in errors
+        finally:
+            watching.kill()
+
+
+def test_lists_with_number_signs_are_lists(soulbox, project):
+    start = ["sh", "-c", "curl http://a/#b"]
+    over = f"commands.start={json.dumps(start)}"
+    show = lambda *more, of=soulbox: json.loads(config(of, "show", project, "--json", *more).stdout)
+    assert show("--set", over)["commands"]["start"] == start
+    variable = {"SOULBOX_COMMANDS_START": json.dumps(start)}
+    with_variable = program.Program(soulbox.command, soulbox.environment | variable)
+    assert show(of=with_variable)["commands"]["start"] == start
+    config(soulbox, "set", project, over)
+    assert show()["commands"]["start"] == start
 
 
 def test_every_runtime_is_listed(soulbox):

@@ -92,14 +92,19 @@ pub enum Runtime {
 Examples:
   soulbox runtime detect
   soulbox runtime detect my-app --json | jq -r .runtime
+  soulbox runtime detect --watch --json | jq --unbuffered -r .runtime
 
-With --json it prints runtime, version, rule, evidence, against, parts, outside, truncated and installed.
+With --json it prints runtime, version, rule, evidence, against, parts, outside, truncated and installed; with --watch, \
+one such object in a line whenever it is another one.
 
-Exit codes: 0 one was found; 3 none was, or there is no such directory.")]
+Exit codes: 0 one was found; 3 none was, or there is no such directory; with --watch, 130 after Ctrl-C.")]
     Detect {
         /// Directory of the project.
         #[arg(value_name = "DIR", default_value = ".")]
         directory: PathBuf,
+        /// Go on until Ctrl-C, and say it anew whenever files change the answer.
+        #[arg(short, long)]
+        watch: bool,
     },
     /// List runtimes, and what each is found by.
     #[command(visible_alias = "ls")]

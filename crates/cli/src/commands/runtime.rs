@@ -1,11 +1,12 @@
 //! `soulbox runtime …`.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use serde_json::json;
-use soulbox_runtime::detect::{self, Detection, Runtime};
+use soulbox_runtime::detect::{self, DetectError, Detection, Detector, Runtime};
 use tokio::process::Command;
 
+use super::sandbox::session::Interrupts;
 use crate::{
     args::project::Runtime as Args,
     failure::{Failure, Result},
@@ -13,28 +14,62 @@ use crate::{
     settings::Settings,
 };
 
+/// How often a directory that is watched is asked for; while nothing changes, that is no look at it.
+const EVERY: Duration = Duration::from_millis(200);
+
 pub(super) async fn run(settings: &Settings, command: Args) -> Result<()> {
     match command {
-        Args::Detect { directory } => detect(settings, &directory).await,
+        Args::Detect { directory, watch: true } => watch(settings, &directory).await,
+        Args::Detect { directory, watch: false } => detect(settings, &directory).await,
         Args::List => list(settings),
     }
 }
 
 async fn detect(settings: &Settings, directory: &Path) -> Result<()> {
-    let found = detect::detect(directory)
-        .map_err(|error| Failure::io(error.path.display().to_string())(error.source))?;
+    let found = detect::detect(directory).map_err(unreadable)?;
+    say(settings, &found, false).await?;
+    if found.runtime.is_none() { Err(Failure::Exit(3)) } else { Ok(()) }
+}
+
+/// # Errors
+/// Always, in the end: when there is no such directory any more, or after a signal.
+async fn watch(settings: &Settings, directory: &Path) -> Result<()> {
+    let interrupts = Interrupts::new()?;
+    let detector = Arc::new(Detector::new());
+    let mut said: Option<Arc<Detection>> = None;
+    loop {
+        let (detector, directory) = (Arc::clone(&detector), directory.to_owned());
+        let look = tokio::task::spawn_blocking(move || detector.detect(&directory));
+        let look = async { look.await.map_err(|error| Failure::Protocol(error.to_string())) };
+        let found = interrupts.or(look).await?.map_err(unreadable)?;
+        if said.as_ref() != Some(&found) {
+            interrupts.or(say(settings, &found, true)).await?;
+            said = Some(found);
+        }
+        let pause = async {
+            tokio::time::sleep(EVERY).await;
+            Ok(())
+        };
+        interrupts.or(pause).await?;
+    }
+}
+
+fn unreadable(error: DetectError) -> Failure {
+    Failure::io(error.path.display().to_string())(error.source)
+}
+
+/// Says what was found, as one of several or alone.
+async fn say(settings: &Settings, found: &Detection, several: bool) -> Result<()> {
     let installed = match found.runtime {
         Some(runtime) => installed(runtime).await,
         None => None,
     };
-    if settings.output.json {
-        let mut said = json!(found);
-        said["installed"] = json!(installed);
-        settings.output.value(&said)?;
-    } else {
-        tell(settings, &found, installed.as_deref())?;
+    if !settings.output.json {
+        return tell(settings, found, installed.as_deref());
     }
-    if found.runtime.is_none() { Err(Failure::Exit(3)) } else { Ok(()) }
+    let mut said = json!(found);
+    said["installed"] = json!(installed);
+    if several { settings.output.record(&said) } else { settings.output.value(&said) }
 }
 
 fn tell(settings: &Settings, found: &Detection, installed: Option<&str>) -> Result<()> {
