@@ -57,6 +57,41 @@ def test_time_and_memory_run_out_as_such(soulbox):
     assert result["status"] == "oom" and result["diagnosis"]["kind"] == "out-of-memory"
 
 
+def test_a_lack_of_memory_names_the_flag_and_the_flag_helps(soulbox):
+    hungry = ["exec", "-r", "python", "-e", "x = b'x' * (600 << 20); print(len(x) >> 20)"]
+    result = soulbox.json(*hungry, "--memory", "256MB", code=137)
+    assert result["status"] == "oom" and "--memory" in result["diagnosis"]["advice"]
+    assert soulbox(*hungry, "--memory", "1GiB").stdout == "600\n"
+
+
+def test_processors_are_those_that_were_asked_for(soulbox):
+    burn = "import time\nt = time.time()\nwhile time.time() - t < 2: pass\nprint(time.process_time() / 2)"
+    share = float(soulbox("exec", "-r", "python", "--cpu", "500m", "-e", burn).stdout)
+    # Less where others want the processors, too; without the limit it would be all of one.
+    assert 0.1 < share < 0.6
+
+
+def test_code_runs_where_it_is_told(soulbox, tmp_path):
+    code = "import os; open('made', 'w').write('x'); print(os.getcwd())"
+    made = ["--artifact", "made", "--artifacts-to", tmp_path]
+    result = soulbox.json("exec", "-r", "python", "--cwd", "/tmp", *made, "-e", code)
+    assert (result["stdout"], [a["name"] for a in result["artifacts"]]) == ("/tmp\n", ["made"])
+    assert (tmp_path / "made").read_text() == "x"
+    for runtime in ["node", "bun"]:
+        where = soulbox("exec", "-r", runtime, "--cwd", "../../var", "-e", "console.log(process.cwd())", timeout=170)
+        assert where.stdout == "/var\n"
+    missing = soulbox("exec", "-r", "python", "--cwd", "no/such", "-e", "print()", code=2)
+    assert "/home/user/no/such" in missing.stderr
+
+
+def test_flags_of_one_off_code_need_a_runtime_that_has_them(soulbox):
+    for flag in (["--cwd", "/tmp"], ["--memory", "1GB"], ["--cpu", "1"]):
+        assert "--runtime" in soulbox("exec", *flag, "--", "true", code=2).stderr
+    assert "--cwd" in soulbox("exec", "-r", "browser", "--cwd", "/tmp", "-e", "1", code=2).stderr
+    for flag in (["--memory", "1MB"], ["--memory", "512"], ["--cpu", "0"]):
+        assert flag[0] in soulbox("exec", "-r", "python", *flag, "-e", "print()", code=2).stderr
+
+
 def test_nothing_stays(soulbox):
     before = soulbox("sandbox", "list", "-q").stdout
     soulbox("exec", "-r", "python", "-e", "raise SystemExit(1)", code=1)

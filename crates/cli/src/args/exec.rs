@@ -6,15 +6,16 @@ use clap::{
     Args,
     builder::{PossibleValue, PossibleValuesParser},
 };
-use soulbox_runtime::adapters::{self, Grant, Jsc, Options, Page, Permissions};
+use soulbox_runtime::adapters::{self, Grant, Jsc, Limits, Options, Page, Permissions};
 
-use super::{artifact::Pattern, duration, key_value, size};
+use super::{artifact::Pattern, cores, duration, key_value, memory, size};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   soulbox exec --runtime python -e 'print(6 * 7)'
   soulbox exec --runtime python --with requests fetch.py
+  soulbox exec --runtime python --memory 2GiB --cpu 500m --cwd /tmp train.py
   soulbox exec --runtime deno --allow-net=example.org main.ts -- --verbose
   echo 'console.log(process.version)' | soulbox exec --runtime node -
   soulbox exec --runtime cloudflare-workers --request '/hello?name=you' worker.mjs
@@ -63,6 +64,16 @@ PossibleValue::new(adapter.name()).aliases(adapters::alias(*adapter))
     /// Variable of the program; may be repeated.
     #[arg(long, value_parser = key_value, value_name = "KEY=VALUE")]
     pub env: Vec<(String, String)>,
+    /// Directory inside where the program runs: a path from /home/user.
+    #[arg(long, value_name = "DIR", requires = "runtime")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub cwd: Option<String>,
+    /// Memory of its sandbox, as 512MB or 2GiB.
+    #[arg(long, value_name = "SIZE", value_parser = memory, requires = "runtime")]
+    pub memory: Option<u64>,
+    /// Processors of its sandbox: whole ones, as 2, or thousandths, as 500m.
+    #[arg(long, value_name = "CORES", value_parser = cores, requires = "runtime")]
+    pub cpu: Option<u32>,
     /// File that the program makes, directory with all below it, or pattern with * and ? in names; relative
     /// to where it runs. May be repeated.
     #[arg(long = "artifact", value_name = "PATH", value_parser = Pattern::parse, requires = "runtime")]
@@ -157,6 +168,8 @@ impl Exec {
             &self.deno;
         Options {
             args: self.args.clone(),
+            cwd: self.cwd.clone(),
+            limits: Limits { cpu_millis: self.cpu, memory_bytes: self.memory },
             permissions: Permissions {
                 net: grant(allow_net),
                 read: grant(allow_read),

@@ -14,7 +14,9 @@ mod values;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-pub use values::{byte_count, duration, key_value, name_server, request_rate, runtime_id, size};
+pub use values::{
+    byte_count, cores, duration, key_value, memory, name_server, request_rate, runtime_id, size,
+};
 
 /// Where the server keeps everything unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/soulbox";

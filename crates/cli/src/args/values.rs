@@ -7,6 +7,7 @@ use std::{
 
 use soulbox_model::network::{Destination, RequestRate};
 use soulbox_runtime::detect::Runtime;
+use soulbox_spec::value::{self, Parsed};
 
 /// `90`, `90s`, `500ms`, `5m`, `2h`, `1d`; a bare number is seconds.
 ///
@@ -40,6 +41,29 @@ pub fn install_time(text: &str) -> Result<Duration, String> {
         true => Ok(wanted),
         false => Err(format!("`{text}` is out of range: expected 1s to 20m")),
     }
+}
+
+/// Memory of a sandbox, as in soulbox.toml.
+///
+/// # Errors
+/// What was expected instead.
+pub fn memory(text: &str) -> Result<u64, String> {
+    match as_in_file(value::bytes(text))? {
+        enough if enough >= value::MIN_MEMORY => Ok(enough),
+        _ => Err("it is too little: expected at least 128MB".to_owned()),
+    }
+}
+
+/// Thousandths of a core, as in soulbox.toml.
+///
+/// # Errors
+/// What was expected instead.
+pub fn cores(text: &str) -> Result<u32, String> {
+    as_in_file(value::cores(text))
+}
+
+fn as_in_file<T>(parsed: Parsed<T>) -> Result<T, String> {
+    parsed.map_err(|wrong| format!("it {}: expected {}", wrong.why, wrong.expected))
 }
 
 /// `1280x720`.
@@ -131,6 +155,18 @@ mod tests {
         assert_eq!(install_time("20m"), Ok(Duration::from_secs(1200)));
         for bad in ["0s", "999ms", "1201s", "1h", "x"] {
             assert!(install_time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_have_the_units_of_project_files() {
+        assert_eq!(memory("2GiB"), Ok(2 << 30));
+        assert_eq!((cores("500m"), cores("2")), (Ok(500), Ok(2000)));
+        for bad in ["", "512", "1MB", "-1GB", "1GB ", "99999999999TB"] {
+            assert!(memory(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "0", "0m", "-1", "x", "1.5.2"] {
+            assert!(cores(bad).is_err(), "{bad}");
         }
     }
 

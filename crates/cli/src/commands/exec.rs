@@ -13,7 +13,7 @@ use std::{
 
 use soulbox_model::SandboxId;
 use soulbox_runtime::{
-    adapters::{self, Adapter, DIRECTORY, Grant, Invocation, Options, Results},
+    adapters::{self, Adapter, DIRECTORY, Grant, Invocation, Limits, Options, Results},
     dependencies,
 };
 use soulbox_wire::rest::{Network, NewSandboxV2, SandboxShape};
@@ -99,6 +99,7 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
     let server = locate(settings)?;
     let interrupts = Interrupts::new()?;
     let results = std::mem::take(&mut invocation.results);
+    let cwd = options.directory();
     let new = NewSandboxV2 {
         template_id: interrupts.or(template(&server, output, adapter, &args.with)).await?,
         ..sandbox(&args, adapter, &options)?
@@ -117,12 +118,19 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
     };
     let outcome = async {
         interrupts.or(write).await?;
-        let mut outcome =
-            execute(&server, &remote, &id, invocation, args.time_limit(), takes_input, output)
-                .await?;
+        let mut outcome = execute(
+            &server,
+            &remote,
+            &id,
+            (invocation, &cwd),
+            args.time_limit(),
+            takes_input,
+            output,
+        )
+        .await?;
         if outcome.alive {
             let wanted = (&*args.artifacts, args.artifacts_to.as_deref());
-            let fetched = fetch(&mut outcome, &remote, wanted, (&results, &args), output);
+            let fetched = fetch(&mut outcome, &remote, (&cwd, wanted), (&results, &args), output);
             match interrupts.or(fetched).await {
                 Err(interrupted @ Failure::Exit(_)) => return Err(interrupted),
                 fetched => outcome.incomplete = fetched.err(),
@@ -141,11 +149,11 @@ pub(super) async fn run(settings: &crate::settings::Settings, args: Exec) -> Res
 async fn fetch(
     outcome: &mut Outcome,
     remote: &Remote,
-    wanted: (&[Pattern], Option<&Path>),
+    (cwd, wanted): (&str, (&[Pattern], Option<&Path>)),
     (results, args): (&Results, &Exec),
     output: &Output,
 ) -> Result<()> {
-    outcome.collected = artifacts::collect(remote, DIRECTORY, wanted, output).await?;
+    outcome.collected = artifacts::collect(remote, cwd, wanted, output).await?;
     let screenshot = args.browser.screenshot.as_deref();
     outcome.page = page::results(remote, results, screenshot, output).await?;
     Ok(())
@@ -178,13 +186,15 @@ fn sandbox(args: &Exec, adapter: &dyn Adapter, options: &Options) -> Result<NewS
         Some(Grant::All) => (Some(true), None),
         Some(Grant::Only(hosts)) => (Some(false), Some(hosts)),
     };
-    let shape = |memory| SandboxShape { memory_bytes: Some(memory), ..SandboxShape::default() };
+    let limits = adapter.limits(options);
+    let Limits { cpu_millis, memory_bytes } = limits;
+    let shape = SandboxShape { cpu_millis, memory_bytes, ..SandboxShape::default() };
     let life = args.time_limit().map_or(UNLIMITED, |limit| limit.saturating_add(GRACE));
     Ok(NewSandboxV2 {
         timeout: Some(lifecycle::seconds(life)?),
         allow_internet_access: internet,
         network: hosts.map(|hosts| Network { allow_out: Some(hosts), ..Network::default() }),
-        soulbox: adapter.memory_bytes().map(shape),
+        soulbox: (limits != Limits::default()).then_some(shape),
         ..NewSandboxV2::default()
     })
 }
@@ -211,7 +221,7 @@ async fn execute(
     server: &Server,
     remote: &Remote,
     id: &SandboxId,
-    invocation: Invocation,
+    (invocation, cwd): (Invocation, &str),
     timeout: Option<Duration>,
     takes_input: bool,
     output: &Output,
@@ -221,7 +231,7 @@ async fn execute(
         cmd: words.next().unwrap_or_default(),
         args: words.collect(),
         envs: invocation.env,
-        cwd: Some(DIRECTORY.to_owned()),
+        cwd: Some(cwd.to_owned()),
     };
     let launch = Launch { process, timeout, ..Launch::default() };
     let input = match takes_input {

@@ -45,7 +45,7 @@ impl Adapter for Bun {
     }
 
     fn understands(&self) -> &'static [Switch] {
-        &[Switch::Jsc, Switch::Small]
+        &[Switch::Cwd, Switch::Jsc, Switch::Small]
     }
 
     fn invocation(&self, options: &Options, entry: &str) -> Result<Invocation, BadOption> {

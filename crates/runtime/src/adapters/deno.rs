@@ -34,7 +34,7 @@ impl Adapter for Deno {
     }
 
     fn understands(&self) -> &'static [Switch] {
-        &[Switch::Net, Switch::Permissions, Switch::Unstable]
+        &[Switch::Cwd, Switch::Net, Switch::Permissions, Switch::Unstable]
     }
 
     fn invocation(&self, options: &Options, entry: &str) -> Result<Invocation, BadOption> {

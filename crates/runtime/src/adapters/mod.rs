@@ -46,6 +46,12 @@ pub trait Adapter: Send + Sync + fmt::Debug {
         None
     }
 
+    /// What its sandbox may use: what was asked for, or else what it needs.
+    fn limits(&self, options: &Options) -> Limits {
+        let Limits { cpu_millis, memory_bytes } = options.limits;
+        Limits { cpu_millis, memory_bytes: memory_bytes.or(self.memory_bytes()) }
+    }
+
     /// What its sandbox may reach, where the runtime asks for that; else what sandboxes may.
     fn reach(&self, options: &Options) -> Option<Grant> {
         let _ = options;
@@ -92,6 +98,9 @@ pub struct Results {
 pub struct Options {
     /// For the program.
     pub args: Vec<String>,
+    /// Where the program runs, from [`DIRECTORY`]; there, where `None`.
+    pub cwd: Option<String>,
+    pub limits: Limits,
     pub permissions: Permissions,
     /// Features by name.
     pub unstable: Vec<String>,
@@ -101,6 +110,14 @@ pub struct Options {
     /// What edge functions are asked.
     pub request: Option<String>,
     pub page: Page,
+}
+
+/// Of a sandbox; what sandboxes have otherwise where `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Thousandths of a core.
+    pub cpu_millis: Option<u32>,
+    pub memory_bytes: Option<u64>,
 }
 
 /// What is wanted of a page.
@@ -118,6 +135,7 @@ pub struct Page {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Switch {
+    Cwd,
     Net,
     Permissions,
     Unstable,
@@ -130,6 +148,7 @@ pub enum Switch {
 impl fmt::Display for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Cwd => "--cwd",
             Self::Net => "--allow-net",
             Self::Permissions => "permissions",
             Self::Unstable => "--unstable",
@@ -145,6 +164,7 @@ impl Options {
     fn used(&self) -> impl Iterator<Item = Switch> {
         let beside = Permissions { net: Grant::None, ..self.permissions.clone() };
         let used = [
+            (Switch::Cwd, self.cwd.is_some()),
             (Switch::Net, self.permissions.net != Grant::None),
             (Switch::Permissions, beside != Permissions::default()),
             (Switch::Unstable, !self.unstable.is_empty()),
@@ -154,6 +174,15 @@ impl Options {
             (Switch::Page, self.page != Page::default()),
         ];
         used.into_iter().filter(|(_, used)| *used).map(|(switch, _)| switch)
+    }
+
+    /// The absolute path inside that the program runs in.
+    pub fn directory(&self) -> String {
+        match self.cwd.as_deref() {
+            None => DIRECTORY.to_owned(),
+            Some(path) if path.starts_with('/') => path.to_owned(),
+            Some(path) => format!("{DIRECTORY}/{path}"),
+        }
     }
 
     /// # Errors

@@ -49,7 +49,7 @@ impl Adapter for Node {
     }
 
     fn understands(&self) -> &'static [Switch] {
-        &[]
+        &[Switch::Cwd]
     }
 
     fn invocation(&self, options: &Options, entry: &str) -> Result<Invocation, BadOption> {

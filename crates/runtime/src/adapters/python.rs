@@ -29,7 +29,7 @@ impl Adapter for Python {
     }
 
     fn understands(&self) -> &'static [Switch] {
-        &[]
+        &[Switch::Cwd]
     }
 
     fn invocation(&self, options: &Options, entry: &str) -> Result<Invocation, BadOption> {

@@ -48,6 +48,37 @@ fn an_option_of_another_runtime_is_refused_by_name() {
 }
 
 #[test]
+fn a_sandbox_is_as_large_as_was_asked_and_else_as_the_runtime_needs() {
+    let (browser, node) = (find("browser").unwrap(), find("node").unwrap());
+    let usual = Options::default();
+    assert_eq!(node.limits(&usual), Limits::default());
+    assert_eq!(browser.limits(&usual).memory_bytes, Some(1 << 30));
+    let limits = Limits { cpu_millis: Some(500), memory_bytes: Some(2 << 30) };
+    let asked = Options { limits, ..Options::default() };
+    for adapter in all() {
+        assert_eq!(adapter.limits(&asked), limits);
+        asked.check(*adapter).unwrap();
+    }
+}
+
+#[test]
+fn programs_run_where_they_are_told_and_what_is_none_does_not() {
+    for (cwd, directory) in
+        [(None, "/home/user"), (Some("a/b"), "/home/user/a/b"), (Some("/tmp"), "/tmp")]
+    {
+        let options = Options { cwd: cwd.map(str::to_owned), ..Options::default() };
+        assert_eq!(options.directory(), directory);
+        for name in ["cloudflare-workers", "vercel-edge", "browser", "deno-deploy"] {
+            let refused = options.check(find(name).unwrap());
+            assert_eq!(refused.is_err(), cwd.is_some(), "{name}");
+        }
+        for name in ["python", "node", "deno", "bun"] {
+            options.check(find(name).unwrap()).unwrap();
+        }
+    }
+}
+
+#[test]
 fn bun_takes_switches_of_its_engine() {
     let jsc = Jsc { heap_bytes: Some(64 << 20), jit: Some(false) };
     let options = Options { jsc, small: true, ..Options::default() };

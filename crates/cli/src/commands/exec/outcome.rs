@@ -70,7 +70,7 @@ pub(super) fn finish(mut outcome: Outcome, adapter: &dyn Adapter, output: &Outpu
         Status::Oom => Some(Diagnosis {
             kind: "out-of-memory",
             message: "the program needed more memory than its sandbox has".into(),
-            advice: "let it use less, or give its template more".into(),
+            advice: "let it use less, or give it more with --memory".into(),
         }),
         Status::Timeout => Some(Diagnosis {
             kind: "timeout",
