@@ -32,17 +32,8 @@ async fn get_requests(
     SandboxPath(id): SandboxPath,
     State(app): State<App>,
 ) -> Result<Json<RequestRules>> {
-    let Demands { requests, rates, bytes, udp } = app.control.requests(holder.caller.team, &id)?;
-    let limit = |limit: ByteLimit| {
-        let ByteLimit { destination, sent, received, .. } = limit;
-        (destination.to_string(), rest::ByteLimit { sent, received })
-    };
-    Ok(Json(RequestRules {
-        allow: requests.iter().map(ToString::to_string).collect(),
-        per_minute: rates.iter().map(|rate| (rate.host.to_string(), rate.per_minute)).collect(),
-        bytes: bytes.into_iter().map(limit).collect(),
-        udp: udp.iter().map(ToString::to_string).collect(),
-    }))
+    let demands = app.control.requests(holder.caller.team, &id)?;
+    Ok(Json(RequestRules::from(&demands)))
 }
 
 /// Replace which requests hosts get. A host that no rule names may get any; the rules of
@@ -62,33 +53,35 @@ async fn put_requests(
     State(app): State<App>,
     Body(rules): Body<RequestRules>,
 ) -> Result<StatusCode> {
-    app.control.set_requests(holder.caller.team, &id, demands(rules)?).await?;
+    app.control.set_requests(holder.caller.team, &id, demands("", &rules)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn demands(RequestRules { allow, per_minute, bytes, udp }: RequestRules) -> Result<Demands> {
+/// What stands below the field `at`.
+pub(crate) fn demands(at: &str, rules: &RequestRules) -> Result<Demands> {
+    let RequestRules { allow, per_minute, bytes, udp } = rules;
+    let bad = |name: &str, why: String| Problem::invalid(format!("{at}{name}"), why);
     let requests = allow
         .iter()
-        .map(|text| text.parse::<RequestRule>().map_err(|why| Problem::invalid("allow", why)))
+        .map(|text| text.parse::<RequestRule>().map_err(|why| bad("allow", why)))
         .collect::<Result<_>>()?;
     let rates = per_minute
         .iter()
         .map(|(host, n)| {
-            let bad = |why: String| Problem::invalid("perMinute", why);
+            let bad = |why| bad("perMinute", why);
             RequestRate::new(host.parse().map_err(bad)?, *n).map_err(bad)
         })
         .collect::<Result<_>>()?;
     let bytes = bytes
         .iter()
         .map(|(destination, rest::ByteLimit { sent, received })| {
-            let bad = |why: String| Problem::invalid("bytes", why);
-            let destination = destination.parse().map_err(bad)?;
-            ByteLimit::new(destination, *sent, *received).map_err(bad)
+            let bad = |why| bad("bytes", why);
+            ByteLimit::new(destination.parse().map_err(bad)?, *sent, *received).map_err(bad)
         })
         .collect::<Result<_>>()?;
     let udp = udp
         .iter()
-        .map(|text| text.parse().map_err(|why| Problem::invalid("udp", why)))
+        .map(|text| text.parse().map_err(|why| bad("udp", why)))
         .collect::<Result<_>>()?;
     Ok(Demands { requests, rates, bytes, udp })
 }

@@ -159,3 +159,50 @@ async fn an_engine_failure_is_typed_and_leaves_nothing() {
     assert_eq!(server.get("/v2/sandboxes").await.json(), json!([]));
     assert_eq!(server.machine.alive(), 0);
 }
+
+#[tokio::test]
+async fn rules_of_requests_are_there_from_the_first_moment() {
+    let server = Server::new().await;
+    let rules = json!({
+        "allow": ["GET a.example/v1/*"], "perMinute": {"a.example": 3},
+        "bytes": {"*": {"sent": 5}}, "udp": ["192.0.2.1:9"],
+    });
+    let body = json!({
+        "templateID": "host", "allow_internet_access": false,
+        "network": {"allowOut": ["a.example"]}, "soulbox": {"requests": rules},
+    });
+    let id = server.post("/v2/sandboxes", body).await.json()["sandboxID"].clone();
+    let id = id.as_str().unwrap();
+    assert_eq!(server.get(&format!("/soulbox/v1/sandboxes/{id}/requests")).await.json(), rules);
+    let detail = server.get(&format!("/sandboxes/{id}")).await.json();
+    assert_eq!(detail["network"]["allowOut"], json!(["a.example"]));
+    // The authority that opens connections is trusted before anything runs.
+    let trusted = server.machine.guest(&id.parse().unwrap()).unwrap().agent().ca_bundle.clone();
+    assert!(trusted.is_some_and(|pem| pem.contains("BEGIN CERTIFICATE")));
+
+    let none = json!({"templateID": "host", "soulbox": {"requests": {}}});
+    let id = server.post("/v2/sandboxes", none).await.json()["sandboxID"].clone();
+    let detail = server.get(&format!("/sandboxes/{}", id.as_str().unwrap())).await.json();
+    assert!(detail.get("network").is_none(), "{detail}");
+}
+
+#[tokio::test]
+async fn a_wrong_rule_of_requests_makes_no_sandbox() {
+    let server = Server::new().await;
+    let many: Vec<String> = (1..=101).map(|port| format!("192.0.2.1:1{port}")).collect();
+    for (rules, field) in [
+        (json!({"allow": ["anything"]}), "soulbox.requests.allow"),
+        (json!({"perMinute": {"a.b": 0}}), "soulbox.requests.perMinute"),
+        (json!({"bytes": {"a.b": {}}}), "soulbox.requests.bytes"),
+        (json!({"udp": ["a.b:53"]}), "soulbox.requests.udp"),
+        (json!({"udp": many}), "soulbox.requests.udp"),
+        (json!({"per_minute": {"a.b": 1}}), "`per_minute`"),
+    ] {
+        let body = json!({"templateID": "host", "soulbox": {"requests": rules}});
+        let answer = server.post("/v2/sandboxes", body).await;
+        assert_eq!(answer.problem(400), "SB-INVALID");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(field), "{message}");
+    }
+    assert_eq!(server.machine.alive(), 0);
+}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::Network;
+use super::{Network, RequestRules};
 
 /// Body of `POST /sandboxes`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -77,6 +77,10 @@ pub struct SandboxShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 256)]
     pub ports: Option<Vec<u32>>,
+    /// Which requests hosts get, as `PUT /soulbox/v1/sandboxes/{sandboxID}/requests` puts it, before
+    /// anything inside runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<RequestRules>,
 }
 
 /// Body of `POST /v2/sandboxes`: always secured, and 300 seconds when no timeout is given.

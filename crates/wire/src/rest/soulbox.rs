@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use soulbox_model::network::Demands;
 use utoipa::ToSchema;
 
 /// Body of `GET /soulbox/v1/info`.
@@ -65,6 +66,21 @@ pub struct RequestRules {
     /// datagrams may go. All others are refused.
     #[serde(default)]
     pub udp: Vec<String>,
+}
+
+impl From<&Demands> for RequestRules {
+    fn from(Demands { requests, rates, bytes, udp }: &Demands) -> Self {
+        let limit = |limit: &soulbox_model::network::ByteLimit| {
+            let numbers = ByteLimit { sent: limit.sent, received: limit.received };
+            (limit.destination.to_string(), numbers)
+        };
+        Self {
+            allow: requests.iter().map(ToString::to_string).collect(),
+            per_minute: rates.iter().map(|rate| (rate.host.to_string(), rate.per_minute)).collect(),
+            bytes: bytes.iter().map(limit).collect(),
+            udp: udp.iter().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 /// How many bytes a destination may get and give; one of both at least.

@@ -6,15 +6,18 @@ use axum::{Json, extract::State};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 use soulbox_control::{Create, Shape};
-use soulbox_model::{Error, Resources, TeamId, network::Network};
-use soulbox_wire::rest::{NewSandbox, NewSandboxV2, Sandbox, SandboxShape};
+use soulbox_model::{
+    Error, Resources, TeamId,
+    network::{Egress, Network},
+};
+use soulbox_wire::rest::{NewSandbox, NewSandboxV2, RequestRules, Sandbox, SandboxShape};
 
 use crate::{
     App,
     auth::KeyHolder,
     body::Body,
     problem::{Problem, Result},
-    routes::{network, render},
+    routes::{network, render, requests},
 };
 
 const MAX_NAME: usize = 128;
@@ -154,6 +157,11 @@ pub(crate) fn parse(
         let network = network.get_or_insert_with(|| Network::of_internet(flag));
         network.ingress.exposed = Some(ports);
     }
+    if let Some(rules) = asked.requests.as_ref().filter(|&rules| *rules != RequestRules::default())
+    {
+        let network = network.get_or_insert_with(|| Network::of_internet(flag));
+        network.egress = demanding(std::mem::take(&mut network.egress), rules)?;
+    }
     Ok(Create {
         template: template_name(&request.template_id)?,
         timeout,
@@ -167,6 +175,14 @@ pub(crate) fn parse(
         shape: shape(&asked),
         idempotency_key,
     })
+}
+
+/// The same with rules about requests and amounts.
+fn demanding(egress: Egress, rules: &RequestRules) -> Result<Egress> {
+    const AT: &str = "soulbox.requests";
+    let egress = egress.with(requests::demands(&format!("{AT}."), rules)?);
+    egress.check().map_err(|error| error.below(AT))?;
+    Ok(egress)
 }
 
 fn shape(asked: &SandboxShape) -> Shape {
