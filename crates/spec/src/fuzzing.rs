@@ -47,6 +47,14 @@ DATABASE = "postgres://shop:${DB_PASS}@db/shop"
 ports = [8080, 9090]
 allow_internet = false
 domains = ["shop.example.com"]
+allow_out = ["*.example.com", "192.0.2.0/24"]
+deny_out = ["0.0.0.0/0"]
+
+[network.requests]
+allow = ["GET,HEAD api.example.com/v1/*", "POST api.example.com/v1/items"]
+per_minute = { "*.example.com" = 600 }
+bytes = { "*" = { sent = "1MB" }, "192.0.2.1" = { sent = "4KiB", received = "1GB" } }
+udp = ["192.0.2.1:123", "[2001:db8::/32]:443"]
 
 [security]
 allow_docker = true

@@ -21,6 +21,16 @@ pub enum Form {
     Flag,
     Ports,
     Hosts,
+    /// Addresses, ranges and names.
+    Destinations,
+    /// Addresses and ranges.
+    Ranges,
+    Requests,
+    /// A table of hosts and numbers.
+    Rates,
+    /// A table of destinations and bytes.
+    Amounts,
+    Datagrams,
 }
 
 impl Form {
@@ -40,6 +50,16 @@ impl Form {
             Self::Flag => "true or false",
             Self::Ports => "an array of ports as [8080]",
             Self::Hosts => "an array of host names as [\"app.example.com\"]",
+            Self::Destinations => {
+                "an array of addresses, ranges and names as [\"192.0.2.0/24\", \"*.example.com\"]"
+            }
+            Self::Ranges => "an array of addresses and ranges as [\"192.0.2.0/24\"]",
+            Self::Requests => "an array of requests as [\"GET api.example.com/v1/*\"]",
+            Self::Rates => "a table of hosts and numbers as { \"api.example.com\" = 600 }",
+            Self::Amounts => {
+                "a table of destinations and bytes as { \"api.example.com\" = { sent = \"1MB\" } }"
+            }
+            Self::Datagrams => "an array of destinations and ports as [\"192.0.2.1:123\"]",
         }
     }
 }
@@ -65,6 +85,7 @@ pub struct Key {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Table {
+    /// With a `.` where it lies in another one.
     pub name: &'static str,
     pub about: &'static str,
     /// None at all where any name is a key, as in `[environment]`.
@@ -79,6 +100,14 @@ impl Table {
 
     pub fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The table that it lies in, and what it is called there.
+    pub fn place(&self) -> (Option<&'static str>, &'static str) {
+        match self.name.rsplit_once('.') {
+            Some((outer, name)) => (Some(outer), name),
+            None => (None, self.name),
+        }
     }
 
     pub fn is_required(&self) -> bool {
@@ -222,6 +251,48 @@ pub const TABLES: &[Table] = &[
                 "Host names that lead to the first port: 32 at most.",
                 "[\"app.example.com\"]",
             ),
+            default(
+                "allow_out",
+                Form::Destinations,
+                "[]",
+                "What may be reached where the rest is denied.",
+                "[\"192.0.2.0/24\"]",
+            ),
+            default(
+                "deny_out",
+                Form::Ranges,
+                "[]",
+                "What may not be reached unless `allow_out` has it.",
+                "[\"192.0.2.0/24\"]",
+            ),
+        ],
+    },
+    Table {
+        name: "network.requests",
+        about: "Which requests hosts get, how many bytes, and where datagrams go.",
+        keys: &[
+            default(
+                "allow",
+                Form::Requests,
+                "[]",
+                "Requests; a host that one names gets no others.",
+                "[\"GET api.example.com/v1/*\"]",
+            ),
+            default(
+                "per_minute",
+                Form::Rates,
+                "{}",
+                "Requests a minute, by host.",
+                "{ \"*.example.com\" = 600 }",
+            ),
+            default(
+                "bytes",
+                Form::Amounts,
+                "{}",
+                "Bytes in all, by destination.",
+                "{ \"*\" = { sent = \"1MB\", received = \"1GB\" } }",
+            ),
+            default("udp", Form::Datagrams, "[]", "Where datagrams may go.", "[\"192.0.2.1:123\"]"),
         ],
     },
     Table {
@@ -246,6 +317,18 @@ pub fn table(name: &str) -> Option<&'static Table> {
     TABLES.iter().find(|table| table.name == name)
 }
 
+/// Those that lie right in `outer`, or at the top.
+pub fn tables_in(outer: Option<&str>) -> impl Iterator<Item = &'static Table> {
+    TABLES.iter().filter(move |table| table.place().0 == outer)
+}
+
+/// What may stand in `outer`, or at the top: keys, then tables.
+pub(crate) fn names_in(outer: Option<&str>) -> Vec<&'static str> {
+    let keys = outer.and_then(table).map_or(&[][..], |table| table.keys);
+    let tables = tables_in(outer).map(|table| table.place().1);
+    keys.iter().map(|key| key.name).chain(tables).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,8 +346,9 @@ mod tests {
                         crate::Override::set(&format!("{}.{}={value}", table.name, key.name));
                     let set = [given.expect("names a key")];
                     let parsed = crate::Project::parse_with(crate::fuzzing::SMALL, "x", &set);
-                    // A domain leads to the first port, and the smallest file has none.
-                    let missing = key.name == "domains" && value != "[]";
+                    // A domain leads to the first port, and what is allowed was denied before; the smallest file
+                    // has neither.
+                    let missing = ["domains", "allow_out"].contains(&key.name) && value != "[]";
                     assert_eq!(parsed.is_err(), missing, "{} = {value}: {parsed:?}", key.name);
                 }
             }

@@ -16,6 +16,7 @@ pub mod load;
 pub mod overrides;
 pub mod project;
 mod read;
+mod rules;
 pub mod schema;
 pub mod show;
 mod suggest;

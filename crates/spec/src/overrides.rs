@@ -50,14 +50,20 @@ impl Override {
         let (name, value) =
             text.split_once('=').ok_or_else(|| NotAnOverride::NoValue(shown(text)))?;
         let name = name.trim();
-        let unknown = |suggestion| NotAnOverride::Unknown { name: shown(name), suggestion };
-        let Some((table, rest)) = name.split_once('.') else {
-            return Err(unknown(suggest::name(name, None)));
+        let unknown = |near: Option<String>| {
+            let suggestion = near.filter(|near| near != name);
+            NotAnOverride::Unknown { name: shown(name), suggestion }
         };
-        let Some(found) = keys::table(table) else {
-            let near = suggest::name(table, None).map(|near| format!("{near}.{rest}"));
+        let Some((found, rest)) = split(name, ".") else {
+            let near = match name.split_once('.') {
+                Some((table, rest)) => {
+                    suggest::name(table, None).map(|near| format!("{near}.{rest}"))
+                }
+                None => suggest::name(name, None),
+            };
             return Err(unknown(near));
         };
+        let table = found.name;
         let (path, form) = if found.is_open() {
             (format!("{table}.{}", quote(rest)), Form::Text)
         } else {
@@ -94,7 +100,8 @@ impl Override {
     ) -> Result<Vec<Self>, NotAnOverride> {
         let mut all = Vec::new();
         for (variable, value) in variables {
-            let Some((table, rest)) = variable.strip_prefix(PREFIX).and_then(split) else {
+            let Some((table, rest)) = variable.strip_prefix(PREFIX).and_then(|v| split(v, "_"))
+            else {
                 continue;
             };
             let path = if table.is_open() {
@@ -114,11 +121,18 @@ impl Override {
     }
 }
 
-fn split(name: &str) -> Option<(&'static keys::Table, &str)> {
-    TABLES.iter().find_map(|table| {
-        let rest = name.strip_prefix(&table.name.to_ascii_uppercase())?.strip_prefix('_')?;
+/// The innermost table that `name` begins with, and the rest; `between` is `.`, or `_` in variables, which are in upper
+/// case.
+fn split<'a>(name: &'a str, between: &str) -> Option<(&'static keys::Table, &'a str)> {
+    let begins = |table: &'static keys::Table| {
+        let table_name = match between {
+            "_" => table.name.to_ascii_uppercase().replace('.', between),
+            _ => table.name.to_owned(),
+        };
+        let rest = name.strip_prefix(&table_name)?.strip_prefix(between)?;
         (!rest.is_empty()).then_some((table, rest))
-    })
+    };
+    TABLES.iter().filter_map(begins).max_by_key(|(table, _)| table.name.len())
 }
 
 /// `table.key` or `table.key.inner` for the rest of a variable's name.
@@ -144,7 +158,11 @@ fn variable_of(table: &str, near: &str) -> String {
 fn value_of(form: Form, text: &str) -> String {
     let trimmed = text.trim();
     match form {
-        Form::Ports | Form::Hosts if !trimmed.starts_with('[') => {
+        // Commas are between its methods.
+        Form::Requests if !is_list(form, trimmed) => format!("[{}]", quote(trimmed)),
+        Form::Ports | Form::Hosts | Form::Destinations | Form::Ranges | Form::Datagrams
+            if !is_list(form, trimmed) =>
+        {
             let items = trimmed.split(',').map(str::trim).filter(|item| !item.is_empty());
             let item = |item: &str| match form {
                 Form::Ports if item.bytes().all(|b| b.is_ascii_digit()) => item.to_owned(),
@@ -152,7 +170,17 @@ fn value_of(form: Form, text: &str) -> String {
             };
             format!("[{}]", items.map(item).collect::<Vec<_>>().join(", "))
         }
-        Form::Flag | Form::Strings | Form::Arguments | Form::Ports | Form::Hosts => {
+        Form::Flag
+        | Form::Strings
+        | Form::Arguments
+        | Form::Rates
+        | Form::Amounts
+        | Form::Ports
+        | Form::Hosts
+        | Form::Destinations
+        | Form::Ranges
+        | Form::Requests
+        | Form::Datagrams => {
             // One that is broken says best itself where, if it cannot begin another line.
             let broken = || trimmed.starts_with(['[', '{']) && !trimmed.contains(['\n', '\r']);
             if is_value(trimmed) || broken() { trimmed.to_owned() } else { quote(trimmed) }
@@ -160,6 +188,11 @@ fn value_of(form: Form, text: &str) -> String {
         _ if trimmed.starts_with(['"', '\'']) && is_value(trimmed) => trimmed.to_owned(),
         _ => quote(text),
     }
+}
+
+/// Whether `text` is meant as a list of TOML. `[2001:db8::1]:443` is an item.
+fn is_list(form: Form, text: &str) -> bool {
+    text.starts_with('[') && (form != Form::Datagrams || text.ends_with(']'))
 }
 
 /// Whether `text` is one value of TOML and nothing besides, so that it sets no other key.
@@ -244,6 +277,25 @@ mod tests {
     }
 
     #[test]
+    fn a_table_in_a_table_is_reached_by_its_whole_name() {
+        let project = set(&[
+            "network.allow_internet=false",
+            "network.allow_out=*.example.com, 192.0.2.0/24",
+            "network.requests.allow=GET,POST api.example.com/v1/*",
+            "network.requests.per_minute={ \"api.example.com\" = 5 }",
+            "network.requests.udp=[2001:db8::1]:443,192.0.2.1:123",
+        ]);
+        let requests = &project.network.requests;
+        assert_eq!(project.network.allow_out.len(), 2);
+        assert_eq!(requests.requests[0].to_string(), "GET,POST api.example.com/v1/*");
+        assert_eq!(requests.rates[0].per_minute, 5);
+        assert_eq!(requests.udp.len(), 2);
+        let variable = ("SOULBOX_NETWORK_REQUESTS_UDP".to_owned(), "[\"*:9\"]".to_owned());
+        let project = with(&Override::from_environment([variable]).unwrap());
+        assert_eq!(project.network.requests.udp[0].to_string(), "*:9");
+    }
+
+    #[test]
     fn what_names_no_key_says_which_was_near() {
         for (text, says) in [
             ("resources.memory", "has no `=`"),
@@ -251,6 +303,10 @@ mod tests {
             ("memory=1GB", "did you mean `resources.memory`?"),
             ("resource.memory=1", "did you mean `resources.memory`?"),
             ("project.cpu=1", "did you mean `resources.cpu`?"),
+            ("network.allowOut=x", "did you mean `network.allow_out`?"),
+            ("network.per_minute={}", "did you mean `network.requests.per_minute`?"),
+            ("network.requests.alow=x", "did you mean `network.requests.allow`?"),
+            ("network.requests=x", "`network.requests` is no key"),
         ] {
             assert!(Override::set(text).unwrap_err().to_string().contains(says), "{text}");
         }

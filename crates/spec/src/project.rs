@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use semver::Version;
-use soulbox_model::Port;
+use soulbox_model::{
+    Port,
+    network::{Cidr, Demands, Destination, Egress},
+};
 
 use crate::{
     Against, Diagnostics,
@@ -89,6 +92,29 @@ pub struct Network {
     pub allow_internet: bool,
     /// Host names in lower case that lead to the first of `ports`.
     pub domains: Vec<String>,
+    /// Reachable whatever is denied; each of it would be denied else.
+    pub allow_out: Vec<Destination>,
+    pub deny_out: Vec<Cidr>,
+    /// `[network.requests]`.
+    pub requests: Demands,
+}
+
+impl Network {
+    /// The same as what the server goes by.
+    pub fn egress(&self) -> Egress {
+        let lists = Egress {
+            allow: self.allow_out.clone(),
+            deny: self.deny_out.clone(),
+            ..Egress::of_internet(self.allow_internet)
+        };
+        lists.with(self.requests.clone())
+    }
+
+    /// Whether a program inside gets around rules that go by name, by calling a host by its address.
+    pub fn is_open_beside_rules(&self) -> bool {
+        let egress = self.egress();
+        egress.needs_names() && !egress.denies_all()
+    }
 }
 
 /// `[security]`.

@@ -28,17 +28,24 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn entry(&self, table: &str, key: &str) -> Option<&'a Entry> {
-        self.root.get(table)?.node.get(key)
+        self.found(table)?.node.get(key)
     }
 
     pub(crate) fn table(&self, table: &str) -> &'a [Entry] {
-        self.root.get(table).map_or(&[], |entry| entry.node.entries())
+        self.found(table).map_or(&[], |entry| entry.node.entries())
+    }
+
+    /// A table that is there, by its whole name.
+    fn found(&self, table: &str) -> Option<&'a Entry> {
+        let mut names = table.split('.');
+        let top = self.root.get(names.next()?)?;
+        names.try_fold(top, |outer, name| outer.node.get(name))
     }
 
     /// Notes what is missing as a whole: tables, and required keys in those that are there.
     pub(crate) fn required(&mut self) {
         for table in keys::TABLES.iter().filter(|table| table.is_required()) {
-            let found = self.root.get(table.name);
+            let found = self.found(table.name);
             if found.is_some_and(|entry| !matches!(entry.node.value, Value::Table(_))) {
                 continue;
             }
@@ -206,7 +213,10 @@ fn instead(form: Form, found: &Value) -> Option<String> {
             _ => None,
         },
         (Form::Ports, Value::Number(number)) => Some(format!("[{number}]")),
-        (Form::Hosts, Value::String { text, .. }) => Some(format!("[{text:?}]")),
+        (
+            Form::Hosts | Form::Destinations | Form::Ranges | Form::Requests | Form::Datagrams,
+            Value::String { text, .. },
+        ) => Some(format!("[{text:?}]")),
         (Form::Arguments, Value::String { text, .. }) => argument_list(text),
         _ => None,
     }

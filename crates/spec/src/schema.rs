@@ -3,13 +3,13 @@
 use serde_json::{Map, Value, json};
 use soulbox_model::network::Domain;
 
-use crate::keys::{Form, Key, Presence, TABLES, Table};
+use crate::keys::{Form, Key, Presence, TABLES, Table, tables_in};
 
 /// JSON Schema, draft 2020-12. What it takes may still be refused, where a rule needs more than one
 /// value or the machine; what it refuses always is.
 pub fn schema() -> Value {
     let tables: Map<String, Value> =
-        TABLES.iter().map(|table| (table.name.to_owned(), of_table(table))).collect();
+        tables_in(None).map(|table| (table.name.to_owned(), of_table(table))).collect();
     let required: Vec<_> =
         TABLES.iter().filter(|table| table.is_required()).map(|table| table.name).collect();
     json!({
@@ -31,8 +31,10 @@ fn of_table(table: &Table) -> Value {
                 .into();
         value
     } else {
-        let keys: Map<String, Value> =
-            table.keys.iter().map(|key| (key.name.to_owned(), of_key(key))).collect();
+        let keys = table.keys.iter().map(|key| (key.name.to_owned(), of_key(key)));
+        let tables = tables_in(Some(table.name));
+        let tables = tables.map(|table| (table.place().1.to_owned(), of_table(table)));
+        let keys: Map<String, Value> = keys.chain(tables).collect();
         json!({ "type": "object", "properties": keys, "additionalProperties": false })
     };
     let required: Vec<_> = table
@@ -95,7 +97,33 @@ fn of_form(form: Form) -> Value {
             "maxItems": Domain::MOST_OF_A_SANDBOX,
             "uniqueItems": true,
         }),
+        Form::Destinations => list(r"^[0-9A-Za-z.:/*_-]+$"),
+        Form::Ranges => list(r"^[0-9A-Fa-f.:/]+$"),
+        Form::Requests => list(r"[A-Za-z*] "),
+        Form::Datagrams => list(r"^.+:.+$"),
+        Form::Rates => json!({
+            "type": "object",
+            "additionalProperties": { "type": "integer", "minimum": 1, "maximum": 1_000_000 },
+        }),
+        Form::Amounts => json!({
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "properties": { "sent": of_form(Form::Bytes), "received": of_form(Form::Bytes) },
+                "additionalProperties": false,
+                "minProperties": 1,
+            },
+        }),
     }
+}
+
+/// An array of different strings.
+fn list(pattern: &str) -> Value {
+    json!({
+        "type": "array",
+        "items": { "type": "string", "pattern": pattern },
+        "uniqueItems": true,
+    })
 }
 
 fn strings() -> Value {
@@ -129,7 +157,9 @@ mod tests {
         let mut seen = 0;
         for table in TABLES {
             for key in table.keys {
-                let default = &schema["properties"][table.name]["properties"][key.name]["default"];
+                let path =
+                    table.name.split('.').fold(&schema, |outer, name| &outer["properties"][name]);
+                let default = &path["properties"][key.name]["default"];
                 if !default.is_null() && !default.is_object() {
                     let set = format!("{}.{}={default}", table.name, key.name);
                     let set = [crate::Override::set(&set).unwrap()];
@@ -139,6 +169,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen, 10);
+        assert_eq!(seen, 14);
     }
 }

@@ -1,6 +1,7 @@
 //! A project as it holds, with every default and override in place. Secrets are names here, too.
 
 use serde_json::{Map, Value, json};
+use soulbox_model::network::{ByteLimit, Demands};
 
 use crate::{
     Project,
@@ -62,6 +63,9 @@ pub fn json(project: &Project) -> Value {
             "ports": project.network.ports,
             "allow_internet": project.network.allow_internet,
             "domains": project.network.domains,
+            "allow_out": project.network.allow_out,
+            "deny_out": project.network.deny_out,
+            "requests": requests(&project.network.requests),
         },
         "security": {
             "allow_docker": project.security.allow_docker,
@@ -72,14 +76,34 @@ pub fn json(project: &Project) -> Value {
     })
 }
 
+fn requests(demands: &Demands) -> Value {
+    let Demands { requests, rates, bytes, udp } = demands;
+    let amounts = |shown: fn(u64) -> Value| -> Map<String, Value> {
+        let limit = |limit: &ByteLimit| {
+            let both = [("sent", limit.sent), ("received", limit.received)];
+            let said = both.into_iter().filter_map(|(way, n)| Some((way.to_owned(), shown(n?))));
+            (limit.destination.to_string(), said.collect::<Map<_, _>>().into())
+        };
+        bytes.iter().map(limit).collect()
+    };
+    let rates: Map<String, Value> =
+        rates.iter().map(|rate| (rate.host.to_string(), rate.per_minute.into())).collect();
+    json!({
+        "allow": requests,
+        "per_minute": rates,
+        "bytes": amounts(|n| show_bytes(n).into()),
+        "bytes_counts": amounts(Value::from),
+        "udp": udp,
+    })
+}
+
 /// As a project file that reads back to the same project.
 pub fn toml(project: &Project) -> String {
     let shown = json(project);
     let mut text = String::new();
     for table in crate::keys::TABLES {
-        let Some(values) = shown[table.name].as_object().filter(|values| !values.is_empty()) else {
-            continue;
-        };
+        let values = shown_of(&shown, table.name).as_object();
+        let Some(values) = values.filter(|values| !values.is_empty()) else { continue };
         if !text.is_empty() {
             text.push('\n');
         }
@@ -100,6 +124,11 @@ pub fn toml(project: &Project) -> String {
     text
 }
 
+/// What is shown of a table.
+fn shown_of<'a>(shown: &'a Value, table: &str) -> &'a Value {
+    table.split('.').fold(shown, |outer, name| &outer[name])
+}
+
 fn toml_value(value: &Value) -> String {
     match value {
         Value::String(text) => quote(text),
@@ -110,12 +139,18 @@ fn toml_value(value: &Value) -> String {
         Value::Object(entries) => {
             let entries: Vec<_> = entries
                 .iter()
-                .map(|(key, value)| format!("{key} = {}", toml_value(value)))
+                .map(|(key, value)| format!("{} = {}", toml_key(key), toml_value(value)))
                 .collect();
             format!("{{ {} }}", entries.join(", "))
         }
         plain => plain.to_string(),
     }
+}
+
+/// With quotes where it needs them.
+fn toml_key(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if key.chars().all(bare) { key.to_owned() } else { quote(key) }
 }
 
 #[cfg(test)]
@@ -138,7 +173,8 @@ mod tests {
         let shown = json(&project);
         for table in crate::keys::TABLES {
             for key in table.keys {
-                assert!(!shown[table.name][key.name].is_null(), "{}.{}", table.name, key.name);
+                let value = &shown_of(&shown, table.name)[key.name];
+                assert!(!value.is_null(), "{}.{}", table.name, key.name);
             }
         }
         assert_eq!(shown["secrets"], json!(["api_key", "db_pass"]));

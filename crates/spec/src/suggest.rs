@@ -1,6 +1,6 @@
 //! What a name may have meant that is none.
 
-use crate::keys::TABLES;
+use crate::keys::{TABLES, names_in};
 
 /// What people write who come from other tools, and where it belongs here.
 const ELSEWHERE: &[(&str, &str)] = &[
@@ -27,6 +27,13 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("port", "network.ports"),
     ("internet", "network.allow_internet"),
     ("hosts", "network.domains"),
+    ("allowlist", "network.allow_out"),
+    ("allow_list", "network.allow_out"),
+    ("egress", "network.allow_out"),
+    ("denylist", "network.deny_out"),
+    ("deny_list", "network.deny_out"),
+    ("rates", "network.requests.per_minute"),
+    ("rate_limit", "network.requests.per_minute"),
     ("docker", "security.allow_docker"),
     ("sudo", "security.allow_sudo"),
     ("readonly", "security.read_only"),
@@ -34,11 +41,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// For the name `found` in `table`, or at the top: another name there, or `table.key` elsewhere.
 pub(crate) fn name(found: &str, table: Option<&str>) -> Option<String> {
-    let here: Vec<&str> = match table.and_then(crate::keys::table) {
-        Some(table) => table.keys.iter().map(|key| key.name).collect(),
-        None => TABLES.iter().map(|table| table.name).collect(),
-    };
-    if let Some(near) = nearest(found, &here) {
+    if let Some(near) = nearest(found, &names_in(table)) {
         return Some(near.to_owned());
     }
     let folded = found.to_ascii_lowercase().replace('-', "_");
@@ -47,6 +50,7 @@ pub(crate) fn name(found: &str, table: Option<&str>) -> Option<String> {
     }
     let (_, place) = ELSEWHERE.iter().find(|(name, _)| *name == folded)?;
     let key = table.and_then(|table| place.strip_prefix(&format!("{table}.")));
+    let key = key.filter(|key| !key.contains('.'));
     Some(key.unwrap_or(place).to_owned())
 }
 

@@ -14,13 +14,14 @@ use crate::{
     diagnostic::{Diagnostic, Kind, Source},
     keys,
     read::Reader,
+    rules::{self, Rules},
     suggest,
     tree::{self, Entry, Node, Place, Value},
     value::{self, BaseImage, Parsed, Text, VersionRequest, Wrong},
 };
 
 /// Most entries of one table or array.
-const MAX_ENTRIES: usize = 256;
+pub(crate) const MAX_ENTRIES: usize = 256;
 
 /// What a file is read with.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +47,7 @@ pub(crate) fn project(
     let end = Place { source: 0, span: text.len()..text.len() };
     let broken = !problems.is_empty();
     let mut reader = Reader::new(&root, end, problems);
-    known(&root, &mut reader);
+    known(&root, None, &mut reader);
     // What cannot be read at all may well be what seems to be missing.
     if !broken {
         reader.required();
@@ -76,38 +77,33 @@ fn without_echoes(sources: &[Source], mut problems: Vec<Diagnostic>) -> Vec<Diag
     problems
 }
 
-/// Notes tables and keys that are none.
-fn known(root: &Node, reader: &mut Reader<'_>) {
-    for entry in root.entries() {
-        let Some(table) = keys::table(&entry.key) else {
-            let what = if matches!(entry.node.value, Value::Table(_)) { "table" } else { "key" };
-            reader.note(unknown(entry, what, None));
-            continue;
-        };
-        let Value::Table(inner) = &entry.node.value else {
-            let expected = format!("a table that begins with [{}]", table.name);
-            reader.wrong_type(&entry.node, table.name, &expected, None);
-            continue;
-        };
-        if table.is_open() {
-            continue;
-        }
-        for entry in inner.iter().filter(|entry| table.key(&entry.key).is_none()) {
-            reader.note(unknown(entry, "key", Some(table.name)));
+/// Notes tables and keys of `outer`, or of the top, that are none.
+fn known(node: &Node, outer: Option<&keys::Table>, reader: &mut Reader<'_>) {
+    for entry in node.entries() {
+        let is_key = outer.is_some_and(|outer| outer.key(&entry.key).is_some());
+        let name = outer.map(|outer| outer.name);
+        let table = keys::tables_in(name).find(|table| table.place().1 == entry.key);
+        match table {
+            Some(table) if !matches!(entry.node.value, Value::Table(_)) => {
+                let expected = format!("a table that begins with [{}]", table.name);
+                reader.wrong_type(&entry.node, table.name, &expected, None);
+            }
+            Some(table) if table.is_open() => {}
+            Some(table) => known(&entry.node, Some(table), reader),
+            None if is_key => {}
+            None => reader.note(unknown(entry, name)),
         }
     }
 }
 
-fn unknown(entry: &Entry, what: &str, table: Option<&str>) -> Diagnostic {
+fn unknown(entry: &Entry, table: Option<&str>) -> Diagnostic {
     let shown: String = entry.key.chars().take(64).collect();
+    let what = if matches!(entry.node.value, Value::Table(_)) { "table" } else { "key" };
     let (message, field) = match table {
         Some(table) => (format!("`{shown}` is no key of `[{table}]`"), format!("{table}.{shown}")),
         None => (format!("`{shown}` is no {what} of a project file"), shown),
     };
-    let names: Vec<&str> = match table.and_then(keys::table) {
-        Some(table) => table.keys.iter().map(|key| key.name).collect(),
-        None => keys::TABLES.iter().map(|table| table.name).collect(),
-    };
+    let names = keys::names_in(table);
     Diagnostic::new(Kind::UnknownKey, entry.place.clone(), message)
         .field(field)
         .expected(format!("one of {}", names.join(", ")))
@@ -194,8 +190,7 @@ fn strings<T>(
     entries: &[Entry],
     parse: impl Fn(&str) -> Parsed<T>,
 ) -> BTreeMap<String, T> {
-    let beyond = entries.get(MAX_ENTRIES).map(|entry| &entry.place);
-    bounded(reader, table, entries.len(), MAX_ENTRIES, beyond);
+    bounded(reader, table, entries, MAX_ENTRIES, |entry| &entry.place);
     let mut all = BTreeMap::new();
     for entry in entries.iter().take(MAX_ENTRIES) {
         let shown: String = entry.key.chars().take(64).collect();
@@ -217,14 +212,16 @@ fn strings<T>(
     all
 }
 
-fn bounded(
+/// Notes what is beyond the `most` things that a field may have.
+pub(crate) fn bounded<'a, T>(
     reader: &mut Reader<'_>,
     field: &str,
-    count: usize,
+    all: &'a [T],
     most: usize,
-    beyond: Option<&Place>,
+    place: impl Fn(&'a T) -> &'a Place,
 ) {
-    if let Some(place) = beyond {
+    if let Some(place) = all.get(most).map(place) {
+        let count = all.len();
         let message = format!("`{field}` has {count} entries");
         reader.note(
             Diagnostic::new(Kind::WrongValue, place.clone(), message)
@@ -320,10 +317,12 @@ fn environment(reader: &mut Reader<'_>) -> BTreeMap<String, Text> {
 }
 
 fn network(reader: &mut Reader<'_>) -> Network {
-    let ports = list(reader, "ports", MAX_ENTRIES, port);
-    let domains = list(reader, "domains", Domain::MOST_OF_A_SANDBOX, |reader, node| {
-        reader.text(node, "network.domains", "a host name", value::host_name)
-    });
+    let Rules { allow_internet, allow_out, deny_out, requests } = rules::read(reader);
+    let ports = list(reader, ("network", "ports"), MAX_ENTRIES, port);
+    let domains =
+        list(reader, ("network", "domains"), Domain::MOST_OF_A_SANDBOX, |reader, node| {
+            reader.text(node, "network.domains", "a host name", value::host_name)
+        });
     if ports.is_empty()
         && !domains.is_empty()
         && reader.entry("network", "ports").is_none_or(
@@ -338,29 +337,35 @@ fn network(reader: &mut Reader<'_>) -> Network {
                 .expected("a port in `network.ports` as well"),
         );
     }
-    Network {
-        ports,
-        allow_internet: reader.flag("network", "allow_internet").unwrap_or(true),
-        domains,
-    }
+    Network { ports, allow_internet, domains, allow_out, deny_out, requests }
 }
 
-/// An array of `[network]` whose items differ.
-fn list<'a, T: Clone + Eq + std::hash::Hash>(
+/// The items of an array, which differ.
+pub(crate) fn list<'a, T: Clone + Eq + std::hash::Hash>(
     reader: &mut Reader<'a>,
-    key: &str,
+    key: (&str, &str),
     most: usize,
-    parse: impl Fn(&mut Reader<'a>, &Node) -> Option<T>,
+    parse: impl Fn(&mut Reader<'a>, &'a Node) -> Option<T>,
 ) -> Vec<T> {
-    let field = format!("network.{key}");
-    let items = reader.items("network", key).unwrap_or_default();
-    bounded(reader, &field, items.len(), most, items.get(most).map(|node| &node.place));
+    placed(reader, key, most, parse).into_iter().map(|(item, _)| item).collect()
+}
+
+/// The same, each with where it is.
+pub(crate) fn placed<'a, T: Clone + Eq + std::hash::Hash>(
+    reader: &mut Reader<'a>,
+    (table, key): (&str, &str),
+    most: usize,
+    parse: impl Fn(&mut Reader<'a>, &'a Node) -> Option<T>,
+) -> Vec<(T, &'a Node)> {
+    let field = format!("{table}.{key}");
+    let items = reader.items(table, key).unwrap_or_default();
+    bounded(reader, &field, items, most, |node| &node.place);
     let mut seen = HashSet::new();
     let mut all = Vec::new();
     for node in items.iter().take(most) {
         let Some(item) = parse(reader, node) else { continue };
         if seen.insert(item.clone()) {
-            all.push(item);
+            all.push((item, node));
         } else {
             let twice = Wrong::new("has this twice", "each once");
             reader.wrong_value(node, &field, twice);

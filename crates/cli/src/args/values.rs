@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use soulbox_model::network::{Destination, RequestRate};
+use soulbox_model::{
+    Resources,
+    network::{Destination, RequestRate},
+};
 use soulbox_runtime::detect::Runtime;
 use soulbox_spec::value::{self, Parsed};
 
@@ -49,7 +52,7 @@ pub fn install_time(text: &str) -> Result<Duration, String> {
 /// What was expected instead.
 pub fn memory(text: &str) -> Result<u64, String> {
     match as_in_file(value::bytes(text))? {
-        enough if enough >= value::MIN_MEMORY => Ok(enough),
+        enough if enough >= Resources::LEAST_MEMORY_BYTES => Ok(enough),
         _ => Err("it is too little: expected at least 128MB".to_owned()),
     }
 }

@@ -12,6 +12,10 @@ use crate::{
     settings::Settings,
 };
 
+/// Rules go by the name that a program calls.
+const OPEN: &str = "`network.requests` has rules for names, and a program that calls a host by its address is not held to \
+                    them: set `network.allow_internet = false` and name what it may reach in `network.allow_out`";
+
 pub(super) fn run(settings: &Settings, command: Config) -> Result<()> {
     match command {
         Config::Check(args) => check(settings, &args),
@@ -33,13 +37,16 @@ fn check(settings: &Settings, args: &ProjectArgs) -> Result<()> {
         Ok((dir, project)) => {
             let file = dir.file().display().to_string();
             let secrets = project.secrets();
+            let warnings = Vec::from_iter(project.network.is_open_beside_rules().then_some(OPEN));
             if output.json {
                 let none: [(); 0] = [];
-                let said =
-                    json!({"valid": true, "file": file, "problems": none, "secrets": secrets});
+                let said = json!({
+                    "valid": true, "file": file, "problems": none, "warnings": warnings, "secrets": secrets,
+                });
                 return output.value(&said);
             }
             output.line(format!("{file} is right"))?;
+            warnings.iter().for_each(|warning| output.note(format!("warning: {warning}")));
             if !secrets.is_empty() {
                 output
                     .note(format!("It wants these secrets when it starts: {}", secrets.join(", ")));

@@ -33,7 +33,7 @@ impl ByteLimit {
             return Err(format!("`{destination}` needs `sent`, `received` or both, in bytes"));
         }
         if sent == Some(0) || received == Some(0) {
-            return Err(format!("`{destination}`: 0 bytes is a denial; leave it out of allowOut"));
+            return Err(format!("`{destination}`: 0 bytes is a denial; do not allow it instead"));
         }
         Ok(Self { destination, sent, received })
     }

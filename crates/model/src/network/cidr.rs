@@ -81,6 +81,20 @@ impl Cidr {
             (IpAddr::V4(_), IpAddr::V6(_)) => false,
         }
     }
+
+    /// Whether all of `other` is in it.
+    pub fn holds(&self, other: &Self) -> bool {
+        if self.is_everything() || other.is_everything() {
+            return self.is_everything();
+        }
+        let bits = |net: &Self| if net.address.is_ipv4() { net.prefix + 96 } else { net.prefix };
+        bits(self) <= bits(other) && self.contains(other.address)
+    }
+
+    /// Whether some address is in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.holds(other) || other.holds(self)
+    }
 }
 
 fn mask_v4(prefix: u8) -> u32 {
@@ -158,5 +172,26 @@ mod tests {
         let [all, v6] = ["0.0.0.0/0", "::/0"].map(range);
         assert!(all.contains(four) && all.contains(six) && all.is_everything());
         assert!(!v6.contains(four) && v6.contains(six) && !v6.is_everything());
+    }
+
+    #[test]
+    fn a_range_holds_what_lies_in_it_whole() {
+        for (outer, inner, holds) in [
+            ("10.0.0.0/8", "10.1.0.0/16", true),
+            ("10.0.0.0/8", "10.0.0.0/8", true),
+            ("10.1.0.0/16", "10.0.0.0/8", false),
+            ("10.0.0.0/8", "11.0.0.0/16", false),
+            ("0.0.0.0/0", "2001:db8::/32", true),
+            ("::/0", "0.0.0.0/0", false),
+            ("::/0", "192.0.2.1", false),
+            ("::ffff:0:0/96", "192.0.2.0/24", true),
+            ("192.0.2.0/24", "::ffff:0:0/96", false),
+            ("2001:db8::/32", "2001:db8::1", true),
+        ] {
+            let [outer, inner]: [Cidr; 2] = [outer, inner].map(|text| text.parse().unwrap());
+            assert_eq!(outer.holds(&inner), holds, "{outer} {inner}");
+            assert_eq!(outer.overlaps(&inner), holds || inner.holds(&outer));
+            assert_eq!(outer.overlaps(&inner), inner.overlaps(&outer));
+        }
     }
 }

@@ -87,6 +87,15 @@ impl Pattern {
         }
     }
 
+    /// Whether some name matches both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) | (_, Self::Any) => true,
+            (Self::Exact(name), pattern) | (pattern, Self::Exact(name)) => pattern.matches(name),
+            (Self::Below(a), Self::Below(b)) => a == b || self.matches(b) || other.matches(a),
+        }
+    }
+
     /// Of two patterns that match the same name, the greater one is the closer one.
     pub(super) fn specificity(&self) -> (bool, usize) {
         match self {

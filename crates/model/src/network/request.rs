@@ -15,7 +15,7 @@ const MAX_RATE: u32 = 1_000_000;
 /// final `*` continues; without a path any.
 ///
 /// Once a rule names a host, it gets only what some rule allows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RequestRule {
     /// Empty means any.
@@ -26,6 +26,11 @@ pub struct RequestRule {
 }
 
 impl RequestRule {
+    /// Who it is for.
+    pub fn host(&self) -> &Pattern {
+        &self.host
+    }
+
     pub fn is_for(&self, host: &Domain) -> bool {
         self.host.matches(host)
     }

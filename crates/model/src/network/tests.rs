@@ -76,6 +76,23 @@ fn a_wildcard_is_below_its_domain_at_a_label() {
 }
 
 #[test]
+fn patterns_overlap_where_a_name_matches_both() {
+    for (a, b, overlap) in [
+        ("a.b", "a.b", true),
+        ("a.b", "c.b", false),
+        ("a.b", "*.b", true),
+        ("*.b", "b", false),
+        ("*.a.b", "*.b", true),
+        ("*.a.b", "*.c.b", false),
+        ("*", "*.c.b", true),
+        ("a.b", "*", true),
+    ] {
+        let [a, b]: [Pattern; 2] = [a, b].map(|text| text.parse().unwrap());
+        assert_eq!((a.overlaps(&b), b.overlaps(&a)), (overlap, overlap), "{a} {b}");
+    }
+}
+
+#[test]
 fn domains_are_allowed_only_where_all_else_is_denied() {
     assert!(egress(true, &["example.com"], &[]).check().is_err());
     assert!(egress(true, &["example.com"], &["10.0.0.0/8"]).check().is_err());

@@ -42,8 +42,8 @@ pub fn host_name(text: &str) -> Parsed<String> {
     Ok(name)
 }
 
-/// Without scheme, path, port, and blanks.
-fn bare(text: &str) -> &str {
+/// `text` without scheme, path, port, and blanks.
+pub(crate) fn bare(text: &str) -> &str {
     let text = text.trim();
     let text = text.split_once("://").map_or(text, |(_, rest)| rest);
     let text = text.split(['/', ':']).next().unwrap_or(text);

@@ -7,6 +7,7 @@ mod name;
 mod units;
 mod version;
 
+pub(crate) use host::bare as bare_host;
 pub use host::host_name;
 pub use image::BaseImage;
 pub use interpolation::{Part, Text};

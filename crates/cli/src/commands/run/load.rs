@@ -4,7 +4,7 @@ use std::path::Path;
 
 use soulbox_model::Port;
 use soulbox_spec::{BaseImage, Project};
-use soulbox_wire::rest::{NewSandboxV2, SandboxShape};
+use soulbox_wire::rest::{Network, NewSandboxV2, RequestRules, SandboxShape};
 
 use crate::{
     args::{project::ProjectArgs, run::Which},
@@ -92,6 +92,7 @@ impl Loaded {
             template_id: template,
             timeout: Some(lifecycle::seconds(limits.timeout)?),
             allow_internet_access: Some(project.network.allow_internet),
+            network: lists(&project.network),
             metadata: Some(self.labels().into_iter().collect()),
             env_vars: Some(env.collect()),
             soulbox: Some(SandboxShape {
@@ -101,6 +102,8 @@ impl Loaded {
                 no_setuid: !project.security.allow_sudo,
                 read_only: project.security.read_only,
                 ports: Some(project.network.ports.iter().map(|p| u32::from(p.get())).collect()),
+                requests: Some(RequestRules::from(&project.network.requests))
+                    .filter(|rules| *rules != RequestRules::default()),
             }),
             ..NewSandboxV2::default()
         })
@@ -135,6 +138,14 @@ impl Loaded {
         }
         Ok(template)
     }
+}
+
+/// What may be reached beside `allow_internet`, if anything is said of it.
+fn lists(network: &soulbox_spec::Network) -> Option<Network> {
+    let allow: Vec<_> = network.allow_out.iter().map(ToString::to_string).collect();
+    let deny: Vec<_> = network.deny_out.iter().map(ToString::to_string).collect();
+    let said = !allow.is_empty() || !deny.is_empty();
+    said.then(|| Network { allow_out: Some(allow), deny_out: Some(deny), ..Network::default() })
 }
 
 pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf> {
