@@ -150,10 +150,10 @@ for _ in range(5):
     with ThreadPoolExecutor(len(hostile)) as all_at_once:
         running = [all_at_once.submit(run, sandbox, "python3 /tmp/ask.py") for sandbox in hostile]
         while len(world.seen(mark, what="dns", name="silent.example.com")) < 256:
-            assert not running[0].done()
+            assert not all(asked.done() for asked in running)
         slowest = max(attempt(other, "ask", "1.1.1.1", "www.example.com")["seconds"] for _ in range(10))
         assert all(asked.result()[0] == 0 for asked in running)
-    assert slowest < 0.5
+    assert slowest < 2
 
 
 def test_questions_of_one_sandbox_are_bounded_and_others_are_still_answered(sandboxes, world):

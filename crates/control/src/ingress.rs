@@ -89,10 +89,10 @@ impl PortAccess {
         self
     }
 
-    /// Whether anybody may reach a port; who that is, the token says.
+    /// Whether anybody may reach a port; who that is, the token says. The agent's always is.
     pub fn check_exposed(&self, port: Port) -> Result<(), Unexposed> {
         match &self.exposed {
-            Some(exposed) if !exposed.contains(&port) => {
+            Some(exposed) if port != Port::AGENT && !exposed.contains(&port) => {
                 Err(Unexposed { port, exposed: exposed.clone() })
             }
             _ => Ok(()),
@@ -233,6 +233,7 @@ mod tests {
             PortAccess::default().with_exposed(Some(list))
         };
         assert_eq!(of(&[80, 8080]).check_exposed(port(8080)), Ok(()));
+        assert_eq!(of(&[80]).check_exposed(Port::AGENT), Ok(()));
         assert_eq!(PortAccess::default().check_exposed(port(81)), Ok(()));
         let told = |access: PortAccess| access.check_exposed(port(81)).unwrap_err().to_string();
         assert_eq!(told(of(&[80, 8080])), "81 is not exposed; exposed are 80, 8080");

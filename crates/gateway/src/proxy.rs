@@ -280,7 +280,10 @@ impl Inner {
                 Some(wait) => sleep(wait).await,
                 None => return Err(problem),
             }
-            passage.try_again();
+            // Where nobody listened yet, no connection was lost.
+            if matches!(problem, Problem::Unreachable(..)) {
+                passage.try_again();
+            }
         }
     }
 

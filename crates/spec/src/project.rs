@@ -113,7 +113,8 @@ impl Network {
     /// Whether a program inside gets around rules that go by name, by calling a host by its address.
     pub fn is_open_beside_rules(&self) -> bool {
         let egress = self.egress();
-        egress.needs_names() && !egress.denies_all()
+        let addresses = egress.allow.iter().any(|entry| matches!(entry, Destination::Net(_)));
+        egress.needs_names() && (addresses || !egress.denies_all())
     }
 }
 

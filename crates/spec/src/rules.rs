@@ -308,6 +308,9 @@ mod tests {
         let closed = ["network.allow_internet=false", "network.allow_out=a.example", rule];
         assert!(network(&[rule]).is_some_and(|network| network.is_open_beside_rules()));
         assert!(network(&closed).is_some_and(|network| !network.is_open_beside_rules()));
+        let addresses = "network.allow_out=a.example, 192.0.2.0/24";
+        let by_address = ["network.allow_internet=false", addresses, rule];
+        assert!(network(&by_address).is_some_and(|network| network.is_open_beside_rules()));
         assert!(network(&[]).is_some_and(|network| !network.is_open_beside_rules()));
     }
 }

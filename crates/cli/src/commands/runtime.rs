@@ -1,6 +1,11 @@
 //! `soulbox runtime …`.
 
-use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use soulbox_runtime::detect::{self, DetectError, Detection, Detector, Runtime};
@@ -14,8 +19,10 @@ use crate::{
     settings::Settings,
 };
 
-/// How often a directory that is watched is asked for; while nothing changes, that is no look at it.
+/// How often a directory that is watched is asked for; while nothing changes, that is no look at it. Where the
+/// machine has no watches left it is one each time, which then takes at most a part of the time.
 const EVERY: Duration = Duration::from_millis(200);
+const PART: u32 = 10;
 
 pub(super) async fn run(settings: &Settings, command: Args) -> Result<()> {
     match command {
@@ -38,16 +45,18 @@ async fn watch(settings: &Settings, directory: &Path) -> Result<()> {
     let detector = Arc::new(Detector::new());
     let mut said: Option<Arc<Detection>> = None;
     loop {
+        let began = Instant::now();
         let (detector, directory) = (Arc::clone(&detector), directory.to_owned());
         let look = tokio::task::spawn_blocking(move || detector.detect(&directory));
         let look = async { look.await.map_err(|error| Failure::Protocol(error.to_string())) };
         let found = interrupts.or(look).await?.map_err(unreadable)?;
+        let took = began.elapsed();
         if said.as_ref() != Some(&found) {
             interrupts.or(say(settings, &found, true)).await?;
             said = Some(found);
         }
         let pause = async {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(EVERY.max(took * PART)).await;
             Ok(())
         };
         interrupts.or(pause).await?;

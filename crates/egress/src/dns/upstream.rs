@@ -132,6 +132,7 @@ async fn ask_one(server: SocketAddr, question: &Question) -> io::Result<Vec<u8>>
             continue;
         }
         if message::is_cut(answer) || records::edns(answer).is_err() {
+            drop(socket);
             return ask_over_tcp(server, question).await;
         }
         buffer.truncate(length);

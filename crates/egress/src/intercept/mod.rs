@@ -51,7 +51,7 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// Of the headers of one message, in bytes.
 const HEADERS: usize = 64 * 1024;
-/// So many are read over HTTP/2, whose connections end with what is longer.
+/// So many are read over HTTP/2, which refuses by itself what is longer.
 const HEADERS_READ: u32 = 256 * 1024;
 /// Of a refused request's body that is read before the answer, in bytes, and for how long.
 const UNREAD: usize = 256 * 1024;

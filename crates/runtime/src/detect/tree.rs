@@ -178,7 +178,12 @@ impl Tree {
                 Err(_) => continue,
             };
             enter(folder.as_fd());
-            let listed = list(&folder, &mut buffer, &mut left)?;
+            let listed = match list(&folder, &mut buffer, &mut left) {
+                Ok(listed) => listed,
+                Err(error) if path.is_empty() => return Err(error),
+                // Gone amid it.
+                Err(_) => continue,
+            };
             self.truncated |= listed.cut;
             if depth < MAX_DEPTH {
                 let below = |name: String| (join(&path, &name), depth + 1);
@@ -316,12 +321,12 @@ fn list(folder: &OwnedFd, buffer: &mut [MaybeUninit<u8>], left: &mut usize) -> i
     // In order before they are cut: the kernel lists them in any.
     listed.files.sort_unstable();
     if sources > MAX_SOURCES {
-        let mut room = MAX_SOURCES;
+        let (all, mut room) = (listed.files.len(), MAX_SOURCES);
         listed.files.retain(|name| {
             let kept = is_manifest(name) || is_entry(name);
             kept || room.checked_sub(1).inspect(|left| room = *left).is_some()
         });
-        listed.cut = true;
+        listed.cut |= listed.files.len() < all;
     }
     listed.folders.sort_unstable();
     Ok(listed)

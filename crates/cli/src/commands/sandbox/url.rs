@@ -1,6 +1,6 @@
 //! The address of a port, with a pass where it needs one.
 
-use soulbox_control::Unexposed;
+use soulbox_control::PortAccess;
 use soulbox_model::Port;
 
 use crate::{
@@ -12,15 +12,14 @@ use crate::{
 
 pub(super) async fn run(server: &Server, output: &Output, args: Url) -> Result<()> {
     let detail = server.get(&args.id).await?;
-    if let Some(exposed) = detail.soulbox.map(|own| own.ports)
-        && !exposed.contains(&args.port.get())
-    {
-        let exposed = exposed.into_iter().filter_map(Port::new).collect();
-        let why = Unexposed { port: args.port, exposed };
+    let exposed =
+        detail.soulbox.map(|own| own.ports.into_iter().filter_map(Port::new).collect::<Vec<_>>());
+    if let Err(why) = PortAccess::default().with_exposed(exposed).check_exposed(args.port) {
         return Err(Failure::NotFound {
             message: format!("port {why}"),
             hint: Some(
-                "list it in `network.ports` of soulbox.toml, and start the project anew".into(),
+                "list it in `network.ports` of soulbox.toml, or in `soulbox.ports` of the request, and start anew"
+                    .into(),
             ),
         });
     }
