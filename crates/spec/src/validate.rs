@@ -6,7 +6,7 @@ use std::{
 };
 
 use semver::Version;
-use soulbox_model::{Port, Resources, network::Domain};
+use soulbox_model::{Port, network::Domain};
 
 use crate::{
     Against, Commands, Diagnostics, Identity, Limits, Network, Project, ProjectDir, Security,
@@ -288,25 +288,13 @@ fn limits(reader: &mut Reader<'_>, host: Option<u32>) -> Limits {
         }
         (millis, _) => Ok(millis),
     };
-    let least = |least: u64, expected: &'static str| {
-        move |text: &str| match value::bytes(text)? {
-            few if few < least => Err(Wrong::new("is too little", expected)),
-            many if many > Resources::MOST_BYTES => {
-                Err(Wrong::new("is more than any machine has", "at most 1024TiB"))
-            }
-            enough => Ok(enough),
-        }
-    };
     let fallback = Limits::default();
-    let least_memory = least(Resources::LEAST_MEMORY_BYTES, "at least 128MB");
     Limits {
         cpu_millis: reader.string("resources", "cpu", cores).unwrap_or(fallback.cpu_millis),
         memory_bytes: reader
-            .string("resources", "memory", least_memory)
+            .string("resources", "memory", value::memory)
             .unwrap_or(fallback.memory_bytes),
-        disk_bytes: reader
-            .string("resources", "disk", least(Resources::LEAST_DISK_BYTES, "at least 1MB"))
-            .unwrap_or(fallback.disk_bytes),
+        disk_bytes: reader.string("resources", "disk", value::disk).unwrap_or(fallback.disk_bytes),
         timeout: reader.string("resources", "timeout", value::duration).unwrap_or(fallback.timeout),
     }
 }

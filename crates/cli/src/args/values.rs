@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use soulbox_model::{
-    Resources,
-    network::{Destination, RequestRate},
-};
+use soulbox_model::network::{Destination, RequestRate};
 use soulbox_runtime::detect::Runtime;
 use soulbox_spec::value::{self, Parsed};
 
@@ -51,10 +48,7 @@ pub fn install_time(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// What was expected instead.
 pub fn memory(text: &str) -> Result<u64, String> {
-    match as_in_file(value::bytes(text))? {
-        enough if enough >= Resources::LEAST_MEMORY_BYTES => Ok(enough),
-        _ => Err("it is too little: expected at least 128MB".to_owned()),
-    }
+    as_in_file(value::memory(text))
 }
 
 /// Thousandths of a core, as in soulbox.toml.

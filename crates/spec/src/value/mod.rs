@@ -13,7 +13,7 @@ pub use image::BaseImage;
 pub use interpolation::{Part, Text};
 pub(crate) use name::nearest as nearest_label;
 pub use name::{label, variable};
-pub use units::{bytes, cores, duration, show_bytes, show_cores, show_duration};
+pub use units::{bytes, cores, disk, duration, memory, show_bytes, show_cores, show_duration};
 pub use version::VersionRequest;
 
 /// Why a text is not a value: where in it, what is wrong there, and what would be right.

@@ -58,6 +58,32 @@ pub fn cores(text: &str) -> Parsed<u32> {
     }
 }
 
+/// Memory of a sandbox, in bytes.
+///
+/// # Errors
+/// For what is no size, or less or more than a sandbox may have.
+pub fn memory(text: &str) -> Parsed<u64> {
+    within(bytes(text)?, Resources::LEAST_MEMORY_BYTES, "at least 128MB")
+}
+
+/// Disk of a sandbox, in bytes.
+///
+/// # Errors
+/// As of [`memory`].
+pub fn disk(text: &str) -> Parsed<u64> {
+    within(bytes(text)?, Resources::LEAST_DISK_BYTES, "at least 1MB")
+}
+
+fn within(size: u64, least: u64, expected: &'static str) -> Parsed<u64> {
+    match size {
+        few if few < least => Err(Wrong::new("is too little", expected)),
+        many if many > Resources::MOST_BYTES => {
+            Err(Wrong::new("is more than any machine has", "at most 1024TiB"))
+        }
+        enough => Ok(enough),
+    }
+}
+
 /// Bytes.
 ///
 /// # Errors
