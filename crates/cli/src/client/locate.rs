@@ -21,6 +21,29 @@ struct Found {
     ours: bool,
 }
 
+/// What names the server.
+enum Named<'a> {
+    ApiUrl(&'a str),
+    DataDir,
+    Listen,
+    Variable(String),
+}
+
+impl<'a> Named<'a> {
+    /// A flag first, then `E2B_API_URL`, then the data directory.
+    fn by(settings: &'a Settings) -> Self {
+        if let Some(url) = &settings.api_url {
+            Self::ApiUrl(url)
+        } else if settings.names_data_dir {
+            Self::DataDir
+        } else if settings.names_listen {
+            Self::Listen
+        } else {
+            variable("E2B_API_URL").map_or(Self::DataDir, Self::Variable)
+        }
+    }
+}
+
 /// Finds the server: a flag first, then `E2B_API_URL`, then the data directory.
 ///
 /// # Errors
@@ -38,36 +61,34 @@ pub fn locate(settings: &Settings) -> Result<Server> {
 }
 
 fn find(settings: &Settings) -> Result<Found> {
-    if let Some(url) = &settings.api_url {
-        let api = endpoint("--api-url", url)?;
-        let hint = "check --api-url, and that the server runs".to_owned();
-        return Ok(Found { sandboxes: api.clone(), api, ca: None, hint, ours: false });
+    match Named::by(settings) {
+        Named::ApiUrl(url) => {
+            let api = endpoint("--api-url", url)?;
+            let hint = "check --api-url, and that the server runs".to_owned();
+            Ok(Found { sandboxes: api.clone(), api, ca: None, hint, ours: false })
+        }
+        Named::DataDir => announced(&settings.data_dir),
+        Named::Listen => {
+            let api = endpoint("--listen", &format!("http://{}", settings.listen))?;
+            let hint = "check --listen, and that the server runs".to_owned();
+            Ok(Found { sandboxes: api.clone(), api, ca: None, hint, ours: true })
+        }
+        Named::Variable(url) => {
+            let api = endpoint("E2B_API_URL", &url)?;
+            let sandboxes = match variable("E2B_SANDBOX_URL") {
+                Some(url) => endpoint("E2B_SANDBOX_URL", &url)?,
+                None => api.clone(),
+            };
+            let hint = "E2B_API_URL says so: unset it, or start the server there".to_owned();
+            Ok(Found { api, sandboxes, ca: None, hint, ours: false })
+        }
     }
-    if settings.names_data_dir {
-        return announced(&settings.data_dir);
-    }
-    if settings.names_listen {
-        let api = endpoint("--listen", &format!("http://{}", settings.listen))?;
-        let hint = "check --listen, and that the server runs".to_owned();
-        return Ok(Found { sandboxes: api.clone(), api, ca: None, hint, ours: true });
-    }
-    if let Some(url) = variable("E2B_API_URL") {
-        let api = endpoint("E2B_API_URL", &url)?;
-        let sandboxes = match variable("E2B_SANDBOX_URL") {
-            Some(url) => endpoint("E2B_SANDBOX_URL", &url)?,
-            None => api.clone(),
-        };
-        let hint = "E2B_API_URL says so: unset it, or start the server there".to_owned();
-        return Ok(Found { api, sandboxes, ca: None, hint, ours: false });
-    }
-    announced(&settings.data_dir)
 }
 
 /// Whether the server is this machine's own, so far as the settings say. One that is named by its address may be
 /// anywhere.
 pub fn is_here(settings: &Settings) -> bool {
-    let own = settings.names_data_dir || settings.names_listen;
-    settings.api_url.is_none() && (own || variable("E2B_API_URL").is_none())
+    matches!(Named::by(settings), Named::DataDir | Named::Listen)
 }
 
 fn announced(data_dir: &DataDir) -> Result<Found> {
