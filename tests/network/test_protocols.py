@@ -11,7 +11,7 @@ import hyperframe
 import pytest
 import websockets
 from conftest import VALUE, fetch, furnished, run
-from test_changes import until
+from test_flows import until
 from world import OTHER, WEB_SOCKET
 
 RULE = [{"transform": {"headers": {"Authorization": "Bearer ${e2b.secrets.key}"}}}]
