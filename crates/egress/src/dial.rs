@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::sockopt;
+use soulbox_linger::keep_alive;
 use soulbox_model::{
     Error, RetryPolicy, Retryable,
     network::{Domain, ProxyHost, UpstreamProxy},
@@ -32,10 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const EACH: Duration = Duration::from_secs(5);
 /// How long all of it may take, name service, every address and every attempt: a program waits.
 const IN_ALL: Duration = Duration::from_secs(20);
-/// After how long a silent host is asked whether it is there, after how long again, and how often.
-const ALIVE_AFTER: Duration = Duration::from_secs(60);
-const ALIVE_AGAIN: Duration = Duration::from_secs(15);
-const ALIVE_TIMES: u32 = 4;
 /// Addresses of a name that are tried.
 const ATTEMPTS: usize = 4;
 
@@ -300,17 +296,8 @@ async fn direct(policy: &Policy, target: SocketAddr) -> Result<TcpStream, Undial
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
-    notice_its_end(&stream)?;
+    keep_alive(&stream)?;
     Ok(stream)
-}
-
-/// Has the kernel ask whether a host that is silent is there: what waits for one that vanished would
-/// wait for ever.
-fn notice_its_end(stream: &TcpStream) -> io::Result<()> {
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, ALIVE_AFTER)?;
-    sockopt::set_tcp_keepintvl(stream, ALIVE_AGAIN)?;
-    Ok(sockopt::set_tcp_keepcnt(stream, ALIVE_TIMES)?)
 }
 
 /// Whether an address is this machine's, secondary ones and whole local ranges too.
@@ -327,6 +314,8 @@ mod proxy_tests;
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::sockopt;
+    use soulbox_linger::ALIVE_AFTER;
     use soulbox_model::network::Egress;
     use tokio::{
         net::{TcpListener, UdpSocket},

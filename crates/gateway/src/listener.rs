@@ -10,6 +10,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
+use soulbox_linger::Socket;
 use soulbox_model::Port;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -28,7 +29,7 @@ use crate::{
     limits::{Clients, Seat},
     proxy::{Client, refuse_body},
     route::{Destination, Route, route},
-    socket::{InFlight, Pulse, Pulsed, Socket},
+    socket::{InFlight, Pulse, Pulsed, first_byte, long_lived},
 };
 
 /// All headers of one request, in bytes.
@@ -242,13 +243,13 @@ struct Server {
 
 impl Server {
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: Arc<Peer>) {
-        let socket = Socket::new(stream);
+        let socket = long_lived(stream);
         let Some(tls) = &self.tls else {
             return self.http(socket.clone(), socket, peer, false).await;
         };
         let limit = self.inner.config.header_timeout;
         let first = tokio::select! {
-            first = timeout(limit, socket.first_byte()) => first,
+            first = timeout(limit, first_byte(&socket)) => first,
             () = peer.run.closing.cancelled() => return,
         };
         let Ok(Ok(first)) = first else { return };

@@ -1,4 +1,4 @@
-//! A client's TCP connection: as hyper reads and writes it, and as the gateway watches it.
+//! A client's TCP connection, as the gateway watches it.
 
 use std::{
     future::Future,
@@ -12,8 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
-use rustix::net::{Shutdown, sockopt};
+use soulbox_linger::{Socket, keep_alive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
@@ -21,126 +20,47 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// A connection that can be watched while hyper owns it.
-#[derive(Clone)]
-pub(crate) struct Socket(Arc<TcpStream>);
-
-impl Socket {
-    /// Sets what a long-lived connection needs: no delay of small writes, and an end when the
-    /// other side silently vanished.
-    pub fn new(stream: TcpStream) -> Self {
-        let set = || -> io::Result<()> {
-            stream.set_nodelay(true)?;
-            sockopt::set_socket_keepalive(&stream, true)?;
-            sockopt::set_tcp_keepidle(&stream, Duration::from_secs(60))?;
-            sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(15))?;
-            sockopt::set_tcp_keepcnt(&stream, 4)?;
-            Ok(())
-        };
-        if let Err(error) = set() {
-            tracing::debug!(%error, "socket options");
-        }
-        Self(Arc::new(stream))
+/// A client's connection, with what a long-lived one needs: no delay of small writes, and an end when
+/// the other side silently vanished.
+pub(crate) fn long_lived(stream: TcpStream) -> Socket {
+    if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
+        tracing::debug!(%error, "socket options");
     }
+    Socket::new(stream)
+}
 
-    /// The first byte that the client sends; it stays to be read.
-    pub async fn first_byte(&self) -> io::Result<u8> {
-        let mut byte = [0];
-        match self.0.peek(&mut byte).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(byte[0]),
-        }
-    }
-
-    /// Whether the client has closed its side, though what it sent before may still be unread.
-    pub fn is_closed_by_peer(&self) -> bool {
-        match self.0.ready(Interest::READABLE).now_or_never() {
-            Some(Ok(ready)) => ready.is_read_closed(),
-            Some(Err(_)) => true,
-            None => false,
-        }
-    }
-
-    /// Whether the client's machine refused what was sent to it: nobody is there.
-    pub fn is_reset(&self) -> bool {
-        match self.0.ready(Interest::WRITABLE).now_or_never() {
-            Some(Ok(ready)) => ready.is_write_closed(),
-            Some(Err(_)) => true,
-            None => false,
-        }
-    }
-
-    /// Resolves when the client has closed its side.
-    pub async fn closed_by_peer(&self) {
-        // What is unread keeps the socket readable.
-        const AGAIN: Duration = Duration::from_millis(200);
-        while let Ok(ready) = self.0.ready(Interest::READABLE).await {
-            if ready.is_read_closed() {
-                return;
-            }
-            sleep(AGAIN).await;
-        }
+/// The first byte that the client sends; it stays to be read.
+pub(crate) async fn first_byte(socket: &Socket) -> io::Result<u8> {
+    let mut byte = [0];
+    match socket.stream().peek(&mut byte).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(byte[0]),
     }
 }
 
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result.map(drop)),
-            }
-        }
-    }
+/// Whether the client has closed its side, though what it sent before may still be unread.
+fn is_closed_by_peer(socket: &Socket) -> bool {
+    socket
+        .now(Interest::READABLE)
+        .is_some_and(|now| now.map_or(true, |ready| ready.is_read_closed()))
 }
 
-impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
+/// Whether the client's machine refused what was sent to it: nobody is there.
+fn is_reset(socket: &Socket) -> bool {
+    socket
+        .now(Interest::WRITABLE)
+        .is_some_and(|now| now.map_or(true, |ready| ready.is_write_closed()))
+}
+
+/// Resolves when the client has closed its side.
+async fn closed_by_peer(socket: &Socket) {
+    // What is unread keeps the socket readable.
+    const AGAIN: Duration = Duration::from_millis(200);
+    while let Ok(ready) = socket.stream().ready(Interest::READABLE).await {
+        if ready.is_read_closed() {
+            return;
         }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(bufs) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match rustix::net::shutdown(&*self.0, Shutdown::Write) {
-            Ok(()) | Err(rustix::io::Errno::NOTCONN) => Poll::Ready(Ok(())),
-            Err(error) => Poll::Ready(Err(error.into())),
-        }
+        sleep(AGAIN).await;
     }
 }
 
@@ -206,7 +126,7 @@ impl Pulse {
     pub async fn until_answered<T>(&self, socket: &Socket, answer: impl Future<Output = T>) -> T {
         tokio::pin!(answer);
         let early = timeout(WITH_REQUEST, &mut answer).await;
-        let half_closed = socket.is_closed_by_peer();
+        let half_closed = is_closed_by_peer(socket);
         self.half_closed.store(half_closed, Ordering::Relaxed);
         let answer = match early {
             Ok(answer) => answer,
@@ -215,7 +135,7 @@ impl Pulse {
                 tokio::select! {
                     biased;
                     answer = &mut answer => answer,
-                    () = socket.closed_by_peer() => {
+                    () = closed_by_peer(socket) => {
                         self.left.notify_one();
                         answer.await
                     }
@@ -228,7 +148,7 @@ impl Pulse {
 
     /// Whether nobody waits any more for what is being answered.
     pub fn is_left(&self, socket: &Socket) -> bool {
-        if !self.is_busy() || !socket.is_closed_by_peer() {
+        if !self.is_busy() || !is_closed_by_peer(socket) {
             return false;
         }
         if self.is_multiplexed() || !self.half_closed.load(Ordering::Relaxed) {
@@ -236,7 +156,7 @@ impl Pulse {
             return self.is_multiplexed() || self.answering.load(Ordering::Relaxed);
         }
         if self.answering.load(Ordering::Relaxed) {
-            return socket.is_reset();
+            return is_reset(socket);
         }
         let asked = self.asked_at.load(Ordering::Relaxed);
         u128::from(self.now().saturating_sub(asked)) > HALF_CLOSED.as_millis()

@@ -7,6 +7,11 @@
 //!
 //! For HTTP/1.1 servers, the agent and the gateway. Which task does the reading is theirs to say, so that
 //! it ends with what it belongs to. Start at [`Lingering`].
+//!
+//! Beside it [`Socket`], by which the gateway and the way out see that a client left while hyper awaits
+//! its answer.
+
+mod socket;
 
 use std::{
     fmt,
@@ -17,6 +22,7 @@ use std::{
 
 use http::{Request, Version, header};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+pub use socket::{ALIVE_AFTER, Socket, keep_alive};
 use tokio::time::{Instant, timeout_at};
 
 /// How long a client may go on sending, and with what gaps.

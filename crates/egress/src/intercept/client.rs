@@ -1,21 +1,18 @@
 //! A client's connection: as it is served, and whether somebody still waits at its other end.
 
 use std::{
-    future::Future,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use rustix::{
-    io::{Errno, ioctl_fionread},
-    net::{Shutdown, sockopt::set_tcp_quickack},
-};
+use rustix::{io::ioctl_fionread, net::sockopt::set_tcp_quickack};
+use soulbox_linger::Socket;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
     time::{Instant, sleep},
 };
@@ -31,11 +28,9 @@ const SOON: Duration = Duration::from_millis(20);
 
 /// A connection that can be watched while hyper owns it.
 #[derive(Clone)]
-pub(super) struct Client(Arc<Inner>);
-
-struct Inner {
-    stream: TcpStream,
-    moments: Mutex<Moments>,
+pub(super) struct Client {
+    socket: Socket,
+    moments: Arc<Mutex<Moments>>,
 }
 
 #[derive(Clone, Copy)]
@@ -49,14 +44,14 @@ struct Moments {
 impl Client {
     pub(super) fn new(stream: TcpStream) -> Self {
         let now = Instant::now();
-        let moments = Mutex::new(Moments { heard: now, moved: now });
-        Self(Arc::new(Inner { stream, moments }))
+        let moments = Arc::new(Mutex::new(Moments { heard: now, moved: now }));
+        Self { socket: Socket::new(stream), moments }
     }
 
     /// Tells the client at once that its last word arrived: where nothing follows it, its next one may wait
     /// for that.
     pub(super) fn acknowledge(&self) -> io::Result<()> {
-        Ok(set_tcp_quickack(&self.0.stream, true)?)
+        Ok(set_tcp_quickack(self.socket.stream(), true)?)
     }
 
     /// Resolves when nobody waits any more for what was asked.
@@ -79,51 +74,46 @@ impl Client {
     async fn closed(&self) -> Instant {
         let mut open = Instant::now();
         loop {
-            match self.state(Interest::READABLE) {
-                Poll::Pending => {
-                    let _ = self.0.stream.ready(Interest::READABLE).await;
+            match self.socket.now(Interest::READABLE) {
+                None => {
+                    let _ = self.socket.stream().ready(Interest::READABLE).await;
                     open = Instant::now();
                 }
                 // What is unread keeps it ready.
-                Poll::Ready(Ok(ready)) if !ready.is_read_closed() => {
+                Some(Ok(ready)) if !ready.is_read_closed() => {
                     open = Instant::now();
-                    let heard = self.0.moments.lock().heard;
+                    let heard = self.moments.lock().heard;
                     sleep(if heard.elapsed() < LOOK { SOON } else { LOOK }).await;
                 }
-                Poll::Ready(_) => return open,
+                Some(_) => return open,
             }
         }
     }
 
     /// Whether the close was no part of a request.
     fn is_late(&self, closed: Instant) -> bool {
-        let unread = ioctl_fionread(&self.0.stream).is_ok_and(|bytes| bytes > 0);
-        !unread && closed > self.0.moments.lock().heard + WITH_REQUEST
+        let unread = ioctl_fionread(self.socket.stream()).is_ok_and(|bytes| bytes > 0);
+        !unread && closed > self.moments.lock().heard + WITH_REQUEST
     }
 
     /// Whether nothing moves any more, or its machine refused what was sent: nobody is there.
     fn is_still(&self, closed: Instant) -> bool {
-        match self.state(Interest::WRITABLE) {
-            Poll::Ready(Ok(ready)) if !ready.is_write_closed() => {
-                self.0.moments.lock().moved.max(closed).elapsed() > HALF_CLOSED
+        match self.socket.now(Interest::WRITABLE) {
+            Some(Ok(ready)) if !ready.is_write_closed() => {
+                self.moments.lock().moved.max(closed).elapsed() > HALF_CLOSED
             }
-            Poll::Ready(_) => true,
+            Some(_) => true,
             // It reads slowly.
-            Poll::Pending => {
-                self.0.moments.lock().moved = Instant::now();
+            None => {
+                self.moments.lock().moved = Instant::now();
                 false
             }
         }
     }
 
-    fn state(&self, interest: Interest) -> Poll<io::Result<Ready>> {
-        let ready = pin!(self.0.stream.ready(interest));
-        ready.poll(&mut Context::from_waker(Waker::noop()))
-    }
-
     fn moved(&self, heard: bool) {
         let now = Instant::now();
-        let mut moments = self.0.moments.lock();
+        let mut moments = self.moments.lock();
         moments.moved = now;
         if heard {
             moments.heard = now;
@@ -133,22 +123,16 @@ impl Client {
 
 impl AsyncRead for Client {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.stream.poll_read_ready(context))?;
-            match self.0.stream.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => {
-                    if result.as_ref().is_ok_and(|read| *read > 0) {
-                        self.moved(true);
-                    }
-                    return Poll::Ready(result.map(drop));
-                }
-            }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
+        if buffer.filled().len() > before {
+            self.moved(true);
         }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -162,37 +146,25 @@ impl AsyncWrite for Client {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.stream.poll_write_ready(context))?;
-            match self.0.stream.try_write_vectored(parts) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => {
-                    if result.is_ok() {
-                        self.moved(false);
-                    }
-                    return Poll::Ready(result);
-                }
-            }
-        }
+        let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(context, parts))?;
+        self.moved(false);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.socket.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match rustix::net::shutdown(&self.0.stream, Shutdown::Write) {
-            Ok(()) | Err(Errno::NOTCONN) => Poll::Ready(Ok(())),
-            Err(error) => Poll::Ready(Err(error.into())),
-        }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }
 
@@ -243,7 +215,7 @@ mod tests {
         let closed = Instant::now();
         assert!(!client.is_late(closed - LOOK * 3) && !client.is_still(closed));
         let before = closed - HALF_CLOSED - LOOK;
-        client.0.moments.lock().moved = before;
+        client.moments.lock().moved = before;
         assert!(client.is_still(before), "nothing moved for so long");
     }
 
@@ -274,7 +246,7 @@ mod tests {
         let full = async { while client.write(&[0; 65536]).await.is_ok() {} };
         assert!(timeout(LOOK, full).await.is_err());
         let before = Instant::now() - HALF_CLOSED - LOOK;
-        client.0.moments.lock().moved = before;
+        client.moments.lock().moved = before;
         assert!(!client.is_still(before));
     }
 }
